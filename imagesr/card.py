@@ -1,0 +1,108 @@
+"""Saved models: the folder, the card in it, and the check that both belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imagesr.scale import Scale
+
+_HERE = Path(__file__).parent
+# Inside the wheel the shipped models lie in the package, in a checkout beside it.
+SAVED_MODELS = next((d for d in (_HERE / "saved_models", _HERE.parent / "saved_models") if d.is_dir()), _HERE)
+
+
+class ModelError(ValueError):
+    """A saved model that is unknown, incomplete or does not match its card."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Hold what is known about one saved model; `card.json` in its folder.
+
+    Heights and widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
+    `receptive_field` is in LR pixels, `sha256` has one entry per file.
+    """
+
+    name: str
+    scale: str
+    channels: int
+    multiple: int
+    receptive_field: int
+    parameters: int
+    multiply_accumulates: float
+    config: Mapping[str, Any]
+    config_sha256: str
+    data: tuple[Mapping[str, str], ...]
+    measured: Mapping[str, Any]
+    sha256: Mapping[str, str]
+    folder: Path = field(compare=False, default=Path())
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Read the card in `folder` and check every file that it lists.
+
+        Raises ModelError, in one line, for a folder without a card, a card that is not one, and a file that
+        is missing or has changed.
+        """
+        try:
+            card = cls(**json.loads((folder / "card.json").read_text("utf-8")), folder=folder)
+            Scale.parse(card.scale)
+            expected = dict(card.sha256)
+        except FileNotFoundError:
+            raise ModelError(f"Expected a saved model: a folder with card.json. Received: {folder}") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"Expected a model card in {folder / 'card.json'}. Received: {error}") from None
+        for file, digest in expected.items():
+            if not (folder / file).is_file():
+                raise ModelError(
+                    f"Expected {file} in {folder}, as its card says. It is missing: export the model again"
+                )
+            if sha256(folder / file) != digest:
+                raise ModelError(f"Expected {folder / file} to match its card. Its checksum differs: restore the file")
+        return card
+
+    def write(self) -> None:
+        """Write `card.json` into the folder, with the checksum of every other file there."""
+        files = sorted(f for f in self.folder.iterdir() if f.is_file() and f.name != "card.json")
+        record = asdict(self) | {"sha256": {f.name: sha256(f) for f in files}}
+        del record["folder"]
+        (self.folder / "card.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def saved_models() -> list[Path]:
+    """List the folders of the models that are shipped, sorted by name."""
+    return sorted(card.parent for card in SAVED_MODELS.glob("*/card.json"))
+
+
+def find_models(model: str) -> list[ModelCard]:
+    """Return the cards of every scale of a shipped model by its name, or the one card in a folder of the reader's.
+
+    Raises ModelError for a name that is neither.
+    """
+    named = [folder for folder in saved_models() if folder.name.rpartition("_x")[0] == model]
+    if named:
+        return [ModelCard.read(folder) for folder in named]
+    if Path(model).is_dir():
+        return [ModelCard.read(Path(model))]
+    names = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
+    raise ModelError(f"Expected a model ({', '.join([*names, 'lanczos'])}) or the folder of one. Received: {model}")
+
+
+def find_model(model: str, scale: Scale) -> ModelCard:
+    """Return the card of a model, by name or folder, at one scale; raises ModelError where there is none."""
+    cards = find_models(model)
+    for card in cards:
+        if Scale.parse(card.scale) == scale:
+            return card
+    scales = ", ".join(card.scale for card in cards)
+    raise ModelError(f"Expected a scale that {model} was trained for ({scales}). Received: {scale}")

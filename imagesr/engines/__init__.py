@@ -1,0 +1,62 @@
+"""What runs an exported model: one runtime a file, imported when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+
+from imagesr.card import ModelCard, ModelError
+
+# name: (module, the extra that brings its runtime)
+ENGINES = {
+    "openvino": ("imagesr.engines.openvino", None),
+    "onnx": ("imagesr.engines.onnx", "train"),
+    "keras": ("imagesr.engines.keras", "train"),
+}
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+
+
+class Engine(Protocol):
+    """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
+
+    `precision` is what it runs at. The array that a call returns may be overwritten by the next call.
+    """
+
+    precision: str
+
+    def __call__(self, planes: np.ndarray) -> np.ndarray: ...
+
+
+def load_engine(
+    card: ModelCard, *, engine: str = "openvino", precision: str = "auto", bits: int = 8, threads: int = 0
+) -> Engine:
+    """Load a saved model into a runtime.
+
+    `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
+    takes the fastest that the CPU computes natively. `threads` 0 uses every core.
+
+    Raises ModelError for an engine or precision that this model or machine does not have.
+    """
+    if engine not in ENGINES:
+        raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
+    if precision not in PRECISIONS:
+        raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
+    module, extra = ENGINES[engine]
+    try:
+        load = import_module(module).load
+    except ModuleNotFoundError as error:
+        install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"
+        raise ModelError(f"The engine {engine} needs the package {error.name}: {install}") from None
+    return load(card, precision=precision, bits=bits, threads=threads)
+
+
+def model_file(card: ModelCard, precision: str, bits: int):
+    """Return the ONNX file of a saved model for a precision and depth; raises ModelError where it has none."""
+    name = "model_u16.onnx" if bits > 8 else "model_int8.onnx" if precision == "int8" else "model.onnx"
+    if name not in card.sha256:
+        raise ModelError(
+            f"Expected {name} in {card.folder}: this model was not exported for that. Choose another precision"
+        )
+    return card.folder / name

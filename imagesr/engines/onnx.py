@@ -1,0 +1,31 @@
+"""ONNX Runtime on the CPU: a second opinion on the same files."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from imagesr.card import ModelCard, ModelError
+from imagesr.engines import Engine, model_file
+
+
+def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
+    """Load a saved model; `auto` is fp32."""
+    if precision == "bf16":
+        raise ModelError(
+            "The engine onnx does not compute in bf16. Choose --engine openvino, or --precision int8 or fp32"
+        )
+    precision = "fp32" if precision == "auto" else precision
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    file = model_file(card, precision, bits)
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return _ONNX(session, precision)
+
+
+class _ONNX:
+    def __init__(self, session, precision):
+        self._session, self.precision = session, precision
+        self._input = session.get_inputs()[0].name
+
+    def __call__(self, planes):
+        return self._session.run(None, {self._input: planes})[0]

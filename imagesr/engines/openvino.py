@@ -1,0 +1,43 @@
+"""OpenVINO on the CPU: the engine that the base installation brings."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+
+from imagesr.card import ModelCard, ModelError
+from imagesr.engines import Engine, model_file
+
+
+def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
+    """Load a saved model; `auto` asks the runtime what the CPU computes natively."""
+    core = ov.Core()
+    native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if bits > 8:
+        if precision not in ("auto", "fp32"):
+            raise ModelError(f"Video and pictures of more than 8 bits run at fp32 only. Received: {precision}")
+        precision = "fp32"
+    elif precision == "auto":
+        int8 = "INT8" in native and "model_int8.onnx" in card.sha256
+        precision = "int8" if int8 else "bf16" if "BF16" in native else "fp32"
+    elif precision == "bf16" and "BF16" not in native:
+        raise ModelError("This CPU does not compute in bf16. Choose --precision int8 or fp32")
+    # What an int8 graph leaves in floating point must run at bf16 where it can, or the conversions eat the gain.
+    hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    return _OpenVINO(core, core.read_model(model_file(card, precision, bits)), options, precision)
+
+
+class _OpenVINO:
+    def __init__(self, core, model, options, precision):
+        self._core, self._model, self._options, self.precision = core, model, options, precision
+        self._shape = self._request = None
+
+    def __call__(self, planes: np.ndarray) -> np.ndarray:
+        if planes.shape != self._shape:
+            # A fixed size compiles into a faster program than a dynamic one; a video has one size.
+            self._model.reshape(planes.shape)
+            self._request = self._core.compile_model(self._model, "CPU", self._options).create_infer_request()
+            self._shape = planes.shape
+        self._request.infer([planes], share_inputs=True)
+        return self._request.get_output_tensor().data

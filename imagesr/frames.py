@@ -1,0 +1,647 @@
+"""Video files to frames with their timestamps, and back; the only room that knows PyAV."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.logging
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+av.logging.set_level(av.logging.PANIC)  # what goes wrong is told in our own words
+
+Frame = av.VideoFrame
+Packet = av.Packet
+
+# Containers that can hold frames of varying duration beside copied sound.
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
+
+# Tags that describe the input file, not what is seen and heard in it.
+_FILE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
+_STATISTICS = ("bps", "number_of_", "_statistics")
+
+_JPEG_RANGE = 2  # AVCOL_RANGE_JPEG
+
+
+class InputError(Exception):
+    """A video that cannot be read."""
+
+
+class OutputError(Exception):
+    """A video that could not be written, or did not pass its check."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Describe a video by its headers and its first frame.
+
+    `pix_fmt` is the planar YUV or grey format of the frames that a Source yields, `halved` says whether chroma has
+    half the (width, height). `frames` is what the file declares or its length suggests: good for a progress bar.
+    """
+
+    width: int
+    height: int
+    pix_fmt: str
+    bits: int
+    halved: tuple[bool, bool]
+    time_base: Fraction
+    rate: Fraction
+    sample_aspect_ratio: Fraction | None
+    color: Mapping[str, int]
+    display_matrix: np.ndarray | None
+    rotation: int
+    duration: float | None
+    frames: int | None
+
+
+@dataclass
+class Damage:
+    """Count what was wrong with a file while it was read."""
+
+    missing_frames: int = 0
+    missing_s: float = 0.0
+    corrupt_frames: int = 0
+    bad_packets: int = 0
+
+    def __bool__(self):
+        return bool(self.missing_frames or self.missing_s or self.corrupt_frames or self.bad_packets)
+
+    def __str__(self):
+        parts = (
+            (self.missing_frames, f"{self.missing_frames} frames missing"),
+            (self.missing_s, f"the last {self.missing_s:.1f} s missing"),
+            (self.corrupt_frames, f"{self.corrupt_frames} frames decoded with errors"),
+            (self.bad_packets, f"{self.bad_packets} packets unreadable"),
+        )
+        return ", ".join(text for count, text in parts if count)
+
+
+class Source:
+    """Open a video; iterate over its frames and the packets of its other streams, in the order of the file.
+
+    With `start` and `duration` (seconds) only that part is yielded, moved to time zero. Decoding goes on after a bad
+    packet; `damage` is complete when the iteration has ended. Raises InputError where nothing can be decoded.
+    """
+
+    def __init__(self, path: Path, *, start: float = 0.0, duration: float | None = None, threads: int = 0):
+        self.notes: list[str] = []
+        self.damage = Damage()
+        self._path, self._start = path, start
+        self._end = float("inf") if duration is None else start + duration
+        if path.is_dir():
+            raise InputError(f"Expected a video file. Received a folder: {path}")
+        try:
+            self.container = av.open(str(path))
+        except FileNotFoundError:
+            raise InputError(f"Expected a video file. There is none at {path}") from None
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"Expected a video file. Cannot read {path}: {reason(error)}") from None
+        try:
+            self._open(threads)
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _open(self, threads):
+        videos = [s for s in self.container.streams.video if s.codec_context and not _is_cover(s)]
+        if not videos:
+            raise InputError(f"Expected a video file. Cannot find a video stream in {self._path}")
+        self.video = videos[0]
+        self.video.thread_type = "AUTO"
+        self.video.codec_context.thread_count = threads
+        if self._start:
+            with suppress(av.FFmpegError):  # what cannot be sought is read from its beginning
+                self.container.seek(round(self._start * av.time_base))
+        self._packets = self._decoded = 0
+        self._last_pts = None
+        self._end_of_file = 0.0
+        self.info = None
+        self._items = self._read()
+        self._head = []
+        for item in self._items:
+            self._head.append(item)
+            if isinstance(item, Frame):
+                return
+        where = f" between {self._start:g} s and {self._end:g} s" if self._start or self._end < float("inf") else ""
+        raise InputError(f"Expected a video. Not one frame of {self._path}{where} can be decoded")
+
+    @property
+    def streams_beside(self) -> list[av.stream.Stream]:
+        """List the streams other than the video that is upscaled."""
+        return [stream for stream in self.container.streams if stream is not self.video]
+
+    def __iter__(self) -> Iterator[Frame | Packet]:
+        yield from self._head
+        self._head.clear()
+        yield from self._items
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.container.close()
+
+    def _read(self) -> Iterator[Frame | Packet]:
+        ended = False
+        for packet in self._demux():
+            time = None if packet.dts is None else float(packet.dts * packet.time_base)
+            if time is not None:
+                if time > self._end + 1:
+                    break  # decode order runs ahead of display order by less than this
+                self._end_of_file = max(self._end_of_file, time + float((packet.duration or 0) * packet.time_base))
+            if packet.stream is not self.video:
+                if self._moved(packet):
+                    yield packet
+            elif not ended:
+                self._packets += not packet.is_discard
+                frames = self._decode(packet)
+                yield from frames
+                ended = len(frames) > 0 and self._seconds(frames[-1]) >= self._end - self._start
+        if not ended:
+            yield from self._decode(None)
+        if not self._start and self._end == float("inf"):
+            self._count_missing()
+
+    def _demux(self) -> Iterator[Packet]:
+        """Yield packets, going on after read errors as long as anything comes."""
+        came = True
+        while came:
+            came = False
+            try:
+                for packet in self.container.demux():
+                    if packet.size:  # the empty ones at the end ask for a flush, which _read does
+                        came = True
+                        yield packet
+                return
+            except (av.FFmpegError, OSError):
+                self.damage.bad_packets += came
+
+    def _decode(self, packet: Packet | None) -> list[Frame]:
+        try:
+            frames = self.video.codec_context.decode(packet)
+        except av.FFmpegError:
+            self.damage.bad_packets += 1
+            return []
+        kept = []
+        for frame in frames:
+            if self.info is None:
+                self._meet(frame)
+            self._decoded += 1
+            self.damage.corrupt_frames += frame.is_corrupt
+            if self._moved(frame):
+                kept.append(self._plain(frame))
+        return kept
+
+    def _seconds(self, item) -> float:
+        return float(item.pts * item.time_base)
+
+    def _moved(self, item: Frame | Packet) -> bool:
+        """Give an item its timestamp in the output; return False where it lies outside of the part asked for."""
+        if isinstance(item, Frame):
+            if self._untimed:
+                item.pts, item.time_base = self._decoded - 1, self.info.time_base
+            else:
+                item.time_base = self.video.time_base  # frames that a flush brings come without
+                if item.pts is None:
+                    item.pts = item.dts if item.dts is not None else (self._last_pts or 0) + 1
+        elif item.pts is None and item.dts is None:
+            return not self._start
+        if not self._start and self._end == float("inf"):
+            inside = True
+        else:
+            seconds = float((item.dts if item.pts is None else item.pts) * item.time_base)
+            # Half a tick of tolerance: 1.2 s in decimals is rarely a whole number of ticks.
+            tick = float(item.time_base) / 2
+            inside = self._start - tick <= seconds < self._end - tick
+            offset = round(self._start / item.time_base)
+            item.pts = None if item.pts is None else item.pts - offset
+            item.dts = None if item.dts is None else item.dts - offset
+        if inside and isinstance(item, Frame):
+            if self._last_pts is not None and item.pts <= self._last_pts:
+                self._note("timestamps that do not rise were moved by one tick")
+                item.pts = self._last_pts + 1
+            self._last_pts = item.pts
+        return inside
+
+    def _plain(self, frame: Frame) -> Frame:
+        """Bring a frame to the format and size of the first; most pass untouched."""
+        info = self.info
+        plain = frame.format.name.replace("yuvj", "yuv") == info.pix_fmt
+        if (frame.width, frame.height) != (info.width, info.height):
+            self._note("the picture size changes on the way; every frame was brought to the size of the first")
+            plain = False
+        if plain:
+            return frame
+        return self._formatter.reformat(
+            frame, info.width, info.height, info.pix_fmt, interpolation=Interpolation.LANCZOS, threads=1
+        )
+
+    def _note(self, note):
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _meet(self, first: Frame):
+        """Describe the video by its first frame."""
+        if first.interlaced_frame:
+            raise InputError(
+                f"{self._path} is interlaced, which is not supported yet. "
+                "Deinterlace it first: ffmpeg -i IN -vf bwdif OUT"
+            )
+        stream, pix_fmt = self.video, _working_format(first.format.name)
+        plain = av.VideoFormat(pix_fmt, 64, 64)
+        chroma = len(plain.components) > 1
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        duration = None
+        if stream.duration:
+            duration = float(stream.duration * stream.time_base)
+        elif self.container.duration:
+            duration = self.container.duration / av.time_base
+        matrix = next((bytes(d) for d in first.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        self._untimed = first.pts is None
+        self._formatter = VideoReformatter()
+        self.info = VideoInfo(
+            width=first.width,
+            height=first.height,
+            pix_fmt=pix_fmt,
+            bits=plain.components[0].bits,
+            halved=(plain.chroma_width() < 64, plain.chroma_height() < 64) if chroma else (False, False),
+            time_base=1 / rate if self._untimed else stream.time_base,
+            rate=rate,
+            sample_aspect_ratio=stream.codec_context.sample_aspect_ratio or None,
+            color={
+                "color_range": _JPEG_RANGE if first.format.name.startswith("yuvj") else int(first.color_range),
+                "colorspace": int(first.colorspace),
+                "color_trc": int(first.color_trc),
+                "color_primaries": int(first.color_primaries),
+            },
+            display_matrix=None if matrix is None else np.frombuffer(matrix, np.int32),
+            rotation=first.rotation,
+            duration=duration,
+            frames=stream.frames or (round(duration * rate) if duration else None),
+        )
+        if self._untimed:
+            self._note(f"the input has no timestamps; its frames are timed at the declared {float(rate):g} fps")
+        if pix_fmt != first.format.name.replace("yuvj", "yuv"):
+            self._note(f"the pixel format {first.format.name} is worked on as {pix_fmt}")
+        if any(d.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL") for d in first.side_data):
+            self._note("mastering display and content light metadata are not carried over")
+
+    def _count_missing(self):
+        declared = self.video.frames if "mov" in self.container.format.name else 0  # elsewhere it is a guess
+        lost = max(0, declared - self._packets) if declared else 0
+        if self.damage.bad_packets or lost:
+            self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
+        length = self.container.duration
+        if length and self.container.format.name.startswith(("mov", "matroska")):
+            missing = (length + max(0, self.container.start_time or 0)) / av.time_base - self._end_of_file
+            # Headers round, and streams of one file end at different times: half a second is not damage.
+            if missing > max(0.5, 0.02 * length / av.time_base):
+                self.damage.missing_s = missing
+
+
+class Writer:
+    """Write a video: frames of one size through an encoder, packets of `source`'s other streams as they are.
+
+    Everything goes into `path` + `.part`; `finish` checks it and renames it, `discard` removes it. `kept` and
+    `dropped` name the streams, a dropped one with the reason. Raises OutputError.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        *,
+        size: tuple[int, int],
+        codec: str,
+        options: Mapping[str, str],
+        pix_fmt: str | None = None,
+        threads: int = 0,
+    ):
+        info = source.info
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.kept: list[str] = []
+        self.dropped: list[str] = []
+        self.notes: list[str] = []
+        self.frames = 0
+        self._size = size
+        self._durations: dict[int, int] = {}
+        self._written = Counter()
+        self._beside = {}
+        self._last = Fraction(0)
+        self._rate = info.rate
+        fmt = FORMATS[path.suffix.lower()]
+        try:
+            pix_fmt = pix_fmt or _encoder_format(codec, info.pix_fmt)
+            faststart = {"movflags": "+faststart"} if fmt in ("mp4", "mov") else {}
+            self._container = av.open(str(self.part), "w", format=fmt, container_options=faststart)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"Cannot write {path}: {reason(error)}") from None
+        try:
+            self._container.metadata.update(_tags(source.container.metadata))
+            with suppress(AttributeError):
+                self._container.set_chapters(source.container.chapters())
+            video = self._video = self._container.add_stream(
+                codec,
+                rate=info.rate,
+                time_base=info.time_base,
+                width=size[0],
+                height=size[1],
+                pix_fmt=pix_fmt,
+                options=dict(options),
+            )
+            video.codec_context.thread_count = threads
+            if info.sample_aspect_ratio:
+                video.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
+            for tag, value in info.color.items():
+                setattr(video.codec_context, tag, value)
+            if info.display_matrix is not None:
+                video.set_display_matrix(info.display_matrix)
+            video.metadata.update(_tags(source.video.metadata))
+            video.disposition = source.video.disposition
+            self.kept.append(f"video {source.video.index} ({source.video.codec_context.name} to {codec})")
+            if pix_fmt != info.pix_fmt:
+                self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
+            for stream in source.streams_beside:
+                self._add(stream)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self.discard()
+            raise OutputError(f"Cannot write {path} with {codec}: {reason(error)}") from None
+        except BaseException:
+            self.discard()
+            raise
+
+    def _add(self, stream):
+        name = f"{stream.type} {stream.index}" + (f" ({stream.codec_context.name})" if stream.codec_context else "")
+        if stream.type == "data":
+            if "timecode" in stream.metadata and self._container.format.name in ("mp4", "mov"):
+                self.kept.append(f"{name}: timecode {stream.metadata['timecode']}, written anew")
+            else:
+                self.dropped.append(f"{name}: data streams are not copied")
+        elif stream.type == "attachment":
+            if self._container.format.name == "matroska":
+                self._container.add_attachment(stream.name, stream.mimetype, stream.data)
+                self.kept.append(name)
+            else:
+                self.dropped.append(f"{name}: only .mkv holds attachments")
+        elif stream.type == "video" and not _is_cover(stream):
+            self.dropped.append(f"{name}: only the first video stream is upscaled")
+        else:
+            try:
+                copy = self._container.add_stream_from_template(stream, opaque=True)
+            except (ValueError, av.FFmpegError):
+                self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
+                return
+            copy.metadata.update(_tags(stream.metadata))
+            copy.disposition = stream.disposition
+            self._beside[stream.index] = copy
+            self.kept.append(f"{name}, copied")
+
+    def write(self, item: Frame | Packet) -> None:
+        """Encode a frame, or copy a packet of the source."""
+        try:
+            if isinstance(item, Frame):
+                self._write_frame(item)
+            elif copy := self._beside.get(item.stream_index):
+                item.stream = copy
+                self._container.mux_one(item)
+                self._written[copy.index] += 1
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def _write_frame(self, frame):
+        frame.pict_type = 0  # the encoder chooses; the source's choice would be an order
+        self.frames += 1
+        duration = frame.duration or round(1 / (self._rate * frame.time_base))
+        self._durations[frame.pts] = duration
+        self._last = max(self._last, (frame.pts + duration) * frame.time_base)
+        self._mux_video(frame)
+
+    def _mux_video(self, frame):
+        for packet in self._video.encode(frame):
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux_one(packet)
+            self._written[self._video.index] += 1
+
+    def finish(self) -> None:
+        """Flush, check the file against what was written into it, and give it its name."""
+        try:
+            self._mux_video(None)
+            self._container.close()
+            self._check()
+            with self.part.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self.part, self.path)
+            if os.name == "posix":
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def _check(self):
+        """Read the file back: its size, its packets per stream, its length."""
+        found, end = Counter(), Fraction(0)
+        with av.open(str(self.part)) as container:
+            video = container.streams.video[0]
+            size = (video.codec_context.width, video.codec_context.height)
+            for packet in container.demux():
+                if packet.size:
+                    found[packet.stream_index] += 1
+                    if packet.stream is video and packet.pts is not None:
+                        end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        expected = {index: count for index, count in self._written.items() if count}
+        found = {index: count for index, count in found.items() if index in expected}
+        checks = {
+            "picture size": (self._size, size),
+            "frames": (self.frames, found.get(self._video.index, 0)),
+            "packets of each stream": (expected, found),
+        }
+        for what, (wanted, got) in checks.items():
+            if wanted != got:
+                raise ValueError(f"the check failed: expected {what} {wanted}, found {got}")
+        # A container's clock may be coarser than the input's, and some leave the last frame's duration out.
+        if abs(end - self._last) > 2 / self._rate + Fraction(1, 50):
+            raise ValueError(f"the check failed: expected {float(self._last):.3f} s, found {float(end):.3f} s")
+
+    def discard(self) -> None:
+        """Close and remove the unfinished file."""
+        with suppress(Exception):  # whatever went wrong before is what is worth telling
+            self._container.close()
+        self.part.unlink(missing_ok=True)
+
+
+class Resizer:
+    """Resize whole frames by swscale, their timestamps, tags and side data kept, their chroma siting respected.
+
+    `kernel` is `bicubic` or `lanczos`. The siting is the decoder's (left, unless the stream says otherwise).
+    """
+
+    def __init__(self, width: int, height: int, pix_fmt: str, *, kernel: str):
+        self._size, self._pix_fmt = (width, height), pix_fmt
+        self._kernel = {"bicubic": Interpolation.BICUBIC, "lanczos": Interpolation.LANCZOS}[kernel]
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: Frame) -> Frame:
+        full = {"src_color_range": _JPEG_RANGE, "dst_color_range": _JPEG_RANGE} if "yuvj" in frame.format.name else {}
+        # One thread: the stages of the pipeline overlap already.
+        result = self._reformatter.reformat(
+            frame, *self._size, self._pix_fmt, interpolation=self._kernel, threads=1, **full
+        )
+        result.time_base = frame.time_base
+        return result
+
+
+def plane(frame: Frame, index: int) -> np.ndarray:
+    """Return one plane of a planar frame as a writable (H, W) view, uint8 or uint16, without copying."""
+    plane = frame.planes[index]
+    dtype = np.dtype("<u2" if frame.format.components[0].bits > 8 else "u1")
+    rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    return rows[:, : plane.width]
+
+
+def fitted(frame: Frame, width: int, height: int) -> Frame:
+    """Return the frame with its right and bottom edges repeated, or cut off, to reach a size in luma pixels."""
+    result = Frame(width, height, frame.format.name)
+    for i in range(len(frame.planes)):
+        source, target = plane(frame, i), plane(result, i)
+        grow = [(0, max(0, t - s)) for s, t in zip(source.shape, target.shape, strict=True)]
+        target[:] = np.pad(source, grow, mode="edge")[: target.shape[0], : target.shape[1]]
+    result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
+    for tag in ("color_range", "colorspace", "color_trc", "color_primaries"):
+        setattr(result, tag, getattr(frame, tag))
+    return result
+
+
+def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
+    """Copy the video of a clip into a Matroska file, packet for packet, as often as it takes to have `frames` frames.
+
+    Raises InputError for a clip that cannot be read or has no timestamps.
+    """
+    offset = written = 0
+    try:
+        with av.open(str(target), "w", format="matroska") as output:
+            copy = None
+            while written < frames:
+                with av.open(str(clip)) as source:
+                    video = source.streams.video[0]
+                    copy = copy or output.add_stream_from_template(video, opaque=True)
+                    start, end = None, 0
+                    for packet in source.demux(video):
+                        if not packet.size or packet.dts is None:
+                            continue
+                        start = packet.dts if start is None else start
+                        length = packet.duration or round(1 / (video.average_rate * packet.time_base))
+                        end = max(end, packet.dts - start + length)
+                        packet.pts, packet.dts = packet.pts - start + offset, packet.dts - start + offset
+                        packet.stream = copy
+                        output.mux_one(packet)
+                        written += 1
+                if not end:
+                    raise InputError(f"Expected a clip with timestamps to repeat. Received: {clip}")
+                offset += end
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"Expected a video file to repeat. Cannot read {clip}: {reason(error)}") from None
+
+
+def write_clip(path: Path, pictures: Iterable[Image.Image], rate: int, sound: np.ndarray, sample_rate: int) -> None:
+    """Write RGB pictures and their sound, (channels, samples) float32, as an H.264 and AAC clip tagged BT.709.
+
+    Raises OutputError.
+    """
+    samples = sample_rate // rate
+    try:
+        with av.open(str(path), "w", format="mp4") as container:
+            video = container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "superfast"})
+            audio = container.add_stream("aac", rate=sample_rate, layout="stereo")
+            for i, picture in enumerate(pictures):
+                frame = Frame.from_image(picture).reformat(format="yuv420p", dst_colorspace="ITU709")
+                if i == 0:
+                    video.width, video.height, video.pix_fmt = frame.width, frame.height, "yuv420p"
+                    context = video.codec_context
+                    context.colorspace = context.color_trc = context.color_primaries = context.color_range = 1
+                frame.pts, frame.time_base = i, Fraction(1, rate)
+                container.mux(video.encode(frame))
+                chunk = av.AudioFrame.from_ndarray(sound[:, i * samples : (i + 1) * samples], "fltp", "stereo")
+                chunk.sample_rate, chunk.pts, chunk.time_base = sample_rate, i * samples, Fraction(1, sample_rate)
+                container.mux(audio.encode(chunk))
+            container.mux(video.encode())
+            container.mux(audio.encode())
+    except (av.FFmpegError, OSError) as error:
+        raise OutputError(f"Cannot write {path}: {reason(error)}") from None
+
+
+def encoder_options(codec: str, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Split options into those that an encoder knows and the names of those that it does not.
+
+    An option with named values must have one of those, or a number. Raises ValueError for an unknown encoder.
+    """
+    try:
+        context = av.CodecContext.create(codec, "w")
+    except (av.FFmpegError, ValueError):
+        raise ValueError(f"Expected a video encoder, e.g. libx264, libx265, libsvtav1. Received: {codec}") from None
+    if context.type != "video":
+        raise ValueError(f"Expected a video encoder, e.g. libx264, libx265, libsvtav1. Received: {codec}")
+    supported = context.supported_options
+    known = {option.name: option for option in (*supported.generic, *supported.private)}
+    sent = {key: str(value) for key, value in wanted.items() if key in known and _takes(known[key], str(value))}
+    return sent, [key for key in wanted if key not in sent]
+
+
+def _takes(option, value) -> bool:
+    if option.type.name == "STRING" or any(choice.name == value for choice in option.choices):
+        return True
+    try:
+        return option.min <= float(value) <= option.max
+    except ValueError:
+        # A word for a number. Flags and durations have words of their own, which their parser knows.
+        return option.type.name not in ("INT", "INT64", "UINT64", "FLOAT", "DOUBLE")
+
+
+def reason(error: Exception) -> str:
+    """Say in a few words what an exception of PyAV or the system means."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _tags(metadata):
+    return {k: v for k, v in metadata.items() if k.lower() not in _FILE_TAGS and not k.lower().startswith(_STATISTICS)}
+
+
+def _is_cover(stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _working_format(name: str) -> str:
+    """Return the planar YUV or grey format, 8, 10 or 12 bits, no alpha, that keeps all chroma of format `name`."""
+    fmt = av.VideoFormat(name, 64, 64)
+    color = [c for c in fmt.components if not c.is_alpha]
+    bits = max(c.bits for c in color)
+    if fmt.is_rgb or fmt.has_palette or fmt.is_bayer:
+        family = "yuv444p"
+    elif len(color) == 1:
+        family = "gray"
+    else:
+        halved = (fmt.chroma_width() < 64, fmt.chroma_height() < 64)
+        family = {(True, True): "yuv420p", (True, False): "yuv422p"}.get(halved, "yuv444p")
+    return family + ("" if bits <= 8 else "10le" if bits <= 10 else "12le")
+
+
+def _encoder_format(codec: str, pix_fmt: str) -> str:
+    """Return the format in which an encoder takes frames of `pix_fmt`: the same, if it can, or the closest."""
+    formats = [f.name for f in av.Codec(codec, "w").video_formats or []]
+    bits = av.VideoFormat(pix_fmt).components[0].bits
+    semiplanar = {"yuv420p": "nv12", "yuv420p10le": "p010le"}.get(pix_fmt)
+    closest = ["yuv420p10le", "p010le"] if bits > 8 else []
+    for candidate in [pix_fmt, semiplanar, *closest, "yuv420p", "nv12"]:
+        if candidate in formats or not formats:
+            return candidate
+    return formats[0]

@@ -1,0 +1,89 @@
+"""Stages that overlap: each a generator in a thread of its own, bounded queues between them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from imagesr.report import Report
+
+T = TypeVar("T")
+
+DEPTH = 4  # items that a stage may be ahead of the next: enough to smooth, too few to fill memory
+_POLL_S = 0.1
+
+
+def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
+    """Yield the items, computed up to `depth` ahead by a thread.
+
+    An exception of the thread is raised here. Closing the generator stops the thread, which closes `items`.
+    """
+    waiting: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+
+    def offer(entry):
+        while not stop.is_set():
+            try:
+                waiting.put(entry, timeout=_POLL_S)
+                break
+            except queue.Full:
+                pass
+
+    def work():
+        try:
+            for item in items:
+                offer((item, None))
+                if stop.is_set():
+                    break
+            offer((None, StopIteration()))
+        except BaseException as error:
+            offer((None, error))
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def timed(items: Iterable[T], stage: str, report: Report) -> Iterator[T]:
+    """Yield the items, adding the time that each took to produce to a stage of the report."""
+    iterator = iter(items)
+    done = object()
+    while True:
+        with report.clock(stage):
+            item = next(iterator, done)
+        if item is done:
+            return
+        yield item
+
+
+def run(source: Iterable[T], upscale: Callable[[T], T], write: Callable[[T], None], report: Report) -> None:
+    """Decode, upscale and write every item, the three overlapping, in order."""
+
+    def upscaled():
+        for item in ahead(timed(source, "decode", report)):
+            with report.clock("upscale"):
+                result = upscale(item)
+            yield result
+
+    stages = ahead(upscaled())
+    try:
+        for item in stages:
+            with report.clock("encode"):
+                write(item)
+    finally:
+        stages.close()

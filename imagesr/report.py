@@ -1,0 +1,91 @@
+"""Report: what a run did and what it cost; printed, logged, returned, one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import imagesr
+
+
+@dataclass
+class Report:
+    """Collect the figures of one run.
+
+    `fps` counts from the opening of the input to the closed output, `first_frame_s` from the start of the process to
+    the first upscaled frame. `stages` are milliseconds per frame that each stage was at work; they overlap in time,
+    and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
+    """
+
+    output: str = ""
+    model: str = ""
+    precision: str = ""
+    size: str = ""
+    frames: int = 0
+    fps: float = 0.0
+    seconds: float = 0.0
+    first_frame_s: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    bottleneck: str = ""
+    kept: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    missing: str = ""
+    notes: list[str] = field(default_factory=list)
+    peak_memory_mb: float | None = None
+
+    @contextmanager
+    def clock(self, stage: str) -> Iterator[None]:
+        """Add the time spent in the `with` block to a stage, in seconds until `finish` is called."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - begun
+
+    def saw_frame(self) -> None:
+        """Count an upscaled frame."""
+        if not self.frames:
+            self.first_frame_s = round(time.perf_counter() - imagesr.STARTED, 3)
+        self.frames += 1
+
+    def finish(self, seconds: float) -> None:
+        """Turn sums into figures per frame; `seconds` is what the whole run took."""
+        self.seconds = round(seconds, 3)
+        self.fps = round(self.frames / seconds, 2)
+        self.stages = {stage: round(1000 * total / max(1, self.frames), 2) for stage, total in self.stages.items()}
+        self.bottleneck = max(self.stages, key=self.stages.get, default="")
+        self.peak_memory_mb = _peak_memory_mb()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every field as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    def __str__(self):
+        stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
+        lines = [
+            f"{self.output}: {self.frames} frames, {self.size}, by {self.model}"
+            + (f" ({self.precision})" if self.precision else ""),
+            f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
+            f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
+            *(f"  kept: {stream}" for stream in self.kept),
+            *(f"  dropped: {stream}" for stream in self.dropped),
+            *(f"  note: {note}" for note in self.notes),
+        ]
+        if self.missing:
+            lines.append(f"  DAMAGED INPUT: {self.missing}")
+        return "\n".join(lines)
+
+
+def _peak_memory_mb() -> float | None:
+    """Return the peak resident memory of this process in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,0 +1,137 @@
+"""Upscaler: engines applied to frames; sizes, padding and chroma."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+
+from imagesr.card import ModelCard, ModelError, find_model
+from imagesr.engines import Engine, load_engine
+from imagesr.frames import Frame, Resizer, VideoInfo, fitted, plane
+from imagesr.scale import Scale
+
+MAX_SCALE = 8
+_SMALLEST = 8  # pixels a side: less than this is padded, so that borders can be reflected
+
+
+def load(model: str | Path, scale: Scale | float | str = "1.5", **options) -> Engine:
+    """Load a shipped model by name, or one from its folder, as a callable on uint8 planes (N, H, W, 1).
+
+    `options` are those of `load_engine`. Raises ModelError.
+    """
+    return load_engine(find_model(str(model), Scale.parse(scale)), **options)
+
+
+def chain(cards: Sequence[ModelCard], factor: Fraction) -> list[ModelCard]:
+    """Choose the models to run one after another: the smallest product of native scales that reaches `factor`."""
+    best = None
+    for length in range(1, 8):
+        for combination in combinations_with_replacement(cards, length):
+            product = math.prod((_fraction(card) for card in combination), start=Fraction(1))
+            if product >= factor and (best is None or product < best[0]):
+                best = product, combination
+        if best:
+            return sorted(best[1], key=_fraction)
+    raise ModelError(f"Expected a scale within reach of {cards[0].name}. Received: {float(factor):g}")
+
+
+def target_size(info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return the (width, height) of the output: `scale` times the input's, or the largest that fits into `box`.
+
+    Where chroma has half the pixels of luma the size is the nearest even number, ties up. The box is meant as seen:
+    it is turned with a video that is displayed turned.
+    """
+    if box:
+        if info.rotation % 180:
+            box = box[::-1]
+        factor = min(Fraction(box[0], info.width), Fraction(box[1], info.height))
+    else:
+        factor = Fraction(scale.up, scale.down)
+    size = []
+    for axis, length in enumerate((info.width, info.height)):
+        step = 2 if info.halved[axis] else 1
+        pixels = step * math.floor(length * factor / step + Fraction(1, 2))
+        if box and pixels > box[axis]:
+            pixels = box[axis] // step * step
+        size.append(max(step, pixels))
+    return tuple(size)
+
+
+class Upscaler:
+    """Upscale frames of one video: luma through the engines, chroma by swscale.
+
+    `steps` are the models and their engines in order; none at all is plain Lanczos. Where their sizes do not
+    come out even, the frame's edge is repeated before and cut off after them; where `size` is not what they reach,
+    luma is brought down to it by Lanczos.
+    """
+
+    def __init__(self, info: VideoInfo, size: tuple[int, int], steps: Sequence[tuple[ModelCard, Engine]] = ()):
+        self._steps, self._size, self._shift = steps, size, 16 - info.bits if info.bits > 8 else 0
+        if not steps:
+            self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
+            return
+        scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
+        units = [self._unit(scale, halved) for halved in info.halved]
+        padded = [
+            max(_SMALLEST, -(-n // unit) * unit) for n, unit in zip((info.width, info.height), units, strict=True)
+        ]
+        native = size == target_size(info, scale=scale)
+        self._padded = None if padded == [info.width, info.height] else tuple(padded)
+        self._sr_size = tuple(n * scale.up // scale.down for n in padded)
+        if native:
+            self._down = None
+            self._resize = Resizer(*self._sr_size, info.pix_fmt, kernel="bicubic")
+        else:
+            # The part of the enlarged luma that is not padding, brought down to the size asked for.
+            gray = "gray" + (f"{info.bits}le" if info.bits > 8 else "")
+            self._inside = Frame(scale.grow(info.width), scale.grow(info.height), gray)
+            self._down = Resizer(*size, gray, kernel="lanczos")
+            self._resize = Resizer(*size, info.pix_fmt, kernel="bicubic")
+
+    def _unit(self, scale, halved):
+        """Return the number of which a length must be a multiple for every step, and the chroma, to come out whole."""
+        for unit in range(1, 1024):
+            length, whole = Fraction(unit), True
+            for card, _ in self._steps:
+                whole = whole and length % card.multiple == 0
+                length *= _fraction(card)
+            if whole and length.denominator == 1 and not (halved and (unit % 2 or length % 2)):
+                return unit
+        raise ModelError(f"Expected models whose sizes fit together. Received scale {scale}")
+
+    def __call__(self, frame: Frame) -> Frame:
+        if not self._steps:
+            return self._resize(frame)
+        wide = fitted(frame, *self._padded) if self._padded else frame
+        sr = self._luma(plane(wide, 0))
+        if self._down is None:
+            result = self._resize(wide)
+            plane(result, 0)[:] = sr
+            return fitted(result, *self._size) if self._padded else result
+        result = self._resize(frame)
+        inside = plane(self._inside, 0)
+        inside[:] = sr[: inside.shape[0], : inside.shape[1]]
+        plane(result, 0)[:] = plane(self._down(self._inside), 0)
+        return result
+
+    def _luma(self, luma):
+        """Run (H, W) luma through the engines; the result may be overwritten by the next call."""
+        # Deeper samples are left-aligned to the 16 bits of the engines, and rounded on the way back.
+        planes = np.ascontiguousarray(luma << self._shift if self._shift else luma)[np.newaxis, ..., np.newaxis]
+        for _, engine in self._steps:
+            planes = engine(planes)
+        sr = planes[0, ..., 0]
+        if self._shift:
+            peak = (1 << 16 - self._shift) - 1
+            sr = np.minimum((sr.astype(np.uint32) + (1 << self._shift - 1)) >> self._shift, peak)
+        return sr
+
+
+def _fraction(card):
+    scale = Scale.parse(card.scale)
+    return Fraction(scale.up, scale.down)

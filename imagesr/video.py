@@ -1,0 +1,329 @@
+"""Upscale a video: `python -m imagesr.video IN OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import NoReturn
+
+import imagesr
+from imagesr.card import find_models
+from imagesr.engines import ENGINES, PRECISIONS, load_engine
+from imagesr.frames import FORMATS, Frame, InputError, OutputError, Source, VideoInfo, Writer, encoder_options
+from imagesr.pipeline import run
+from imagesr.report import Report
+from imagesr.scale import Scale
+from imagesr.upscaler import MAX_SCALE, Upscaler, chain, target_size
+
+NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
+PREVIEW_S = 10.0
+
+
+def upscale_video(
+    path: str | Path,
+    out: str | Path,
+    *,
+    scale: Scale | float | str = "1.5",
+    size: tuple[int, int] | None = None,
+    model: str = "balanced",
+    engine: str = "openvino",
+    precision: str = "auto",
+    codec: str | None = None,
+    crf: float = 18,
+    preset: str = "superfast",
+    encoder: Mapping[str, str] | None = None,
+    pix_fmt: str | None = None,
+    threads: int = 0,
+    start: float = 0.0,
+    duration: float | None = None,
+    preview: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Report:
+    """Upscale the video at `path` into `out`, its sound and its timestamps kept.
+
+    `size` (width, height) is a box to fit into and replaces `scale`. `start` and `duration` are seconds; `preview`
+    takes ten seconds from the middle. `encoder` holds more options for the encoder. `progress` is called after each
+    frame with the frames done and the frames expected, None where that is unknown.
+
+    Raises ValueError, before the input is opened, for an option, path or model that cannot be right; InputError for an
+    input that cannot be read; OutputError for an output that could not be written or did not pass its check.
+    """
+    path, out, scale = Path(path), Path(out), Scale.parse(scale)
+    _check_numbers(model, scale, size, start, duration, threads)
+    _check_paths(path, out, overwrite)
+    candidates = [codec] if codec else ["libsvtav1"] if out.suffix.lower() == ".webm" else ["libx264", "libx265"]
+    encoders = {name: _encoder_options(name, crf, preset, encoder or {}) for name in candidates}
+    loading = {"engine": engine, "precision": precision, "threads": threads}
+    cards = [] if model == "lanczos" else find_models(model)
+    engines = [load_engine(cards[0], **loading)] if cards else []
+
+    begun = time.perf_counter()
+    report = Report(output=str(out), model=model)
+    if preview:
+        with Source(path) as source:
+            start, duration = max(0.0, ((source.info.duration or 0.0) - PREVIEW_S) / 2), PREVIEW_S
+    with Source(path, start=start, duration=duration, threads=threads) as source:
+        info = source.info
+        target = target_size(info, scale=scale, box=size)
+        report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
+        if cards:
+            factor = Fraction(scale.up, scale.down)
+            if size:
+                factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height))
+            chosen = chain(cards, factor)
+            # Each step has an engine of its own, since an engine is compiled for one size of picture.
+            if info.bits > 8 or chosen[0] is not cards[0]:
+                engines.clear()
+            engines += [load_engine(c, bits=16 if info.bits > 8 else 8, **loading) for c in chosen[len(engines) :]]
+            report.precision = engines[0].precision
+            upscaler = Upscaler(info, target, list(zip(chosen, engines, strict=True)))
+        else:
+            upscaler = Upscaler(info, target)
+        name = candidates[-1] if info.bits > 8 else candidates[0]
+        writer = Writer(out, source, size=target, codec=name, options=encoders[name], pix_fmt=pix_fmt, threads=threads)
+        expected = _expected_frames(info, start, duration)
+
+        def upscale(item):
+            return upscaler(item) if isinstance(item, Frame) else item
+
+        def write(item):
+            if isinstance(item, Frame):
+                report.saw_frame()
+            writer.write(item)
+            if isinstance(item, Frame) and progress:
+                progress(report.frames, expected)
+
+        try:
+            run(source, upscale, write, report)
+            with report.clock("encode"):
+                writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+    report.kept, report.dropped = writer.kept, writer.dropped
+    report.notes, report.missing = source.notes + writer.notes, str(source.damage)
+    report.finish(time.perf_counter() - begun)
+    return report
+
+
+def _check_numbers(model, scale, size, start, duration, threads):
+    lowest = 0 if model == "lanczos" else 1
+    if not size and not lowest < float(scale) <= MAX_SCALE:
+        raise ValueError(f"Expected a scale above {lowest} and up to {MAX_SCALE}. Received: {scale}")
+    if size and min(size) < 2:
+        raise ValueError(f"Expected a size of at least 2x2. Received: {size[0]}x{size[1]}")
+    if start < 0:
+        raise ValueError(f"Expected a start of 0 s or later. Received: {start:g}")
+    if duration is not None and duration <= 0:
+        raise ValueError(f"Expected a duration above 0 s. Received: {duration:g}")
+    if threads < 0:
+        raise ValueError(f"Expected a number of threads, or 0 for all. Received: {threads}")
+
+
+def _check_paths(path, out, overwrite):
+    if out.suffix.lower() not in FORMATS:
+        raise ValueError(f"Expected an output file ending in {', '.join(FORMATS)}. Received: {out}")
+    if not out.parent.is_dir():
+        raise ValueError(f"Expected an existing folder for the output. There is no {out.parent}")
+    if out.is_dir():
+        raise ValueError(f"Expected a file for the output. {out} is a folder")
+    if out.exists():
+        if path.exists() and path.samefile(out):
+            raise ValueError(f"Expected another file for the output than the input. Received {out} for both")
+        if not overwrite:
+            raise ValueError(f"{out} exists already. Choose another name, or overwrite it with -y")
+
+
+def _encoder_options(codec, crf, preset, more):
+    """Return what is sent to an encoder; raises ValueError for an option of the reader's that it does not know."""
+    options, unknown = encoder_options(codec, more)
+    if unknown:
+        key = unknown[0]
+        raise ValueError(f"Expected an option that {codec} knows and a value it takes. Received: {key}={more[key]}")
+    quality = encoder_options(codec, {"crf": f"{crf:g}", "cq": f"{crf:g}", "preset": preset})[0]
+    if "crf" in quality:
+        quality.pop("cq", None)  # NVENC's name for the same; only one of them may be sent
+    quiet = {"libx265": {"x265-params": "log-level=error"}}.get(codec, {})
+    return quality | quiet | options
+
+
+def _expected_frames(info: VideoInfo, start, duration):
+    if duration is None and not start:
+        return info.frames
+    seconds = min(duration or float("inf"), (info.duration or float("inf")) - start)
+    return round(seconds * info.rate) if 0 < seconds < float("inf") else None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Report a wrong option in one line."""
+
+    def error(self, message) -> NoReturn:
+        self.exit(NOT_STARTED, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def _size(text):
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a size such as 1920x1080, received {text}") from None
+
+
+def _scale(text):
+    try:
+        return Scale.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _key_value(text):
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, received {text}")
+    return key, value
+
+
+def _parser():
+    parser = _Parser(prog="imagesr video", description="Upscale a video; sound and timestamps are kept.")
+    add = parser.add_argument
+    add("input", nargs="?", metavar="IN", type=Path, help="the video to upscale")
+    add("output", nargs="?", metavar="OUT", type=Path, help=f"the video to write: {' '.join(FORMATS)}")
+    add("--demo", metavar="OUT", type=Path, help="render a 720p clip, upscale it to OUT, and leave a PNG beside it")
+    add("-s", "--scale", type=_scale, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
+    add("--size", type=_size, metavar="WxH", help="fit into this size instead; the aspect is kept")
+    add(
+        "-n",
+        "--model",
+        default="balanced",
+        help="fast, balanced, lanczos, or the folder of a model (default: balanced)",
+    )
+    add("--engine", choices=ENGINES, default="openvino", help="the runtime (default: openvino)")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="default: auto, the fastest that this CPU computes natively",
+    )
+    add("-c", "--codec", help="encoder (default: libx264; 10 bit: libx265; webm: libsvtav1)")
+    add("--crf", type=float, default=18, help="quality, lower is better and larger (default: 18)")
+    add("--preset", default="superfast", help="the encoder's speed (default: superfast)")
+    add(
+        "-e",
+        dest="encoder",
+        type=_key_value,
+        action="append",
+        metavar="KEY=VALUE",
+        help="another option for the encoder",
+    )
+    add("--pix-fmt", help="pixel format to encode (default: the input's)")
+    add("--threads", type=int, default=0, help="threads of each stage (default: 0, every core)")
+    add("--start", type=float, default=0.0, metavar="SECONDS", help="begin here")
+    add("--duration", type=float, metavar="SECONDS", help="take only this much")
+    add("--preview", action="store_true", help="take ten seconds from the middle")
+    add("--allow-truncated", action="store_true", help="exit with 0 even when the input was damaged")
+    add("-y", dest="overwrite", action="store_true", help="overwrite OUT")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add(
+        "--progress",
+        choices=("auto", "json", "none"),
+        default="auto",
+        help="a bar in a terminal, or a JSON object per line",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the report to FILE")
+    add("--version", action="version", version=f"imagesr {imagesr.__version__}")
+    return parser
+
+
+@contextmanager
+def _progress(kind, quiet):
+    """Yield what `upscale_video` calls after each frame: a bar, JSON lines on stderr every second, or nothing."""
+    if kind == "json":
+        begun = last = time.monotonic()
+
+        def line(done, expected):
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= 1 or done == expected:
+                fps, last = done / max(now - begun, 1e-9), now
+                eta = None if not expected else round(max(0, expected - done) / fps, 1)
+                record = {"frames": done, "expected": expected, "fps": round(fps, 2), "eta_s": eta}
+                print(json.dumps(record), file=sys.stderr, flush=True)
+
+        yield line
+    elif kind == "none" or quiet or not sys.stderr.isatty():
+        yield None
+    else:
+        from tqdm import tqdm
+
+        with tqdm(unit=" frames", dynamic_ncols=True, leave=False) as bar:
+
+            def advance(done, expected):
+                bar.total = max(expected, done) if expected else None
+                bar.update(done - bar.n)
+
+            yield advance
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: what is half done is removed before the process ends."""
+
+
+def _terminate(*_):
+    raise _Terminated
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    demo, path, out = options.pop("demo"), options.pop("input"), options.pop("output")
+    if (demo is None) == (path is None or out is None):
+        parser.error("expected IN and OUT, or --demo OUT")
+    allow_truncated, quiet, record = options.pop("allow_truncated"), options.pop("quiet"), options.pop("json")
+    options["encoder"] = dict(options["encoder"] or [])
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        if record and not record.parent.is_dir():
+            raise ValueError(f"Expected an existing folder for the report. There is no {record.parent}")
+        with _progress(options.pop("progress"), quiet) as progress:
+            if demo:
+                from imagesr.demo import run_demo
+
+                report = run_demo(demo, progress=progress, **options)
+            else:
+                report = upscale_video(path, out, progress=progress, **options)
+    except ValueError as error:
+        return _fail(NOT_STARTED, error)
+    except InputError as error:
+        return _fail(UNREADABLE, error)
+    except OutputError as error:
+        return _fail(NOT_WRITTEN, error)
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted; nothing was written")
+    except _Terminated:
+        return _fail(TERMINATED, "terminated; nothing was written")
+    if record:
+        record.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+    if not quiet:
+        print(report)
+    if report.missing:
+        print(f"imagesr video: the input is damaged: {report.missing}", file=sys.stderr)
+        return 0 if allow_truncated else DAMAGED
+    return 0
+
+
+def _fail(code, message):
+    print(f"imagesr video: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
