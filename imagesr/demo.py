@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from imagesr.frames import Frame, Resizer, Source, write_clip
-from imagesr.report import Report
 
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
@@ -168,22 +166,3 @@ def _busiest(image):
     first = scores[0][1]
     apart = lambda place: abs(place[0] - first[0]) >= _CROP[0] or abs(place[1] - first[1]) >= _CROP[1]  # noqa: E731
     return first, next(place for _, place in scores if apart(place))
-
-
-def run_demo(out: Path, **options) -> Report:
-    """Render the clip, upscale it to `out` and save the comparison beside it as PNG; returns the video's report.
-
-    `options` and errors are those of `upscale_video`; ValueError also for a PNG that is in the way.
-    """
-    from imagesr.video import upscale_video
-
-    picture = out.with_suffix(".png")
-    if picture.exists() and not options.get("overwrite"):
-        raise ValueError(f"{picture} exists already. Choose another name, or overwrite it with -y")
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "demo.mp4"
-        render(source)
-        report = upscale_video(source, out, **options)
-        compare(source, out, picture)
-    report.notes.append(f"side by side with Lanczos: {picture}")
-    return report

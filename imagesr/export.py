@@ -30,20 +30,27 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     """Return the network on integer samples: uint8 or uint16 NHWC in, the same out, rounded and clipped.
 
     A network of convolutions and ReLU, without batch norm, commutes with scaling once its biases are scaled, so the
-    samples go in as they are: no division that low precision would round.
+    samples go in as they are: no division that low precision would round. The anchor reads them relative to
+    mid-grey, and the tail's bias makes up for it: bfloat16 holds numbers around zero much more finely.
     """
-    peak = 2**bits - 1
+    peak, middle = 2**bits - 1, 2 ** (bits - 1)
     dtype = f"uint{bits}"
-    scaled = keras.models.clone_model(model)
-    for layer, source in zip(scaled.layers, model.layers, strict=True):
+
+    def call(layer, *inputs, **options):
+        return layer(inputs[0] - middle) if layer.name == "anchor" else layer(*inputs, **options)
+
+    scaled = keras.models.clone_model(model, call_function=call)
+    for source in model.layers:
         weights = source.get_weights()
         if isinstance(source, keras.layers.Conv2D):
             if source.activation not in (keras.activations.linear, keras.activations.relu):
                 raise ValueError(f"Expected linear or ReLU activations. Received: {source.activation.__name__}")
             weights = [weights[0], *(bias * peak for bias in weights[1:])]
+            if source.name == "tail":
+                weights[1] += middle * model.get_layer("anchor").get_weights()[0].sum((0, 1, 2))
+            scaled.get_layer(source.name).set_weights(weights)
         elif weights:
             raise ValueError(f"Expected convolutions alone to have weights. Received: {source.name}")
-        layer.set_weights(weights)
     lr = keras.Input((None, None, model.input.shape[-1]), batch_size=1, dtype=dtype, name="lr")
     sr = ops.round(scaled(ops.cast(lr, "float32")))
     # 65535 is the largest float32 below 2**16 that the cast must meet, and representable.
@@ -62,6 +69,7 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
     model = onnx.load(onnx_file)
     anchors = [node.name for node in model.graph.node if node.op_type == "Conv" and "anchor" in node.name]
     sums = [node.name for node in model.graph.node if node.op_type == "Add"][-1:]
+    sums += [node.name for node in model.graph.node if node.op_type == "Sub"]
     name = model.graph.input[0].name
     quantized = nncf.quantize(
         model,
@@ -70,6 +78,13 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
         subset_size=len(samples),
         fast_bias_correction=False,
     )
+    # Samples are 8-bit integers already. A range learnt from pictures would map them to other integers and round each:
+    # 0.2 dB. A step of one leaves them as they are.
+    steps = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    first = next(node for node in quantized.graph.node if node.op_type == "QuantizeLinear")
+    back = next(node for node in quantized.graph.node if node.input and node.input[0] == first.output[0])
+    for name in {first.input[1], back.input[1]}:
+        steps[name].CopyFrom(onnx.numpy_helper.from_array(np.ones((), np.float32), name))
     onnx.save(quantized, target)
 
 
@@ -151,7 +166,7 @@ def export(
         card.write()
         card = ModelCard.read(part)
         compare(card, samples[:8])
-        card = dataclasses.replace(card, measured={key: measure(card, place) for key, place in benchmarks.items()})
+        card = dataclasses.replace(card, measured={key: measure(card, key, place) for key, place in benchmarks.items()})
         card.write()
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -175,8 +190,8 @@ def compare(card: ModelCard, samples: Sequence[np.ndarray]) -> None:
                     )
 
 
-def measure(card: ModelCard, pictures: Path) -> dict[str, dict[str, float]]:
-    """Return PSNR-Y and SSIM-Y at every precision over a folder of HR pictures, and those of Lanczos."""
+def measure(card: ModelCard, name: str, pictures: Path) -> dict[str, dict[str, float]]:
+    """Return PSNR-Y and SSIM-Y at every precision over a folder of HR pictures called `name`, and those of Lanczos."""
     scale, files, measured = Scale.parse(card.scale), find_images([pictures]), {}
     for precision in ("fp32", "bf16", "int8", "lanczos"):
         if precision == "lanczos":
@@ -185,7 +200,7 @@ def measure(card: ModelCard, pictures: Path) -> dict[str, dict[str, float]]:
             upscale = upscaler(str(card.folder), scale, precision=precision)
         result = evaluate(upscale, files, scale)
         measured[precision] = {key: round(result[key], 4) for key in ("psnr_y", "ssim_y")}
-        print(f"{pictures.name} {precision}: {result['psnr_y']:.2f} dB, {result['ssim_y']:.4f}", flush=True)
+        print(f"{name} {precision}: {result['psnr_y']:.2f} dB, {result['ssim_y']:.4f}", flush=True)
     return measured
 
 

@@ -11,12 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import av.logging
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
-av.logging.set_level(av.logging.PANIC)  # what goes wrong is told in our own words
+# What goes wrong is told in our own words. PyAV is silent by itself; av.logging.set_level, at any level, would make
+# decoder threads call into Python to log, and lock up against the thread that closes the decoder.
+os.environ.setdefault("SVT_LOG", "1")
 
 Frame = av.VideoFrame
 Packet = av.Packet
@@ -75,13 +76,16 @@ class Damage:
         return bool(self.missing_frames or self.missing_s or self.corrupt_frames or self.bad_packets)
 
     def __str__(self):
+        def count(number, noun):
+            return f"{number} {noun}{'' if number == 1 else 's'}"
+
         parts = (
-            (self.missing_frames, f"{self.missing_frames} frames missing"),
+            (self.missing_frames, f"{count(self.missing_frames, 'frame')} missing"),
             (self.missing_s, f"the last {self.missing_s:.1f} s missing"),
-            (self.corrupt_frames, f"{self.corrupt_frames} frames decoded with errors"),
-            (self.bad_packets, f"{self.bad_packets} packets unreadable"),
+            (self.corrupt_frames, f"{count(self.corrupt_frames, 'frame')} decoded with errors"),
+            (self.bad_packets, f"{count(self.bad_packets, 'packet')} unreadable"),
         )
-        return ", ".join(text for count, text in parts if count)
+        return ", ".join(text for number, text in parts if number)
 
 
 class Source:
@@ -476,7 +480,8 @@ class Writer:
         """Close and remove the unfinished file."""
         with suppress(Exception):  # whatever went wrong before is what is worth telling
             self._container.close()
-        self.part.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.part.unlink(missing_ok=True)
 
 
 class Resizer:
@@ -496,7 +501,8 @@ class Resizer:
         result = self._reformatter.reformat(
             frame, *self._size, self._pix_fmt, interpolation=self._kernel, threads=1, **full
         )
-        result.time_base = frame.time_base
+        if frame.time_base:
+            result.time_base = frame.time_base
         return result
 
 
@@ -596,6 +602,11 @@ def encoder_options(codec: str, wanted: Mapping[str, str]) -> tuple[dict[str, st
     return sent, [key for key in wanted if key not in sent]
 
 
+def encoder_formats(codec: str) -> list[str]:
+    """List the pixel formats that an encoder takes; empty where it does not say."""
+    return [f.name for f in av.Codec(codec, "w").video_formats or []]
+
+
 def _takes(option, value) -> bool:
     if option.type.name == "STRING" or any(choice.name == value for choice in option.choices):
         return True
@@ -637,7 +648,7 @@ def _working_format(name: str) -> str:
 
 def _encoder_format(codec: str, pix_fmt: str) -> str:
     """Return the format in which an encoder takes frames of `pix_fmt`: the same, if it can, or the closest."""
-    formats = [f.name for f in av.Codec(codec, "w").video_formats or []]
+    formats = encoder_formats(codec)
     bits = av.VideoFormat(pix_fmt).components[0].bits
     semiplanar = {"yuv420p": "nv12", "yuv420p10le": "p010le"}.get(pix_fmt)
     closest = ["yuv420p10le", "p010le"] if bits > 8 else []

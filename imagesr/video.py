@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,17 @@ from typing import NoReturn
 import imagesr
 from imagesr.card import find_models
 from imagesr.engines import ENGINES, PRECISIONS, load_engine
-from imagesr.frames import FORMATS, Frame, InputError, OutputError, Source, VideoInfo, Writer, encoder_options
+from imagesr.frames import (
+    FORMATS,
+    Frame,
+    InputError,
+    OutputError,
+    Source,
+    VideoInfo,
+    Writer,
+    encoder_formats,
+    encoder_options,
+)
 from imagesr.pipeline import run
 from imagesr.report import Report
 from imagesr.scale import Scale
@@ -61,6 +72,9 @@ def upscale_video(
     _check_paths(path, out, overwrite)
     candidates = [codec] if codec else ["libsvtav1"] if out.suffix.lower() == ".webm" else ["libx264", "libx265"]
     encoders = {name: _encoder_options(name, crf, preset, encoder or {}) for name in candidates}
+    formats = [fmt for name in candidates for fmt in encoder_formats(name)]
+    if pix_fmt and formats and pix_fmt not in formats:
+        raise ValueError(f"Expected a pixel format of {candidates[0]} ({', '.join(formats)}). Received: {pix_fmt}")
     loading = {"engine": engine, "precision": precision, "threads": threads}
     cards = [] if model == "lanczos" else find_models(model)
     engines = [load_engine(cards[0], **loading)] if cards else []
@@ -75,6 +89,11 @@ def upscale_video(
         target = target_size(info, scale=scale, box=size)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         if cards:
+            if target[0] < info.width or target[1] < info.height:
+                raise ValueError(
+                    f"Expected a size of at least the input's {info.width}x{info.height}; {size[0]}x{size[1]} makes it "
+                    f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
+                )
             factor = Fraction(scale.up, scale.down)
             if size:
                 factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height))
@@ -111,6 +130,27 @@ def upscale_video(
     report.kept, report.dropped = writer.kept, writer.dropped
     report.notes, report.missing = source.notes + writer.notes, str(source.damage)
     report.finish(time.perf_counter() - begun)
+    return report
+
+
+def run_demo(out: str | Path, **options) -> Report:
+    """Render a clip, upscale it to `out` and save a comparison with Lanczos beside it as PNG.
+
+    `options` and errors are those of `upscale_video`; a PNG that is in the way raises ValueError.
+    """
+    from imagesr.demo import compare, render
+
+    out = Path(out)
+    picture = out.with_suffix(".png")
+    if picture.exists() and not options.get("overwrite"):
+        raise ValueError(f"{picture} exists already. Choose another name, or overwrite it with -y")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "demo.mp4"
+        _check_paths(source, out, options.get("overwrite", False))
+        render(source)
+        report = upscale_video(source, out, **options)
+        compare(source, out, picture)
+    report.notes.append(f"side by side with Lanczos: {picture}")
     return report
 
 
@@ -295,8 +335,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"Expected an existing folder for the report. There is no {record.parent}")
         with _progress(options.pop("progress"), quiet) as progress:
             if demo:
-                from imagesr.demo import run_demo
-
                 report = run_demo(demo, progress=progress, **options)
             else:
                 report = upscale_video(path, out, progress=progress, **options)

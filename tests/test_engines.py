@@ -1,0 +1,151 @@
+"""Every shipped model in every engine, held against Keras."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from imagesr.card import ModelCard, ModelError, find_model, saved_models
+from imagesr.engines import ENGINES, load_engine
+from imagesr.metrics import psnr
+from imagesr.scale import Scale
+
+MODELS = [folder.name for folder in saved_models()]
+
+
+def card_of(name):
+    return next(ModelCard.read(folder) for folder in saved_models() if folder.name == name)
+
+
+def planes(shape, bits, seed=0):
+    """Return smooth samples with noise and both ends of the range: (1, H, W, 1) integers."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    smooth = 0.5 + 0.35 * np.sin(x / 5) * np.cos(y / 7) + 0.1 * np.random.default_rng(seed).standard_normal(shape)
+    smooth[:4, :4], smooth[-4:, -4:] = 0, 1
+    peak = 2**bits - 1
+    return np.clip(np.rint(smooth * peak), 0, peak).astype(f"uint{bits}")[np.newaxis, ..., np.newaxis]
+
+
+def test_two_models_ship():
+    assert MODELS == ["balanced_x1.5", "fast_x1.5"]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "keras"])
+@pytest.mark.parametrize("name", MODELS)
+def test_engines_agree_with_keras_to_one_code(name, engine, bits):
+    card = card_of(name)
+    reference = load_engine(card, engine="keras", bits=bits)
+    exported = load_engine(card, engine=engine, precision="fp32", bits=bits)
+    for shape in ((48, 64), (36, 20), (48, 64)):
+        lr = planes(shape, bits)
+        sr = exported(lr)
+        scale = Scale.parse(card.scale)
+        assert sr.dtype == lr.dtype
+        assert sr.shape == (1, scale.grow(shape[0]), scale.grow(shape[1]), 1)
+        assert np.abs(sr.astype(int) - reference(lr).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("name", MODELS)
+def test_lower_precision_stays_close(name, precision):
+    card = card_of(name)
+    try:
+        low = load_engine(card, precision=precision)
+    except ModelError as error:
+        assert precision == "bf16", error  # a CPU without it
+        return
+    lr = planes((96, 128), 8)
+    assert psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0]) > 40
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cards_keep_the_promises(name):
+    card = card_of(name)
+    fast = name.startswith("fast")
+    assert card.multiply_accumulates <= (3000 if fast else 6500)
+    assert card.channels == 1
+    assert card.measured["B100"]["fp32"]["psnr_y"] >= (34.0 if fast else 34.4)
+    assert card.measured["B100"]["fp32"]["psnr_y"] - card.measured["B100"]["int8"]["psnr_y"] <= 0.1
+    if not fast:
+        photos = card.measured["photos-val"]
+        assert photos["fp32"]["psnr_y"] >= photos["lanczos"]["psnr_y"] + 1.5
+    assert card.data
+    assert set(card.sha256) == {"model.keras", "model.onnx", "model_int8.onnx", "model_u16.onnx"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_card_says_what_can_be_measured_again(name, data):
+    from imagesr.evaluate import evaluate, upscaler
+    from imagesr.images import find_images
+
+    card = card_of(name)
+    for precision in ("fp32", "int8"):
+        result = evaluate(
+            upscaler(str(card.folder), Scale(3, 2), precision=precision), find_images([data / "set5"]), Scale(3, 2)
+        )
+        assert result["psnr_y"] == pytest.approx(card.measured["Set5"][precision]["psnr_y"], abs=0.02)
+
+
+def test_auto_asks_the_runtime():
+    engine = load_engine(find_model("fast", Scale(3, 2)))
+    assert engine.precision in ("int8", "bf16", "fp32")
+    assert load_engine(find_model("fast", Scale(3, 2)), bits=16).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": "abacus"}, "openvino"),
+        ({"precision": "int4"}, "int8"),
+        ({"precision": "int8", "bits": 16}, "8 bits"),
+        ({"engine": "onnx", "precision": "bf16"}, "onnx"),
+        ({"engine": "keras", "precision": "int8"}, "keras"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_said(options, words):
+    with pytest.raises(ModelError, match=words):
+        load_engine(find_model("fast", Scale(3, 2)), **options)
+
+
+def test_a_missing_runtime_names_its_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "imagesr.engines.onnx", raising=False)
+    with pytest.raises(ModelError, match=r"pip install 'imagesr\[train\]'"):
+        load_engine(find_model("fast", Scale(3, 2)), engine="onnx")
+
+
+def test_cards_and_files_belong_together(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(saved_models()[0], folder)
+    assert ModelCard.read(folder).folder == folder
+    (folder / "model_u16.onnx").unlink()
+    with pytest.raises(ModelError, match=r"model_u16\.onnx.* missing"):
+        ModelCard.read(folder)
+    (folder / "card.json").write_text("{}")
+    with pytest.raises(ModelError, match="model card"):
+        ModelCard.read(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(ModelError, match=r"card\.json"):
+        ModelCard.read(folder)
+
+
+def test_a_scale_without_a_model():
+    with pytest.raises(ModelError, match=r"1\.5.*Received: 2"):
+        find_model("fast", Scale(2))
+
+
+def test_no_model_of_that_name():
+    with pytest.raises(ModelError, match="balanced, fast, lanczos"):
+        find_model("slow", Scale(2))
+
+
+def test_chains_reach_the_scale_with_the_least_surplus():
+    from fractions import Fraction
+
+    from imagesr.upscaler import chain
+
+    card = find_model("fast", Scale(3, 2))
+    assert [len(chain([card], Fraction(f))) for f in ("5/4", "3/2", "2", "9/4", "4", "8")] == [1, 1, 2, 2, 4, 6]

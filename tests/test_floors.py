@@ -1,0 +1,100 @@
+"""Hold the plan of the house: who may import whom, and what a command may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "imagesr"
+
+# Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
+FLOORS = [
+    ["imagesr"],
+    ["scale", "card", "images", "frames", "metrics", "report"],
+    ["layers", "models"],
+    ["datasets"],
+    ["engines"],
+    ["upscaler", "pipeline", "evaluate", "export", "train"],
+    ["demo", "video", "bench"],
+    ["__main__"],
+]
+ONLY_IN = {"av": {"frames"}, "tensorflow": set(), "openvino": {"engines"}, "onnxruntime": {"engines"}, "cv2": set()}
+# keras may be imported in these alone; elsewhere it would slow down every start.
+KERAS = {"layers", "models", "datasets", "engines", "export", "train"}
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else module
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+def place(name):
+    for floor, rooms in enumerate(FLOORS):
+        if name in rooms:
+            return floor, rooms.index(name)
+    raise AssertionError(f"{name} is not on the plan: add it to FLOORS")
+
+
+@pytest.mark.parametrize(("module", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_go_downstairs(module, tree):
+    here = room(module)
+    lazy = {"imagesr": {"video", "upscaler"}}.get(here, set())  # __getattr__ opens doors when they are asked for
+    for name in imports(tree):
+        top = name.split(".")[0]
+        if top == "imagesr":
+            there = room(name)
+            if there == here or there in lazy:
+                continue
+            assert place(there) < place(here), f"{module} imports {name}"
+            if place(there)[0] == place(here)[0]:
+                assert place(there)[1] < place(here)[1], f"{module} imports {name}"
+        elif top in ONLY_IN:
+            assert here in ONLY_IN[top], f"{module} imports {name}"
+        elif top == "keras":
+            assert here in KERAS, f"{module} imports keras"
+
+
+def loaded_by(statement):
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
+
+
+@pytest.mark.parametrize("door", ["video", "bench", "demo", "evaluate"])
+def test_running_needs_no_tensorflow(door):
+    heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
+    assert not heavy & loaded_by(f"import imagesr.{door}")
+
+
+def test_running_a_model_loads_no_tensorflow():
+    code = "import numpy, imagesr; imagesr.load('fast')(numpy.zeros((1, 16, 16, 1), 'uint8'))"
+    assert not {"tensorflow", "keras", "cv2"} & loaded_by(code)
+
+
+def test_every_command_is_a_module_with_main():
+    from importlib import import_module
+
+    from imagesr.__main__ import COMMANDS
+
+    for command in COMMANDS:
+        assert callable(import_module(f"imagesr.{command}").main)
