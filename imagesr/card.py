@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class ModelCard:
     multiply_accumulates: float
     config: Mapping[str, Any]
     config_sha256: str
-    data: tuple[Mapping[str, str], ...]
+    data: Sequence[Mapping[str, str]]
     measured: Mapping[str, Any]
     sha256: Mapping[str, str]
     folder: Path = field(compare=False, default=Path())

@@ -76,7 +76,6 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
         nncf.Dataset([{name: sample} for sample in samples]),
         ignored_scope=nncf.IgnoredScope(names=anchors + sums),
         subset_size=len(samples),
-        fast_bias_correction=False,
     )
     # Samples are 8-bit integers already. A range learnt from pictures would map them to other integers and round each:
     # 0.2 dB. A step of one leaves them as they are.
@@ -158,7 +157,7 @@ def export(
             multiply_accumulates=multiply_accumulates(model),
             config=config,
             config_sha256=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-            data=tuple({"name": key, "licence": licence} for key, licence in data.items()),
+            data=[{"name": key, "licence": licence} for key, licence in data.items()],
             measured={},
             sha256={},
             folder=part,

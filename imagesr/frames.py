@@ -344,8 +344,11 @@ class Writer:
         fmt = FORMATS[path.suffix.lower()]
         try:
             pix_fmt = pix_fmt or _encoder_format(codec, info.pix_fmt)
-            faststart = {"movflags": "+faststart"} if fmt in ("mp4", "mov") else {}
-            self._container = av.open(str(self.part), "w", format=fmt, container_options=faststart)
+            muxing = {}
+            if fmt in ("mp4", "mov"):
+                # Edit lists count in the movie's clock; its usual milliseconds would round the time of the first frame.
+                muxing = {"movflags": "+faststart", "movie_timescale": str(min(info.time_base.denominator, 1_000_000))}
+            self._container = av.open(str(self.part), "w", format=fmt, container_options=muxing)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"Cannot write {path}: {reason(error)}") from None
         try:

@@ -45,8 +45,8 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
                 items.close()
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
             item, error = waiting.get()
             if isinstance(error, StopIteration):
@@ -56,7 +56,8 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
             yield item
     finally:
         stop.set()
-        thread.join()
+        if thread.ident is not None:  # an interrupt may come before it has begun
+            thread.join()
 
 
 def timed(items: Iterable[T], stage: str, report: Report) -> Iterator[T]:

@@ -85,12 +85,12 @@ def train(config: Config, out: Path) -> keras.Model:
     model.compile(keras.optimizers.Adam(schedule, use_ema=True, ema_momentum=0.999), config.loss)
 
     class Measure(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            crops.epoch = epoch  # a resumed run draws what an uninterrupted one would
-
         def on_epoch_end(self, epoch, logs=None):
             logs["psnr_y"] = psnr_y(self.model, val, scale)
 
+    checkpoint = out / "checkpoints" / "training_metadata.json"
+    if checkpoint.exists():
+        crops.epoch = json.loads(checkpoint.read_text("utf-8"))["epoch"]
     model.fit(
         crops,
         epochs=-(-config.steps // STEPS_PER_EPOCH),

@@ -107,7 +107,6 @@ def upscale_video(
         else:
             upscaler = Upscaler(info, target)
         name = candidates[-1] if info.bits > 8 else candidates[0]
-        writer = Writer(out, source, size=target, codec=name, options=encoders[name], pix_fmt=pix_fmt, threads=threads)
         expected = _expected_frames(info, start, duration)
 
         def upscale(item):
@@ -120,6 +119,7 @@ def upscale_video(
             if isinstance(item, Frame) and progress:
                 progress(report.frames, expected)
 
+        writer = Writer(out, source, size=target, codec=name, options=encoders[name], pix_fmt=pix_fmt, threads=threads)
         try:
             run(source, upscale, write, report)
             with report.clock("encode"):

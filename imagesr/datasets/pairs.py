@@ -39,7 +39,7 @@ class RandomCrops(keras.utils.PyDataset):
     """Yield batches of aligned random crops (LR, HR), float32 NHWC in [0, 1], HR `patch` pixels a side.
 
     Every crop is one of the eight flips and turns. A batch is drawn from (seed, `epoch`, its index) alone, so that a
-    resumed run can draw what an uninterrupted one would.
+    resumed run that sets `epoch` draws what an uninterrupted one would.
     """
 
     epoch = 0
@@ -57,6 +57,9 @@ class RandomCrops(keras.utils.PyDataset):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         lr, hr = zip(*(self._crop(rng) for _ in range(self.batch)), strict=True)
         return tuple(np.stack(side)[..., np.newaxis].astype(np.float32) / 255 for side in (lr, hr))
+
+    def on_epoch_end(self):
+        self.epoch += 1
 
     def _crop(self, rng):
         lr, hr = self.pairs[rng.integers(len(self.pairs))]
