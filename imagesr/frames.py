@@ -524,7 +524,8 @@ def fitted(frame: Frame, width: int, height: int) -> Frame:
         source, target = plane(frame, i), plane(result, i)
         grow = [(0, max(0, t - s)) for s, t in zip(source.shape, target.shape, strict=True)]
         target[:] = np.pad(source, grow, mode="edge")[: target.shape[0], : target.shape[1]]
-    result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
+    if frame.time_base:
+        result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
     for tag in ("color_range", "colorspace", "color_trc", "color_primaries"):
         setattr(result, tag, getattr(frame, tag))
     return result
