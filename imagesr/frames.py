@@ -364,6 +364,8 @@ class Writer:
                 pix_fmt=pix_fmt,
                 options=dict(options),
             )
+            # PyAV's default, slices within a frame, keeps x264 from using every core.
+            video.codec_context.thread_type = "AUTO"
             video.codec_context.thread_count = threads
             if info.sample_aspect_ratio:
                 video.codec_context.sample_aspect_ratio = info.sample_aspect_ratio

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from imagesr.report import Report
@@ -72,16 +74,38 @@ def timed(items: Iterable[T], stage: str, report: Report) -> Iterator[T]:
         yield item
 
 
-def run(source: Iterable[T], upscale: Callable[[T], T], write: Callable[[T], None], report: Report) -> None:
-    """Decode, upscale and write every item, the three overlapping, in order."""
+def spread(items: Iterable[T], functions: Sequence[Callable[[T], T]]) -> Iterator[T]:
+    """Yield a function of every item, in order, each function in a thread of its own and taking its turn."""
+    workers = [ThreadPoolExecutor(1) for _ in functions]
+    pending: deque = deque()
+    try:
+        for i, item in enumerate(items):
+            turn = i % len(functions)
+            pending.append(workers[turn].submit(functions[turn], item))
+            if len(pending) > len(functions):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for worker in workers:
+            worker.shutdown(cancel_futures=True)
 
-    def upscaled():
-        for item in ahead(timed(source, "decode", report)):
-            with report.clock("upscale"):
-                result = upscale(item)
-            yield result
 
-    stages = ahead(upscaled())
+def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Callable[[T], None], report: Report) -> None:
+    """Decode, upscale and write every item, the three overlapping, in order.
+
+    The `upscalers` do the same, each on its share of the frames at the same time.
+    """
+
+    def clocked(upscale):
+        def function(item):
+            with report.clock("upscale", share=1 / len(upscalers)):
+                return upscale(item)
+
+        return function
+
+    decoded = ahead(timed(source, "decode", report))
+    stages = ahead(spread(decoded, [clocked(upscale) for upscale in upscalers]))
     try:
         for item in stages:
             with report.clock("encode"):

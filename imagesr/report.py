@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,14 +39,19 @@ class Report:
     notes: list[str] = field(default_factory=list)
     peak_memory_mb: float | None = None
 
+    def __post_init__(self):
+        self._lock = threading.Lock()
+
     @contextmanager
-    def clock(self, stage: str) -> Iterator[None]:
-        """Add the time spent in the `with` block to a stage, in seconds until `finish` is called."""
+    def clock(self, stage: str, *, share: float = 1.0) -> Iterator[None]:
+        """Add a share of the time spent in the `with` block to a stage, in seconds until `finish` is called."""
         begun = time.perf_counter()
         try:
             yield
         finally:
-            self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - begun
+            spent = share * (time.perf_counter() - begun)
+            with self._lock:
+                self.stages[stage] = self.stages.get(stage, 0.0) + spent
 
     def saw_frame(self) -> None:
         """Count an upscaled frame."""

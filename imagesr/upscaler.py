@@ -12,7 +12,7 @@ import numpy as np
 
 from imagesr.card import ModelCard, ModelError, find_model
 from imagesr.engines import Engine, load_engine
-from imagesr.frames import Frame, Resizer, VideoInfo, fitted, plane
+from imagesr.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
 from imagesr.scale import Scale
 
 MAX_SCALE = 8
@@ -104,7 +104,9 @@ class Upscaler:
                 return unit
         raise ModelError(f"Expected models whose sizes fit together. Received scale {scale}")
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Frame | Packet) -> Frame | Packet:
+        if isinstance(frame, Packet):
+            return frame  # sound and the like pass through, in their place among the frames
         if not self._steps:
             return self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from imagesr.upscaler import MAX_SCALE, Upscaler, chain, target_size
 
 NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
 PREVIEW_S = 10.0
+MAX_PARALLEL = 4  # each frame in the works takes memory
 
 
 def upscale_video(
@@ -75,7 +77,10 @@ def upscale_video(
     formats = [fmt for name in candidates for fmt in encoder_formats(name)]
     if pix_fmt and formats and pix_fmt not in formats:
         raise ValueError(f"Expected a pixel format of {candidates[0]} ({', '.join(formats)}). Received: {pix_fmt}")
-    loading = {"engine": engine, "precision": precision, "threads": threads}
+    # Frames side by side: no core waits for another at the end of every layer. One more than there are cores, so that
+    # a core is not idle while a frame is handed over.
+    parallel = min((threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
+    loading = {"engine": engine, "precision": precision, "threads": threads, "parallel": parallel}
     cards = [] if model == "lanczos" else find_models(model)
     engines = [load_engine(cards[0], **loading)] if cards else []
 
@@ -85,7 +90,7 @@ def upscale_video(
         with Source(path) as source:
             start, duration = max(0.0, ((source.info.duration or 0.0) - PREVIEW_S) / 2), PREVIEW_S
     with Source(path, start=start, duration=duration, threads=threads) as source:
-        info = source.info
+        info, steps = source.info, []
         target = target_size(info, scale=scale, box=size)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         if cards:
@@ -103,14 +108,10 @@ def upscale_video(
                 engines.clear()
             engines += [load_engine(c, bits=16 if info.bits > 8 else 8, **loading) for c in chosen[len(engines) :]]
             report.precision = engines[0].precision
-            upscaler = Upscaler(info, target, list(zip(chosen, engines, strict=True)))
-        else:
-            upscaler = Upscaler(info, target)
+            steps = list(zip(chosen, engines, strict=True))
+        upscalers = [Upscaler(info, target, steps) for _ in range(parallel if cards else 1)]
         name = candidates[-1] if info.bits > 8 else candidates[0]
         expected = _expected_frames(info, start, duration)
-
-        def upscale(item):
-            return upscaler(item) if isinstance(item, Frame) else item
 
         def write(item):
             if isinstance(item, Frame):
@@ -121,7 +122,7 @@ def upscale_video(
 
         writer = Writer(out, source, size=target, codec=name, options=encoders[name], pix_fmt=pix_fmt, threads=threads)
         try:
-            run(source, upscale, write, report)
+            run(source, upscalers, write, report)
             with report.clock("encode"):
                 writer.finish()
         except BaseException:

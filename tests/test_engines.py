@@ -149,3 +149,15 @@ def test_chains_reach_the_scale_with_the_least_surplus():
 
     card = find_model("fast", Scale(3, 2))
     assert [len(chain([card], Fraction(f))) for f in ("5/4", "3/2", "2", "9/4", "4", "8")] == [1, 1, 2, 2, 4, 6]
+
+
+def test_one_engine_serves_several_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    engine = load_engine(find_model("fast", Scale(3, 2)), precision="fp32", parallel=3)
+    frames = [planes((40, 60), 8, seed) for seed in range(24)]
+    alone = [engine(frame).copy() for frame in frames]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda frame: engine(frame).copy(), frames))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from imagesr.pipeline import DEPTH, ahead, run, timed
+from imagesr.pipeline import DEPTH, ahead, run, spread, timed
 from imagesr.report import Report
 
 
@@ -65,7 +65,7 @@ def test_a_failing_stage_ends_the_run(stage):
     source = (fail_at_5(i, "source") for i in range(1000))
     threads = threading.active_count()
     with pytest.raises(RuntimeError, match=stage):
-        run(source, lambda i: fail_at_5(i, "upscale"), lambda i: fail_at_5(i, "write"), Report())
+        run(source, [lambda i: fail_at_5(i, "upscale")] * 2, lambda i: fail_at_5(i, "write"), Report())
     assert threading.active_count() == threads
 
 
@@ -87,7 +87,7 @@ def test_stages_overlap_and_the_slowest_is_the_bottleneck():
         written.append(item)
 
     begun = time.perf_counter()
-    run(source(), upscale, write, report)
+    run(source(), [upscale], write, report)
     seconds = time.perf_counter() - begun
     report.finish(seconds)
     assert written == list(range(20))
@@ -101,3 +101,30 @@ def test_timed_counts_production_only():
     for _ in timed(range(3), "count", report):
         time.sleep(0.02)
     assert report.stages["count"] < 0.01
+
+
+def test_spread_keeps_the_order_and_each_function_its_thread():
+    threads = {}
+
+    def function(name):
+        def work(item):
+            time.sleep(0.002 * (item % 3))  # so that later items are done earlier
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return item, name
+
+        return work
+
+    results = list(spread(range(30), [function("a"), function("b"), function("c")]))
+    assert [item for item, _ in results] == list(range(30))
+    assert all(len(idents) == 1 for idents in threads.values())
+    assert len(threads) == 3
+
+
+def test_spread_is_faster_than_one_after_another():
+    both = threading.Barrier(2, timeout=5)  # breaks unless two functions are at work at the same time
+
+    def wait(item):
+        both.wait()
+        return item
+
+    assert list(spread(range(6), [wait, wait])) == list(range(6))

@@ -21,7 +21,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "int8")
 class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
-    `precision` is what it runs at. The array that a call returns may be overwritten by the next call.
+    `precision` is what it runs at. Calls may come from several threads; the array that a call
+    returns may be overwritten by the next call from the same thread.
     """
 
     precision: str
@@ -30,12 +31,19 @@ class Engine(Protocol):
 
 
 def load_engine(
-    card: ModelCard, *, engine: str = "openvino", precision: str = "auto", bits: int = 8, threads: int = 0
+    card: ModelCard,
+    *,
+    engine: str = "openvino",
+    precision: str = "auto",
+    bits: int = 8,
+    threads: int = 0,
+    parallel: int = 1,
 ) -> Engine:
     """Load a saved model into a runtime.
 
     `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
-    takes the fastest that the CPU computes natively. `threads` 0 uses every core.
+    takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` calls from as many threads
+    share them: more frames in the same time than one call after another, each frame later.
 
     Raises ModelError for an engine or precision that this model or machine does not have.
     """
@@ -49,7 +57,7 @@ def load_engine(
     except ModuleNotFoundError as error:
         install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"
         raise ModelError(f"The engine {engine} needs the package {error.name}: {install}") from None
-    return load(card, precision=precision, bits=bits, threads=threads)
+    return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel)
 
 
 def model_file(card: ModelCard, precision: str, bits: int):

@@ -9,7 +9,7 @@ from imagesr.card import ModelCard, ModelError
 from imagesr.engines import Engine
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
     """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses."""
     if precision not in ("auto", "fp32"):
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")

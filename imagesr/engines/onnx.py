@@ -8,7 +8,7 @@ from imagesr.card import ModelCard, ModelError
 from imagesr.engines import Engine, model_file
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
     """Load a saved model; `auto` is fp32."""
     if precision == "bf16":
         raise ModelError(

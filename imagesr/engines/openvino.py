@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import openvino as ov
 
@@ -9,7 +11,7 @@ from imagesr.card import ModelCard, ModelError
 from imagesr.engines import Engine, model_file
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
     """Load a saved model; `auto` asks the runtime what the CPU computes natively."""
     core = ov.Core()
     native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -24,20 +26,26 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int) -> Engine:
         raise ModelError("This CPU does not compute in bf16. Choose --precision int8 or fp32")
     # What an int8 graph leaves in floating point must run at bf16 where it can, or the conversions eat the gain.
     hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
     return _OpenVINO(core, core.read_model(model_file(card, precision, bits)), options, precision)
 
 
 class _OpenVINO:
     def __init__(self, core, model, options, precision):
         self._core, self._model, self._options, self.precision = core, model, options, precision
-        self._shape = self._request = None
+        self._shape = self._compiled = None
+        self._compiling = threading.Lock()
+        self._mine = threading.local()  # each thread has a request of its own, and so an output of its own
 
     def __call__(self, planes: np.ndarray) -> np.ndarray:
-        if planes.shape != self._shape:
-            # A fixed size compiles into a faster program than a dynamic one; a video has one size.
-            self._model.reshape(planes.shape)
-            self._request = self._core.compile_model(self._model, "CPU", self._options).create_infer_request()
-            self._shape = planes.shape
-        self._request.infer([planes], share_inputs=True)
-        return self._request.get_output_tensor().data
+        with self._compiling:
+            if planes.shape != self._shape:
+                # A fixed size compiles into a faster program than a dynamic one; a video has one size.
+                self._model.reshape(planes.shape)
+                self._compiled = self._core.compile_model(self._model, "CPU", self._options)
+                self._shape = planes.shape
+            compiled = self._compiled
+        if getattr(self._mine, "compiled", None) is not compiled:
+            self._mine.compiled, self._mine.request = compiled, compiled.create_infer_request()
+        self._mine.request.infer([planes], share_inputs=True)
+        return self._mine.request.get_output_tensor().data
