@@ -57,12 +57,13 @@ def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[
     command += ["-n", model, "--duration", f"{float((frames - Fraction(1, 2)) / rate):.6f}", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(done.stderr.strip() or f"imagesr.video ended with {done.returncode}")
+        said = (done.stderr.strip().splitlines() or [f"imagesr.video ended with {done.returncode}"])[-1]
+        raise InputError(said.removeprefix("imagesr video: "))
     return json.loads(record.read_text("utf-8"))
 
 
 def ffmpeg_fps(clip: Path, frames: int, folder: Path) -> float | None:
-    """Time ffmpeg's own Lanczos with the same encoder, if imageio-ffmpeg is installed; None if it is not."""
+    """Time ffmpeg's own Lanczos with the same encoder; None where imageio-ffmpeg is missing or fails."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError:
@@ -71,8 +72,8 @@ def ffmpeg_fps(clip: Path, frames: int, folder: Path) -> float | None:
     command = [get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(clip), "-frames:v", str(frames), "-vf", scale]
     command += ["-c:v", "libx264", "-preset", "superfast", "-crf", "18", str(folder / "ffmpeg.mp4")]
     begun = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-    return frames / (time.perf_counter() - begun)
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    return None if done.returncode else frames / (time.perf_counter() - begun)
 
 
 def _rate(clip):
@@ -159,6 +160,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.frames < 1 or options.repeat < 1:
         print("imagesr bench: expected --frames and --repeat of at least 1", file=sys.stderr)
+        return 2
+    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+        print(
+            f"imagesr bench: expected a file in an existing folder for --json, received {options.json}", file=sys.stderr
+        )
         return 2
 
     def tell(line):

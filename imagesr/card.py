@@ -53,6 +53,8 @@ class ModelCard:
             card = cls(**json.loads((folder / "card.json").read_text("utf-8")), folder=folder)
             Scale.parse(card.scale)
             expected = dict(card.sha256)
+            if not (isinstance(card.multiple, int) and card.multiple >= 1):
+                raise ValueError(f"multiple {card.multiple}")
         except FileNotFoundError:
             raise ModelError(f"Expected a saved model: a folder with card.json. Received: {folder}") from None
         except (OSError, ValueError, TypeError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imagesr.frames import Frame, Resizer, Source, write_clip
+from imagesr.frames import Frame, OutputError, Resizer, Source, reason, write_clip
 
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
@@ -48,8 +48,8 @@ def scene(size: tuple[int, int] = _SCENE, *, seed: int = 7) -> Image.Image:
     for depth, base in enumerate((0.50, 0.56, 0.63)):
         # Three ridges, the nearer the darker and the rougher; lit from the left.
         ridge = base - 0.07 * noise(1.35, (1, width + 1))[0, :width] / (1 + 0.3 * depth)
-        relief = noise(1.3)
-        light = np.clip(0.75 + 0.6 * (np.roll(relief, 3, 1) - relief), 0.25, 1.4)
+        relief = noise(1.5)
+        light = np.clip(0.75 + 0.9 * (np.roll(relief, 3, 1) - relief), 0.25, 1.4)
         rock = np.array([(132, 138, 152), (98, 108, 104), (62, 82, 58)][depth]) * light[..., None]
         if depth == 0:
             snow = ((y < base - 0.03 + 0.02 * relief) & (light > 0.7))[..., None]
@@ -132,17 +132,21 @@ def compare(source: Path, upscaled: Path, picture: Path) -> None:
     resize = Resizer(ours.width, ours.height, "yuv420p", kernel="lanczos")
     left, right = (frame.to_image() for frame in (resize(_middle_frame(source)), ours))
     zoom, gap, caption = 3, 12, 40
-    width, height = _CROP[0] * zoom, _CROP[1] * zoom
+    crop_width, crop_height = min(_CROP[0], ours.width // 2), min(_CROP[1], ours.height // 2)
+    width, height = crop_width * zoom, crop_height * zoom
     sheet = Image.new("RGB", (2 * width + gap, caption + 2 * height + gap), "white")
     draw = ImageDraw.Draw(sheet)
-    places = _busiest(right)
+    places = _busiest(right, crop_width, crop_height)
     for column, (name, image) in enumerate((("Lanczos", left), ("imagesr", right))):
         x = column * (width + gap)
         draw.text((x + width / 2, caption / 2), name, fill="black", anchor="mm", font=ImageFont.load_default(26))
         for row, (u, v) in enumerate(places):
-            crop = image.crop((u, v, u + _CROP[0], v + _CROP[1])).resize((width, height), Image.Resampling.NEAREST)
+            crop = image.crop((u, v, u + crop_width, v + crop_height)).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(crop, (x, caption + row * (height + gap)))
-    sheet.save(picture)
+    try:
+        sheet.save(picture)
+    except OSError as error:
+        raise OutputError(f"Cannot write {picture}: {reason(error)}") from None
 
 
 def _middle_frame(path):
@@ -151,18 +155,17 @@ def _middle_frame(path):
     return frames[len(frames) // 2]
 
 
-def _busiest(image):
-    """Return the corners of the two crops with the most fine detail that do not overlap."""
+def _busiest(image, width, height):
+    """Return the corners of the two crops that tell most: few strong edges rather than noise,
+    the second above or below the first."""
     gray = np.asarray(image.convert("L"), float)
-    detail = np.abs(np.diff(gray, axis=1))[:-1] + np.abs(np.diff(gray, axis=0))[:, :-1]
-    scores = sorted(
-        (
-            (detail[v : v + _CROP[1], u : u + _CROP[0]].mean(), (u, v))
-            for v in range(0, detail.shape[0] - _CROP[1], 30)
-            for u in range(0, detail.shape[1] - _CROP[0], 30)
-        ),
-        reverse=True,
-    )
-    first = scores[0][1]
-    apart = lambda place: abs(place[0] - first[0]) >= _CROP[0] or abs(place[1] - first[1]) >= _CROP[1]  # noqa: E731
-    return first, next(place for _, place in scores if apart(place))
+    edges = np.abs(np.diff(gray, axis=1))[:-1] + np.abs(np.diff(gray, axis=0))[:, :-1]
+
+    def score(u, v):
+        crop = edges[v : v + height, u : u + width]
+        return (crop**2).mean() / (crop.mean() + 2)
+
+    corners = [(u, v) for v in range(0, image.height - height, 30) for u in range(0, image.width - width, 30)]
+    ranked = sorted(corners, key=lambda corner: score(*corner), reverse=True)
+    first = ranked[0]
+    return first, next((corner for corner in ranked if abs(corner[1] - first[1]) >= height), first)

@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     try:
+        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+            raise ValueError(f"Expected a file in an existing folder for --json. Received: {options.json}")
         engine = {"engine": options.engine, "precision": options.precision}
         upscale = upscaler(options.model, options.scale, **engine)
         result = evaluate(upscale, find_images([options.data]), options.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,23 @@ FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 _FILE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
 _STATISTICS = ("bps", "number_of_", "_statistics")
 
+# What MPEG-TS has a type for; anything else it would store as bytes without a name.
+_IN_TS = (
+    "aac",
+    "mp3",
+    "mp3float",
+    "mp2",
+    "mp2float",
+    "ac3",
+    "eac3",
+    "dca",
+    "opus",
+    "libopus",
+    "dvbsub",
+    "dvb_teletext",
+)
+
+_PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 _JPEG_RANGE = 2  # AVCOL_RANGE_JPEG
 
 
@@ -98,31 +116,49 @@ class Source:
     def __init__(self, path: Path, *, start: float = 0.0, duration: float | None = None, threads: int = 0):
         self.notes: list[str] = []
         self.damage = Damage()
-        self._path, self._start = path, start
-        self._end = float("inf") if duration is None else start + duration
+        self._path, self._threads = path, threads
         if path.is_dir():
             raise InputError(f"Expected a video file. Received a folder: {path}")
+        if not path.exists():
+            raise InputError(f"Expected a video file. There is none at {path}")
+        if not path.is_file():
+            raise InputError(f"Expected a video file. Received something else: {path}")
+        found = self._open(start, duration, seek=start > 0)
+        if start and not (found and not self._untimed and self._begins_in_time()):
+            # Streams without an index, or without timestamps, cannot be entered in the middle.
+            self.container.close()
+            found = self._open(start, duration, seek=False)
+        if not found:
+            self.container.close()
+            where = f" from {start:g} s on" if start else ""
+            raise InputError(f"Expected a video. Not one frame of {path}{where} can be decoded")
+
+    def _open(self, start, duration, *, seek) -> bool:
+        """Open the file and read up to its first frame; return False where there is none."""
         try:
-            self.container = av.open(str(path))
-        except FileNotFoundError:
-            raise InputError(f"Expected a video file. There is none at {path}") from None
+            self.container = _open_input(self._path)
         except (av.FFmpegError, OSError) as error:
-            raise InputError(f"Expected a video file. Cannot read {path}: {reason(error)}") from None
+            raise InputError(f"Expected a video file. Cannot read {self._path}: {reason(error)}") from None
         try:
-            self._open(threads)
+            return self._begin(start, duration, seek)
         except BaseException:
             self.container.close()
             raise
 
-    def _open(self, threads):
+    def _begin(self, start, duration, seek):
         videos = [s for s in self.container.streams.video if s.codec_context and not _is_cover(s)]
         if not videos:
             raise InputError(f"Expected a video file. Cannot find a video stream in {self._path}")
         self.video = videos[0]
         self.video.thread_type = "AUTO"
-        self.video.codec_context.thread_count = threads
-        if self._start:
-            with suppress(av.FFmpegError):  # what cannot be sought is read from its beginning
+        self.video.codec_context.thread_count = self._threads
+        # Times are the reader's: zero is where the file begins, whatever its clock says there.
+        zero = max(0, self.container.start_time or 0) / av.time_base if start or duration else 0.0
+        self._start = zero + start if start else 0.0
+        self._end = float("inf") if duration is None else zero + start + duration
+        self.damage = Damage()
+        if seek:
+            with suppress(av.FFmpegError):
                 self.container.seek(round(self._start * av.time_base))
         self._packets = self._decoded = 0
         self._last_pts = None
@@ -133,9 +169,23 @@ class Source:
         for item in self._items:
             self._head.append(item)
             if isinstance(item, Frame):
-                return
-        where = f" between {self._start:g} s and {self._end:g} s" if self._start or self._end < float("inf") else ""
-        raise InputError(f"Expected a video. Not one frame of {self._path}{where} can be decoded")
+                return True
+        return False
+
+    def _begins_in_time(self):
+        """Tell whether the first frame is the one that is on show at the start, or a frame or two after it."""
+        return self._seconds(self._head[-1]) <= 2.5 / float(self.info.rate)
+
+    def chapters(self) -> list[dict]:
+        """List the chapters of the part that is read, in its time."""
+        chapters = []
+        for chapter in self.container.chapters():
+            tick = chapter["time_base"]
+            zero, last = round(self._start / tick), round(min(self._end, 1e9) / tick)
+            begin, end = max(chapter["start"], zero) - zero, min(chapter["end"], last) - zero
+            if begin < end:
+                chapters.append(chapter | {"start": begin, "end": end})
+        return chapters
 
     @property
     def streams_beside(self) -> list[av.stream.Stream]:
@@ -154,25 +204,22 @@ class Source:
         self.container.close()
 
     def _read(self) -> Iterator[Frame | Packet]:
-        ended = False
         for packet in self._demux():
             time = None if packet.dts is None else float(packet.dts * packet.time_base)
             if time is not None:
                 if time > self._end + 1:
                     break  # decode order runs ahead of display order by less than this
                 self._end_of_file = max(self._end_of_file, time + float((packet.duration or 0) * packet.time_base))
+            if packet.is_corrupt:
+                self.damage.bad_packets += 1
             if packet.stream is not self.video:
-                if self._moved(packet):
+                if not packet.is_corrupt and self._moved(packet):
                     yield packet
-            elif not ended:
+            else:
                 self._packets += not packet.is_discard
-                frames = self._decode(packet)
-                yield from frames
-                ended = len(frames) > 0 and self._seconds(frames[-1]) >= self._end - self._start
-        if not ended:
-            yield from self._decode(None)
-        if not self._start and self._end == float("inf"):
-            self._count_missing()
+                yield from self._decode(packet)
+        yield from self._decode(None)
+        self._count_missing()
 
     def _demux(self) -> Iterator[Packet]:
         """Yield packets, going on after read errors as long as anything comes."""
@@ -299,15 +346,16 @@ class Source:
             self._note("mastering display and content light metadata are not carried over")
 
     def _count_missing(self):
-        declared = self.video.frames if "mov" in self.container.format.name else 0  # elsewhere it is a guess
-        lost = max(0, declared - self._packets) if declared else 0
-        if self.damage.bad_packets or lost:
-            self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
-        length = self.container.duration
-        if length and self.container.format.name.startswith(("mov", "matroska")):
-            missing = (length + max(0, self.container.start_time or 0)) / av.time_base - self._end_of_file
+        indexed = self.container.format.name.startswith(("mov", "avi", "matroska"))  # others guess their length
+        if not self._start and self._end == float("inf"):
+            declared = self.video.frames if indexed else 0
+            if self.damage.bad_packets or declared > self._packets:
+                self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
+        if indexed and self.container.duration:
+            end = (self.container.duration + max(0, self.container.start_time or 0)) / av.time_base
+            missing = min(end, self._end) - self._end_of_file
             # Headers round, and streams of one file end at different times: half a second is not damage.
-            if missing > max(0.5, 0.02 * length / av.time_base):
+            if missing > 0.5:
                 self.damage.missing_s = missing
 
 
@@ -339,7 +387,9 @@ class Writer:
         self._durations: dict[int, int] = {}
         self._written = Counter()
         self._beside = {}
-        self._last = Fraction(0)
+        self._names: dict[int, str] = {}
+        self._refused = Counter()
+        self._first, self._last = Fraction(10**9), Fraction(0)
         self._rate = info.rate
         fmt = FORMATS[path.suffix.lower()]
         try:
@@ -348,13 +398,12 @@ class Writer:
             if fmt in ("mp4", "mov"):
                 # Edit lists count in the movie's clock; its usual milliseconds would round the time of the first frame.
                 muxing = {"movflags": "+faststart", "movie_timescale": str(min(info.time_base.denominator, 1_000_000))}
-            self._container = av.open(str(self.part), "w", format=fmt, container_options=muxing)
+            self._container = av.open(str(self.part.absolute()), "w", format=fmt, container_options=muxing)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"Cannot write {path}: {reason(error)}") from None
         try:
             self._container.metadata.update(_tags(source.container.metadata))
-            with suppress(AttributeError):
-                self._container.set_chapters(source.container.chapters())
+            self._container.set_chapters(source.chapters())
             video = self._video = self._container.add_stream(
                 codec,
                 rate=info.rate,
@@ -403,6 +452,8 @@ class Writer:
                 self.dropped.append(f"{name}: only .mkv holds attachments")
         elif stream.type == "video" and not _is_cover(stream):
             self.dropped.append(f"{name}: only the first video stream is upscaled")
+        elif self._container.format.name == "mpegts" and name_of(stream) not in _IN_TS:
+            self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
         else:
             try:
                 copy = self._container.add_stream_from_template(stream, opaque=True)
@@ -412,7 +463,7 @@ class Writer:
             copy.metadata.update(_tags(stream.metadata))
             copy.disposition = stream.disposition
             self._beside[stream.index] = copy
-            self.kept.append(f"{name}, copied")
+            self._names[copy.index] = name
 
     def write(self, item: Frame | Packet) -> None:
         """Encode a frame, or copy a packet of the source."""
@@ -421,8 +472,11 @@ class Writer:
                 self._write_frame(item)
             elif copy := self._beside.get(item.stream_index):
                 item.stream = copy
-                self._container.mux_one(item)
-                self._written[copy.index] += 1
+                try:
+                    self._container.mux_one(item)
+                    self._written[copy.index] += 1
+                except (av.error.InvalidDataError, av.error.ArgumentError):
+                    self._refused[copy.index] += 1  # damaged, or out of order: the film goes on without it
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
 
@@ -432,6 +486,7 @@ class Writer:
         duration = frame.duration or round(1 / (self._rate * frame.time_base))
         self._durations[frame.pts] = duration
         self._last = max(self._last, (frame.pts + duration) * frame.time_base)
+        self._first = min(self._first, frame.pts * frame.time_base)
         self._mux_video(frame)
 
     def _mux_video(self, frame):
@@ -449,23 +504,35 @@ class Writer:
             with self.part.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self.part, self.path)
-            if os.name == "posix":
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+        if os.name == "posix":
+            with suppress(OSError):  # the film is in its place; not every file system syncs folders
                 folder = os.open(self.path.parent, os.O_RDONLY)
                 os.fsync(folder)
                 os.close(folder)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+        for index, name in self._names.items():
+            if self._written[index]:
+                self.kept.append(f"{name}, copied")
+            else:
+                self.dropped.append(f"{name}: it has no packets here")
+
+    @property
+    def lost(self) -> str:
+        """Say how many packets of the copied streams the container did not take; empty if none."""
+        return ", ".join(f"{count} packets of {self._names[index]} lost" for index, count in self._refused.items())
 
     def _check(self):
         """Read the file back: its size, its packets per stream, its length."""
-        found, end = Counter(), Fraction(0)
-        with av.open(str(self.part)) as container:
+        found, begun, end = Counter(), Fraction(10**9), Fraction(0)
+        with _open_input(self.part) as container:
             video = container.streams.video[0]
             size = (video.codec_context.width, video.codec_context.height)
             for packet in container.demux():
                 if packet.size:
                     found[packet.stream_index] += 1
                     if packet.stream is video and packet.pts is not None:
+                        begun = min(begun, packet.pts * packet.time_base)
                         end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         expected = {index: count for index, count in self._written.items() if count}
         found = {index: count for index, count in found.items() if index in expected}
@@ -478,8 +545,12 @@ class Writer:
             if wanted != got:
                 raise ValueError(f"the check failed: expected {what} {wanted}, found {got}")
         # A container's clock may be coarser than the input's, and some leave the last frame's duration out.
-        if abs(end - self._last) > 2 / self._rate + Fraction(1, 50):
-            raise ValueError(f"the check failed: expected {float(self._last):.3f} s, found {float(end):.3f} s")
+        expected, found = float(self._last - self._first), float(end - begun)
+        if abs(expected - found) > 2 / self._rate + 0.02:
+            raise ValueError(f"the check failed: expected {expected:.3f} s, found {found:.3f} s")
+        if abs(begun - self._first) > video.time_base + Fraction(1, 1000):
+            moved = float(begun - self._first)
+            self.notes.append(f"{self.path.suffix} files begin at zero or later: everything was moved by {moved:.3f} s")
 
     def discard(self) -> None:
         """Close and remove the unfinished file."""
@@ -540,10 +611,10 @@ def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
     """
     offset = written = 0
     try:
-        with av.open(str(target), "w", format="matroska") as output:
+        with av.open(str(target.absolute()), "w", format="matroska") as output:
             copy = None
             while written < frames:
-                with av.open(str(clip)) as source:
+                with _open_input(clip) as source:
                     video = source.streams.video[0]
                     copy = copy or output.add_stream_from_template(video, opaque=True)
                     start, end = None, 0
@@ -571,7 +642,7 @@ def write_clip(path: Path, pictures: Iterable[Image.Image], rate: int, sound: np
     """
     samples = sample_rate // rate
     try:
-        with av.open(str(path), "w", format="mp4") as container:
+        with av.open(str(path.absolute()), "w", format="mp4") as container:
             video = container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "superfast"})
             audio = container.add_stream("aac", rate=sample_rate, layout="stereo")
             for i, picture in enumerate(pictures):
@@ -608,6 +679,32 @@ def encoder_options(codec: str, wanted: Mapping[str, str]) -> tuple[dict[str, st
     return sent, [key for key in wanted if key not in sent]
 
 
+def check_encoder(codec: str, options: Mapping[str, str], pix_fmt: str | None, suffix: str) -> None:
+    """Open an encoder with its options, as it would be for a file of that suffix; raises ValueError if that fails."""
+    formats = encoder_formats(codec)
+    if pix_fmt and formats and pix_fmt not in formats:
+        raise ValueError(f"Expected a pixel format of {codec} ({', '.join(formats)}). Received: {pix_fmt}")
+    preset = options.get("preset")
+    if codec in ("libx264", "libx265") and preset and preset not in _PRESETS:
+        raise ValueError(f"Expected a preset of {codec} ({', '.join(_PRESETS)}). Received: {preset}")
+    pix_fmt = pix_fmt or next((f for f in ("yuv420p", "nv12") if f in formats), formats[0] if formats else "yuv420p")
+    try:
+        with av.open(io.BytesIO(), "w", format=FORMATS[suffix]) as container:
+            size = {"width": 320, "height": 192, "pix_fmt": pix_fmt}
+            container.add_stream(codec, rate=25, options=dict(options), **size)
+            container.start_encoding()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        given = " ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(
+            f"Expected an encoder for {suffix} that works here. Received: {codec} {given} ({reason(error)})"
+        ) from None
+
+
+def depth(pix_fmt: str) -> int:
+    """Return the bits per sample of a pixel format; raises ValueError for one that does not exist."""
+    return av.VideoFormat(pix_fmt).components[0].bits
+
+
 def encoder_formats(codec: str) -> list[str]:
     """List the pixel formats that an encoder takes; empty where it does not say."""
     return [f.name for f in av.Codec(codec, "w").video_formats or []]
@@ -621,6 +718,16 @@ def _takes(option, value) -> bool:
     except ValueError:
         # A word for a number. Flags and durations have words of their own, which their parser knows.
         return option.type.name not in ("INT", "INT64", "UINT64", "FLOAT", "DOUBLE")
+
+
+def _open_input(path: Path):
+    # Absolute: libav takes what stands before a colon in a relative name for a protocol.
+    return av.open(str(path.absolute()))
+
+
+def name_of(stream) -> str | None:
+    """Return the name of a stream's codec; None where it is unknown."""
+    return stream.codec_context.name if stream.codec_context else None
 
 
 def reason(error: Exception) -> str:

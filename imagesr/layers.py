@@ -6,15 +6,6 @@ import keras
 from keras import ops
 
 
-def subpixel_conv(x, filters: int, up: int, *, kernel_size: int = 3, name: str | None = None, **options):
-    """Apply a convolution and rearrange its channels into `up` times the height and width.
-
-    ESPCN's tail (arXiv 1609.05158, section 3.2): `filters` channels come out of `filters * up**2`.
-    """
-    x = keras.layers.Conv2D(filters * up**2, kernel_size, name=name, **options)(x)
-    return ops.depth_to_space(x, up)
-
-
 @keras.saving.register_keras_serializable("imagesr")
 class CollapsibleConv2D(keras.layers.Layer):
     """Train a convolution as a wide k×k followed by a 1×1, and run it as the one k×k that the two amount to.

@@ -112,3 +112,4 @@ def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Calla
                 write(item)
     finally:
         stages.close()
+        decoded.close()

@@ -75,6 +75,8 @@ class Upscaler:
         if not steps:
             self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
             return
+        if any(card.channels != 1 for card, _ in steps):
+            raise ModelError("Expected models of luma, with 1 channel: others cannot run on video yet")
         scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
         units = [self._unit(scale, halved) for halved in info.halved]
         padded = [

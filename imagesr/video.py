@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -26,7 +27,8 @@ from imagesr.frames import (
     Source,
     VideoInfo,
     Writer,
-    encoder_formats,
+    check_encoder,
+    depth,
     encoder_options,
 )
 from imagesr.pipeline import run
@@ -36,6 +38,7 @@ from imagesr.upscaler import MAX_SCALE, Upscaler, chain, target_size
 
 NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
 PREVIEW_S = 10.0
+MAX_THREADS = 256
 MAX_PARALLEL = 4  # each frame in the works takes memory
 
 
@@ -70,13 +73,9 @@ def upscale_video(
     input that cannot be read; OutputError for an output that could not be written or did not pass its check.
     """
     path, out, scale = Path(path), Path(out), Scale.parse(scale)
-    _check_numbers(model, scale, size, start, duration, threads)
+    _check_numbers(model, scale, size, start, duration, crf, threads)
     _check_paths(path, out, overwrite)
-    candidates = [codec] if codec else ["libsvtav1"] if out.suffix.lower() == ".webm" else ["libx264", "libx265"]
-    encoders = {name: _encoder_options(name, crf, preset, encoder or {}) for name in candidates}
-    formats = [fmt for name in candidates for fmt in encoder_formats(name)]
-    if pix_fmt and formats and pix_fmt not in formats:
-        raise ValueError(f"Expected a pixel format of {candidates[0]} ({', '.join(formats)}). Received: {pix_fmt}")
+    encoders = _encoders(codec, out.suffix.lower(), crf, preset, encoder or {}, pix_fmt)
     # Frames side by side: no core waits for another at the end of every layer. One more than there are cores, so that
     # a core is not idle while a frame is handed over.
     parallel = min((threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
@@ -88,7 +87,11 @@ def upscale_video(
     report = Report(output=str(out), model=model)
     if preview:
         with Source(path) as source:
-            start, duration = max(0.0, ((source.info.duration or 0.0) - PREVIEW_S) / 2), PREVIEW_S
+            if not source.info.duration:
+                raise ValueError(
+                    f"Expected a video that says how long it is for a preview. Use --start and --duration: {path}"
+                )
+            start, duration = max(0.0, (source.info.duration - PREVIEW_S) / 2), PREVIEW_S
     with Source(path, start=start, duration=duration, threads=threads) as source:
         info, steps = source.info, []
         target = target_size(info, scale=scale, box=size)
@@ -110,7 +113,7 @@ def upscale_video(
             report.precision = engines[0].precision
             steps = list(zip(chosen, engines, strict=True))
         upscalers = [Upscaler(info, target, steps) for _ in range(parallel if cards else 1)]
-        name = candidates[-1] if info.bits > 8 else candidates[0]
+        name = list(encoders)[-1 if info.bits > 8 else 0]
         expected = _expected_frames(info, start, duration)
 
         def write(item):
@@ -129,7 +132,8 @@ def upscale_video(
             writer.discard()
             raise
     report.kept, report.dropped = writer.kept, writer.dropped
-    report.notes, report.missing = source.notes + writer.notes, str(source.damage)
+    report.notes = source.notes + writer.notes
+    report.missing = ", ".join(text for text in (str(source.damage), writer.lost) if text)
     report.finish(time.perf_counter() - begun)
     return report
 
@@ -148,25 +152,30 @@ def run_demo(out: str | Path, **options) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "demo.mp4"
         _check_paths(source, out, options.get("overwrite", False))
+        begun = time.perf_counter()
         render(source)
+        rendering = time.perf_counter() - begun
         report = upscale_video(source, out, **options)
         compare(source, out, picture)
+    report.first_frame_s = round(report.first_frame_s - rendering, 3)
     report.notes.append(f"side by side with Lanczos: {picture}")
     return report
 
 
-def _check_numbers(model, scale, size, start, duration, threads):
+def _check_numbers(model, scale, size, start, duration, crf, threads):
     lowest = 0 if model == "lanczos" else 1
     if not size and not lowest < float(scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above {lowest} and up to {MAX_SCALE}. Received: {scale}")
     if size and min(size) < 2:
         raise ValueError(f"Expected a size of at least 2x2. Received: {size[0]}x{size[1]}")
-    if start < 0:
+    if not 0 <= start < math.inf:
         raise ValueError(f"Expected a start of 0 s or later. Received: {start:g}")
-    if duration is not None and duration <= 0:
+    if duration is not None and not 0 < duration < math.inf:
         raise ValueError(f"Expected a duration above 0 s. Received: {duration:g}")
-    if threads < 0:
-        raise ValueError(f"Expected a number of threads, or 0 for all. Received: {threads}")
+    if not 0 <= crf <= 63:
+        raise ValueError(f"Expected a crf from 0 to 63. Received: {crf:g}")
+    if not 0 <= threads <= MAX_THREADS:
+        raise ValueError(f"Expected a number of threads up to {MAX_THREADS}, or 0 for all. Received: {threads}")
 
 
 def _check_paths(path, out, overwrite):
@@ -181,6 +190,40 @@ def _check_paths(path, out, overwrite):
             raise ValueError(f"Expected another file for the output than the input. Received {out} for both")
         if not overwrite:
             raise ValueError(f"{out} exists already. Choose another name, or overwrite it with -y")
+    part = out.with_name(out.name + ".part")
+    if part.exists():
+        if path.exists() and path.samefile(part):
+            raise ValueError(
+                f"Expected another name for the output: while it is written it is called {part}, as the input"
+            )
+        if not overwrite or part.is_dir():
+            raise ValueError(f"{part} is in the way, left by another run or in use. Remove it, or overwrite it with -y")
+
+
+def _encoders(codec, suffix, crf, preset, more, pix_fmt):
+    """Return the options of each encoder that may be needed, tried out: for 8 bits first, for deeper video last.
+
+    Raises ValueError, with the first one's reason, when none of them can do what is asked.
+    """
+    if codec:
+        candidates = [codec]
+    elif suffix == ".webm":
+        candidates = ["libsvtav1"]
+    elif pix_fmt:
+        candidates = ["libx265" if depth(pix_fmt) > 8 else "libx264"]
+    else:
+        candidates = ["libx264", "libx265"]
+    encoders, refusals = {}, []
+    for name in candidates:
+        try:
+            options = _encoder_options(name, crf, preset, more)
+            check_encoder(name, options, pix_fmt, suffix)
+            encoders[name] = options
+        except ValueError as error:
+            refusals.append(error)
+    if not encoders:
+        raise refusals[0]
+    return encoders
 
 
 def _encoder_options(codec, crf, preset, more):
@@ -238,8 +281,9 @@ def _parser():
     add("input", nargs="?", metavar="IN", type=Path, help="the video to upscale")
     add("output", nargs="?", metavar="OUT", type=Path, help=f"the video to write: {' '.join(FORMATS)}")
     add("--demo", metavar="OUT", type=Path, help="render a 720p clip, upscale it to OUT, and leave a PNG beside it")
-    add("-s", "--scale", type=_scale, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
-    add("--size", type=_size, metavar="WxH", help="fit into this size instead; the aspect is kept")
+    large = parser.add_mutually_exclusive_group().add_argument
+    large("-s", "--scale", type=_scale, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
+    large("--size", type=_size, metavar="WxH", help="fit into this size instead; the aspect is kept")
     add(
         "-n",
         "--model",
@@ -329,11 +373,13 @@ def main(arguments: list[str] | None = None) -> int:
     if (demo is None) == (path is None or out is None):
         parser.error("expected IN and OUT, or --demo OUT")
     allow_truncated, quiet, record = options.pop("allow_truncated"), options.pop("quiet"), options.pop("json")
+    if options["preview"] and (options["start"] or options["duration"]):
+        parser.error("expected --preview or --start and --duration, not both")
     options["encoder"] = dict(options["encoder"] or [])
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        if record and not record.parent.is_dir():
-            raise ValueError(f"Expected an existing folder for the report. There is no {record.parent}")
+        if record:
+            _check_record(record, [path, out, demo, demo and demo.with_suffix(".png")])
         with _progress(options.pop("progress"), quiet) as progress:
             if demo:
                 report = run_demo(demo, progress=progress, **options)
@@ -349,14 +395,27 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(INTERRUPTED, "interrupted; nothing was written")
     except _Terminated:
         return _fail(TERMINATED, "terminated; nothing was written")
-    if record:
-        record.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
     if not quiet:
-        print(report)
+        print(report, flush=True)
+    if record:
+        try:
+            record.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+        except OSError as error:
+            return _fail(NOT_WRITTEN, f"Cannot write the report to {record}: {error.strerror}; the video is made")
     if report.missing:
         print(f"imagesr video: the input is damaged: {report.missing}", file=sys.stderr)
         return 0 if allow_truncated else DAMAGED
     return 0
+
+
+def _check_record(record, others):
+    """Raise ValueError for a report that would have no place, or take another file's."""
+    if record.is_dir() or not record.parent.is_dir():
+        raise ValueError(f"Expected a file in an existing folder for the report. Received: {record}")
+    if any(other and record.absolute() == other.absolute() for other in others):
+        raise ValueError(f"Expected a file of its own for the report. Received: {record}")
+    if any(other and record.exists() and other.exists() and record.samefile(other) for other in others):
+        raise ValueError(f"Expected a file of its own for the report. Received: {record}")
 
 
 def _fail(code, message):

@@ -40,8 +40,11 @@ def imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide where a name comes from"
             yield node.module
+            if node.module == "imagesr":
+                yield from (f"imagesr.{alias.name}" for alias in node.names)
 
 
 def place(name):

@@ -27,25 +27,43 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     # What an int8 graph leaves in floating point must run at bf16 where it can, or the conversions eat the gain.
     hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
-    return _OpenVINO(core, core.read_model(model_file(card, precision, bits)), options, precision)
+    file = model_file(card, precision, bits)
+    try:
+        return _OpenVINO(core, core.read_model(file), options, precision)
+    except RuntimeError as error:
+        raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
 
 
 class _OpenVINO:
     def __init__(self, core, model, options, precision):
         self._core, self._model, self._options, self.precision = core, model, options, precision
         self._shape = self._compiled = None
-        self._compiling = threading.Lock()
+        self._lock = threading.Lock()
         self._mine = threading.local()  # each thread has a request of its own, and so an output of its own
 
     def __call__(self, planes: np.ndarray) -> np.ndarray:
-        with self._compiling:
-            if planes.shape != self._shape:
-                # A fixed size compiles into a faster program than a dynamic one; a video has one size.
-                self._model.reshape(planes.shape)
+        if getattr(self._mine, "shape", None) != planes.shape:
+            # One thread at a time: OpenVINO's bindings lock up when threads make their very first inference together.
+            with self._lock:
+                self._compile(planes.shape)
+                self._mine.shape, self._mine.request = planes.shape, self._compiled.create_infer_request()
+                return self._infer(planes)
+        return self._infer(planes)
+
+    def _compile(self, shape):
+        """Compile for a fixed size: a faster program than for any size, and a video has one."""
+        if shape != self._shape:
+            try:
+                self._model.reshape(shape)
                 self._compiled = self._core.compile_model(self._model, "CPU", self._options)
-                self._shape = planes.shape
-            compiled = self._compiled
-        if getattr(self._mine, "compiled", None) is not compiled:
-            self._mine.compiled, self._mine.request = compiled, compiled.create_infer_request()
+            except RuntimeError as error:
+                raise ModelError(f"Expected a model that OpenVINO can run. Received: {_reason(error)}") from None
+            self._shape = shape
+
+    def _infer(self, planes):
         self._mine.request.infer([planes], share_inputs=True)
         return self._mine.request.get_output_tensor().data
+
+
+def _reason(error):
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

@@ -9,15 +9,15 @@ from imagesr.layers import CollapsibleConv2D
 from imagesr.scale import Scale
 
 UNSHUFFLE = 2  # the trunk runs at half the input's resolution
-MARGIN = 4  # pixels of reflected border: what the valid convolutions of head, tail and anchor use up
+MARGIN = 2  # pixels of reflected border: one at half resolution, which the valid convolutions of head and anchor use up
 
 
-def realtime(scale, *, filters: int = 24, blocks: int = 4, channels: int = 1, collapsible: bool = True):
+def realtime(scale, *, filters: int = 32, blocks: int = 2, channels: int = 1, collapsible: bool = True):
     """Build the real-time network: `space_to_depth(2)` → head, `blocks` of 3×3 + ReLU, tail → `depth_to_space`.
 
-    Input and output are float32 NHWC in [0, 1]; height and width must be even, and at least 6.
-    What the trunk adds is a correction to a learned linear filter (`anchor`, 5×5 at half
-    resolution, that is 10×10 pixels), so that training starts from the best linear upscaler. Collapsible
+    Input and output are float32 NHWC in [0, 1]; height and width must be even, and at least 4.
+    What the trunk adds is a correction to a learned linear filter (`anchor`, 3×3 at half
+    resolution, that is 6×6 pixels), so that training starts from the best linear upscaler. Collapsible
     convolutions train better (SESR, arXiv 2103.09404); `collapsible=False` builds the same network out of plain
     ones, which is what is saved and run.
     """
@@ -37,10 +37,10 @@ def realtime(scale, *, filters: int = 24, blocks: int = 4, channels: int = 1, co
     # Reflected, not zero: a linear filter that reads zeros beyond the edge would draw a dark frame.
     x = ops.pad(lr, ((0, 0), border, border, (0, 0)), mode="reflect")
     x = ops.space_to_depth(x, UNSHUFFLE)
-    anchor = keras.layers.Conv2D(channels * shuffle**2, 5, padding="valid", use_bias=False, name="anchor")(x)
+    anchor = keras.layers.Conv2D(channels * shuffle**2, 3, padding="valid", use_bias=False, name="anchor")(x)
     head = x = conv(filters, "head", padding="valid")(x)
     for i in range(blocks):
         x = conv(filters, f"body_{i}", activation="relu", residual=True)(x)
-    x = conv(channels * shuffle**2, "tail", padding="valid")(x + head)
+    x = conv(channels * shuffle**2, "tail")(x + head)
     sr = ops.depth_to_space(x + anchor, shuffle)
     return keras.Model(lr, sr, name="realtime")
