@@ -30,29 +30,27 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     """Return the network on integer samples: uint8 or uint16 NHWC in, the same out, rounded and clipped.
 
     A network of convolutions and ReLU, without batch norm, commutes with scaling once its biases are scaled, so the
-    samples go in as they are: no division that low precision would round. The anchor reads them relative to
-    mid-grey, and the tail's bias makes up for it: bfloat16 holds numbers around zero much more finely.
+    samples go in as they are: no division that low precision would round. They go in relative to mid-grey, and the
+    biases behind the convolutions that read them make up for it: low precision is finest around zero.
     """
     peak, middle = 2**bits - 1, 2 ** (bits - 1)
     dtype = f"uint{bits}"
-
-    def call(layer, *inputs, **options):
-        return layer(inputs[0] - middle) if layer.name == "anchor" else layer(*inputs, **options)
-
-    scaled = keras.models.clone_model(model, call_function=call)
+    scaled = keras.models.clone_model(model)
     for source in model.layers:
         weights = source.get_weights()
         if isinstance(source, keras.layers.Conv2D):
             if source.activation not in (keras.activations.linear, keras.activations.relu):
                 raise ValueError(f"Expected linear or ReLU activations. Received: {source.activation.__name__}")
             weights = [weights[0], *(bias * peak for bias in weights[1:])]
-            if source.name == "tail":
-                weights[1] += middle * model.get_layer("anchor").get_weights()[0].sum((0, 1, 2))
+            # What a grey of `middle` adds: the head's share to its own bias, the anchor's to the tail's, its partner.
+            reader = {"head": "head", "tail": "anchor"}.get(source.name)
+            if reader:
+                weights[1] += middle * model.get_layer(reader).get_weights()[0].sum((0, 1, 2))
             scaled.get_layer(source.name).set_weights(weights)
         elif weights:
             raise ValueError(f"Expected convolutions alone to have weights. Received: {source.name}")
     lr = keras.Input((None, None, model.input.shape[-1]), batch_size=1, dtype=dtype, name="lr")
-    sr = ops.round(scaled(ops.cast(lr, "float32")))
+    sr = ops.round(scaled(ops.cast(lr, "float32") - middle))
     # 65535 is the largest float32 below 2**16 that the cast must meet, and representable.
     graph = keras.Model(lr, ops.cast(ops.clip(sr, 0, peak), dtype), name=f"{model.name}_u{bits}")
     graph(np.zeros((1, 16, 16, lr.shape[-1]), dtype))  # the exporter wants a model that has been called
@@ -69,7 +67,7 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
     model = onnx.load(onnx_file)
     anchors = [node.name for node in model.graph.node if node.op_type == "Conv" and "anchor" in node.name]
     sums = [node.name for node in model.graph.node if node.op_type == "Add"][-1:]
-    sums += [node.name for node in model.graph.node if node.op_type == "Sub"]
+    sums += [node.name for node in model.graph.node if node.op_type == "Sub"]  # of mid-grey
     name = model.graph.input[0].name
     dataset = nncf.Dataset([{name: sample} for sample in samples])
     options = {"ignored_scope": nncf.IgnoredScope(names=anchors + sums), "subset_size": len(samples)}

@@ -34,6 +34,7 @@ class Config:
     scale: str = "1.5"
     filters: int = 32
     blocks: int = 2
+    anchor: int = 5
     steps: int = 20_000
     batch: int = 32
     patch: int = 96
@@ -41,6 +42,11 @@ class Config:
     learning_rate: float = 5e-4
     init: str | None = None
     seed: int = 0
+
+    @property
+    def architecture(self) -> dict[str, int]:
+        """Return the options of the network's builder."""
+        return {"filters": self.filters, "blocks": self.blocks, "anchor": self.anchor}
 
 
 def train(config: Config, out: Path) -> keras.Model:
@@ -58,7 +64,7 @@ def train(config: Config, out: Path) -> keras.Model:
     scale = Scale.parse(config.scale)
     train_files, val_files = find_images(config.data), find_images(config.val)
     keras.utils.set_random_seed(config.seed)
-    model = MODELS[config.model](scale, filters=config.filters, blocks=config.blocks)
+    model = MODELS[config.model](scale, **config.architecture)
     pairs = load_pairs(train_files, scale, sizes=SIZES, patch=config.patch)
     val = load_pairs(val_files, scale)
     crops = RandomCrops(
@@ -142,7 +148,7 @@ def collapsed(model: keras.Model, config: Config) -> keras.Model:
     from imagesr.layers import CollapsibleConv2D
     from imagesr.models import MODELS
 
-    plain = MODELS[config.model](config.scale, filters=config.filters, blocks=config.blocks, collapsible=False)
+    plain = MODELS[config.model](config.scale, **config.architecture, collapsible=False)
     for layer in model.layers:
         if isinstance(layer, CollapsibleConv2D):
             plain.get_layer(layer.name).set_weights([layer.kernel(), layer.bias])
@@ -189,6 +195,7 @@ def _parser():
     add("--scale", help=f"default: {defaults['scale']}")
     add("--filters", type=int, help=f"width of the trunk (default: {defaults['filters']})")
     add("--blocks", type=int, help=f"convolutions of the trunk (default: {defaults['blocks']})")
+    add("--anchor", type=int, choices=(3, 5), help=f"side of the linear filter (default: {defaults['anchor']})")
     add("--steps", type=int, help=f"in all (default: {defaults['steps']})")
     add("--batch", type=int, help=f"crops per step (default: {defaults['batch']})")
     add("--patch", type=int, help=f"side of a crop in HR pixels (default: {defaults['patch']})")

@@ -33,9 +33,19 @@ def test_a_saved_model_loads_in_plain_keras(name, tmp_path):
     assert {type(layer).__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
 
 
-@pytest.mark.parametrize(("filters", "blocks", "parameters"), [(16, 4, 11_501), (32, 2, 22_605)])
-def test_parameters_of_what_ships(filters, blocks, parameters):
-    assert realtime("3/2", filters=filters, blocks=blocks, collapsible=False).count_params() == parameters
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [({"filters": 16, "blocks": 4, "anchor": 3}, 11_501), ({"filters": 32, "blocks": 2, "anchor": 5}, 23_181)],
+)
+def test_parameters_of_what_ships(options, parameters):
+    model = realtime("3/2", **options, collapsible=False)
+    assert model.count_params() == parameters
+    assert model(np.zeros((1, 10, 8, 1), np.float32)).shape == (1, 15, 12, 1)
+
+
+def test_an_anchor_is_3_or_5():
+    with pytest.raises(ValueError, match="3 or 5"):
+        realtime("3/2", anchor=4)
 
 
 def test_a_scale_that_the_architecture_does_not_have():

@@ -111,8 +111,8 @@ def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
     arguments = [run, "--name", "mine", "--folder", tmp_path, "--calibrate", photos, "--measure", f"photos={photos}"]
     assert main([*map(str, arguments), "--data", "waves=CC0-1.0"]) == 0
     card = ModelCard.read(tmp_path / "mine_x1.5")
-    assert card.parameters == (4 * 4 * 9 + 4) * 2 + 4 * 9 * 9 + 9 + 4 * 9 * 9
-    assert card.multiply_accumulates == (4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 * 9 * 9) / 4
+    assert card.parameters == (4 * 4 * 9 + 4) * 2 + 4 * 9 * 9 + 9 + 4 * 25 * 9
+    assert card.multiply_accumulates == (4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 * 25 * 9) / 4
     assert card.receptive_field == 14
     assert card.data == [{"name": "waves", "licence": "CC0-1.0"}]
     assert str(photos.parent) not in (card.folder / "card.json").read_text()

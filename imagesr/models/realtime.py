@@ -9,21 +9,23 @@ from imagesr.layers import CollapsibleConv2D
 from imagesr.scale import Scale
 
 UNSHUFFLE = 2  # the trunk runs at half the input's resolution
-MARGIN = 2  # pixels of reflected border: one at half resolution, which the valid convolutions of head and anchor use up
 
 
-def realtime(scale, *, filters: int = 32, blocks: int = 2, channels: int = 1, collapsible: bool = True):
+def realtime(
+    scale, *, filters: int = 32, blocks: int = 2, anchor: int = 5, channels: int = 1, collapsible: bool = True
+):
     """Build the real-time network: `space_to_depth(2)` → head, `blocks` of 3×3 + ReLU, tail → `depth_to_space`.
 
-    Input and output are float32 NHWC in [0, 1]; height and width must be even, and at least 4.
-    What the trunk adds is a correction to a learned linear filter (`anchor`, 3×3 at half
-    resolution, that is 6×6 pixels), so that training starts from the best linear upscaler. Collapsible
-    convolutions train better (SESR, arXiv 2103.09404); `collapsible=False` builds the same network out of plain
-    ones, which is what is saved and run.
+    Input and output are float32 NHWC in [0, 1]; height and width must be even, and at least 6. What the trunk adds is a
+    correction to a learned linear filter, the anchor, of 3×3 or 5×5 at half resolution, so that training starts from
+    the best linear upscaler. Collapsible convolutions train better (SESR, arXiv 2103.09404); `collapsible=False`
+    builds the same network out of plain ones, which is what is saved and run.
     """
     scale = Scale.parse(scale)
     if (scale.up * UNSHUFFLE) % scale.down:
         raise ValueError(f"Expected a scale that is a multiple of 1/{UNSHUFFLE}. Received: {scale}")
+    if anchor not in (3, 5):
+        raise ValueError(f"Expected an anchor of 3 or 5. Received: {anchor}")
     shuffle = scale.up * UNSHUFFLE // scale.down
 
     def conv(filters, name, *, padding="same", activation=None, residual=False):
@@ -33,14 +35,15 @@ def realtime(scale, *, filters: int = 32, blocks: int = 2, channels: int = 1, co
         return keras.layers.Conv2D(filters, 3, **options)
 
     lr = keras.Input((None, None, channels), name="lr")
-    border = (MARGIN, MARGIN)
-    # Reflected, not zero: a linear filter that reads zeros beyond the edge would draw a dark frame.
+    # Reflected, not zero: a linear filter that reads zeros beyond the edge would draw a dark frame. The border is what
+    # the anchor uses up, and so do head and tail, or the head alone.
+    border = (anchor // 2 * UNSHUFFLE,) * 2
     x = ops.pad(lr, ((0, 0), border, border, (0, 0)), mode="reflect")
     x = ops.space_to_depth(x, UNSHUFFLE)
-    anchor = keras.layers.Conv2D(channels * shuffle**2, 3, padding="valid", use_bias=False, name="anchor")(x)
+    linear = keras.layers.Conv2D(channels * shuffle**2, anchor, padding="valid", use_bias=False, name="anchor")(x)
     head = x = conv(filters, "head", padding="valid")(x)
     for i in range(blocks):
         x = conv(filters, f"body_{i}", activation="relu", residual=True)(x)
-    x = conv(channels * shuffle**2, "tail")(x + head)
-    sr = ops.depth_to_space(x + anchor, shuffle)
+    x = conv(channels * shuffle**2, "tail", padding="valid" if anchor == 5 else "same")(x + head)
+    sr = ops.depth_to_space(x + linear, shuffle)
     return keras.Model(lr, sr, name="realtime")
