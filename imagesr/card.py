@@ -97,7 +97,7 @@ def find_models(model: str) -> list[ModelCard]:
     if Path(model).is_dir():
         return [ModelCard.read(Path(model))]
     names = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
-    raise ModelError(f"Expected a model ({', '.join([*names, 'lanczos'])}) or the folder of one. Received: {model}")
+    raise ModelError(f"Expected a model ({', '.join(names)}) or the folder of one. Received: {model}")
 
 
 def find_model(model: str, scale: Scale) -> ModelCard:

@@ -82,7 +82,39 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
     back = next(node for node in quantized.graph.node if node.input and node.input[0] == first.output[0])
     for name in {first.input[1], back.input[1]}:
         steps[name].CopyFrom(onnx.numpy_helper.from_array(np.ones((), np.float32), name))
+    _keep_flat(quantized, model)
     onnx.save(quantized, target)
+
+
+def _keep_flat(quantized: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Round the head's int8 weights so that each filter keeps its sum, and give it back its bias.
+
+    The head reads the samples themselves. Weights rounded one by one answer a flat area with an error that grows with
+    its brightness, and every flat area gets a grid of one code (0.1 dB on clean photographs).
+    """
+
+    to_array, from_array = onnx.numpy_helper.to_array, onnx.numpy_helper.from_array
+
+    def tensors(graph):
+        return {tensor.name: tensor for tensor in graph.initializer}
+
+    def head(graph):
+        return next(node for node in graph.node if node.op_type == "Conv" and "head" in node.name)
+
+    exact, rounded = tensors(model.graph), tensors(quantized.graph)
+    source, conv = head(model.graph), head(quantized.graph)
+    scaling = next(node for node in quantized.graph.node if conv.input[1] in node.output)
+    step = to_array(rounded[scaling.input[1]]).reshape(-1, 1)
+    weights = to_array(rounded[scaling.input[0]])
+    wanted = to_array(exact[source.input[1]]).reshape(len(weights), -1) / step
+    codes = weights.reshape(len(weights), -1).astype(int)
+    for filter_codes, filter_wanted in zip(codes, wanted, strict=True):
+        missing = int(np.rint(filter_wanted.sum() - filter_codes.sum()))
+        nearest = np.argsort(-np.sign(missing) * (filter_wanted - filter_codes))
+        filter_codes[nearest[: abs(missing)]] += np.sign(missing)
+    codes = np.clip(codes, -128, 127).reshape(weights.shape).astype(np.int8)
+    rounded[scaling.input[0]].CopyFrom(from_array(codes, scaling.input[0]))
+    rounded[conv.input[2]].CopyFrom(from_array(to_array(exact[source.input[2]]), conv.input[2]))
 
 
 def receptive_field(model: keras.Model) -> int:

@@ -372,7 +372,7 @@ def test_input_that_is_no_film(bad, name, word):
         (["IN/in.mp4", "IN/same.mp4", "-y"], ["another file"]),
         (["IN/in.mp4", "IN/there.mp4"], ["exists", "-y"]),
         (["IN/in.mp4", "IN/out.txt"], [".mp4"]),
-        (["IN/in.mp4", "IN/out.mp4", "-n", "nothing"], ["fast", "lanczos"]),
+        (["IN/in.mp4", "IN/out.mp4", "-n", "nothing"], ["balanced", "fast"]),
         (["IN/in.mp4", "IN/out.mp4", "-s", "0"], ["scale"]),
         (["IN/in.mp4", "IN/out.mp4", "-s", "1"], ["scale"]),
         (["IN/in.mp4", "IN/out.mp4", "-s", "9"], ["scale"]),
