@@ -165,14 +165,13 @@ def test_one_engine_serves_several_threads():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_flat_areas_stay_flat(name):
-    def grids(precision):
-        engine = load_engine(card_of(name), precision=precision)
-        flat = [
-            engine(np.full((1, 48, 48, 1), level, np.uint8))[0, 20:-20, 20:-20].copy() for level in range(16, 236, 4)
-        ]
-        return sum(np.ptp(plane.astype(int)) > 0 for plane in flat), max(int(np.ptp(plane)) for plane in flat)
+    levels = range(16, 236)
 
-    assert grids("fp32") == (0, 0)
-    count, height = grids("int8")
-    assert height <= 1
-    assert count <= 55 // 3
+    def off(precision):
+        engine = load_engine(card_of(name), precision=precision)
+        flat = [engine(np.full((1, 48, 48, 1), level, np.uint8))[0, 20:-20, 20:-20].astype(int) for level in levels]
+        return [np.abs(plane - level).max() for plane, level in zip(flat, levels, strict=True)]
+
+    assert max(off("fp32")) == 0
+    assert max(off("int8")) <= 1
+    assert np.mean(np.array(off("int8")) > 0) < 1 / 3  # 0.43 of the levels when weights are rounded one by one
