@@ -246,8 +246,8 @@ class Source:
             if self.info is None:
                 self._meet(frame)
             self._decoded += 1
-            self.damage.corrupt_frames += frame.is_corrupt
             if self._moved(frame):
+                self.damage.corrupt_frames += frame.is_corrupt  # before a part begins, references are often missing
                 kept.append(self._plain(frame))
         return kept
 
@@ -438,7 +438,8 @@ class Writer:
             raise
 
     def _add(self, stream):
-        name = f"{stream.type} {stream.index}" + (f" ({stream.codec_context.name})" if stream.codec_context else "")
+        codec = _name_of(stream)
+        name = f"{stream.type} {stream.index}" + (f" ({codec})" if codec else "")
         if stream.type == "data":
             if "timecode" in stream.metadata and self._container.format.name in ("mp4", "mov"):
                 self.kept.append(f"{name}: timecode {stream.metadata['timecode']}, written anew")
@@ -452,7 +453,7 @@ class Writer:
                 self.dropped.append(f"{name}: only .mkv holds attachments")
         elif stream.type == "video" and not _is_cover(stream):
             self.dropped.append(f"{name}: only the first video stream is upscaled")
-        elif self._container.format.name == "mpegts" and name_of(stream) not in _IN_TS:
+        elif self._container.format.name == "mpegts" and codec not in _IN_TS:
             self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
         else:
             try:
@@ -725,8 +726,7 @@ def _open_input(path: Path):
     return av.open(str(path.absolute()))
 
 
-def name_of(stream) -> str | None:
-    """Return the name of a stream's codec; None where it is unknown."""
+def _name_of(stream) -> str | None:
     return stream.codec_context.name if stream.codec_context else None
 
 

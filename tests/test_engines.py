@@ -53,8 +53,8 @@ def test_lower_precision_stays_close(name, precision):
     try:
         low = load_engine(card, precision=precision)
     except ModelError as error:
-        assert precision == "bf16", error  # a CPU without it
-        return
+        assert precision == "bf16", error
+        pytest.skip(str(error))  # a CPU without it
     lr = planes((96, 128), 8)
     assert psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0]) > 40
 
