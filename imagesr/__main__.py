@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 COMMANDS = {
     "video": "upscale a video",
     "bench": "measure the models on this machine",
+    "models": "list the networks and what they cost",
+    "datasets": "check data sets: verify, leaks",
     "train": "train a network",
     "export": "make a trained network runnable",
-    "evaluate": "measure PSNR and SSIM on pictures",
+    "evaluate": "measure a model on pictures and clips",
 }
+
+
+def door(command: str) -> Callable[[list[str] | None], int]:
+    """Return the `main` of a command, a module or a package with a `__main__`."""
+    module = import_module(f"imagesr.{command}")
+    return (module if hasattr(module, "main") else import_module(f"imagesr.{command}.__main__")).main
 
 
 def main() -> int:
@@ -30,7 +39,7 @@ def main() -> int:
             return 0
         print(f"imagesr: expected a command ({', '.join(COMMANDS)}), received {name}", file=sys.stderr)
         return 2
-    return import_module(f"imagesr.{name}").main(sys.argv[2:])
+    return door(name)(sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
 # What goes wrong is told in our own words. PyAV is silent by itself; av.logging.set_level, at any level, would make
@@ -581,6 +581,58 @@ class Resizer:
         if frame.time_base:
             result.time_base = frame.time_base
         return result
+
+
+def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], rate: Fraction) -> Iterator[Frame]:
+    """Yield frames of one size as they come back from an encoder and its decoder, in order, without a file.
+
+    Raises ValueError for an encoder that is unknown or does not take the frames.
+    """
+    sent, _ = encoder_options(codec, options)
+    encoder = av.CodecContext.create(codec, "w")
+    decoder = None
+    try:
+        for i, frame in enumerate(frames):
+            if decoder is None:
+                encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
+                encoder.time_base, encoder.framerate, encoder.options = 1 / rate, rate, sent
+                name = encoder.codec.canonical_name
+                # FFmpeg's own decoder of AV1 leaves the work to graphics cards.
+                decoder = av.CodecContext.create("libdav1d" if name == "av1" else name, "r")
+            frame.pts, frame.time_base = i, 1 / rate
+            for packet in encoder.encode(frame):
+                yield from decoder.decode(packet)
+        for packet in encoder.encode(None):
+            yield from decoder.decode(packet)
+        yield from decoder.decode(None)
+    except av.FFmpegError as error:
+        raise ValueError(f"Expected an encoder that takes such frames. Received: {codec} ({reason(error)})") from None
+
+
+def rgb_frames(path: Path, count: int) -> list[np.ndarray]:
+    """Return up to twice `count` frames spread evenly over a video file, RGB uint8 (H, W, 3); raises InputError.
+
+    Every frame is decoded, since a file's own count of them lies; only those that are kept are held.
+    """
+    kept, stride = [], 1
+    with Source(path) as source:
+        frames = (item for item in source if isinstance(item, Frame))
+        for i, frame in enumerate(frames):
+            if i % stride == 0:
+                kept.append(frame)
+            if len(kept) > 2 * count:
+                kept, stride = kept[::2], 2 * stride
+    return [rgb(frame) for frame in kept]
+
+
+def rgb(frame: Frame) -> np.ndarray:
+    """Return a frame as RGB, uint8 (H, W, 3), by its own matrix, or by its size's where it does not say."""
+    known = {matrix.value for matrix in Colorspace}
+    by_size = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    matrix = Colorspace(frame.colorspace) if frame.colorspace in known else by_size
+    # Without these flags swscale takes a short cut of its own, and red, green and blue come out a code too dark.
+    exact = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+    return frame.to_ndarray(format="rgb24", src_colorspace=matrix, interpolation=exact)
 
 
 def plane(frame: Frame, index: int) -> np.ndarray:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
+
+from imagesr.images import weights
+from imagesr.scale import Scale
 
 
 @keras.saving.register_keras_serializable("imagesr")
@@ -37,7 +41,7 @@ class CollapsibleConv2D(keras.layers.Layer):
         kernel = ops.matmul(self.expand, self.project)
         if self.residual:
             centre = (k := self.kernel_size) // 2
-            identity = ops.reshape(ops.eye(self.filters), (1, 1, self.filters, self.filters))
+            identity = ops.reshape(ops.eye(self.filters, dtype=kernel.dtype), (1, 1, self.filters, self.filters))
             kernel += ops.pad(identity, ((centre, k - 1 - centre),) * 2 + ((0, 0), (0, 0)))
         return kernel
 
@@ -59,3 +63,90 @@ class CollapsibleConv2D(keras.layers.Layer):
             "padding": self.padding,
             "activation": keras.activations.serialize(self.activation),
         }
+
+
+def collapsed(model: keras.Model) -> keras.Model:
+    """Return the network that computes the same in float32 with built-in layers alone: what is saved and run."""
+
+    def plain(layer):
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.Layer):  # an operation such as a sum
+            return type(layer).from_config(config)
+        config["dtype"] = "float32"
+        if not isinstance(layer, CollapsibleConv2D):
+            return type(layer).from_config(config)
+        kept = ("filters", "kernel_size", "padding", "activation", "name", "dtype")
+        return keras.layers.Conv2D(**{key: config[key] for key in kept})
+
+    bare = keras.Model(model.input, model.output, name=model.name)  # without an optimizer, which cloning would copy
+    result = keras.models.clone_model(bare, clone_function=plain)
+    for layer in model.layers:
+        if isinstance(layer, CollapsibleConv2D):
+            result.get_layer(layer.name).set_weights([ops.convert_to_numpy(w) for w in (layer.kernel(), layer.bias)])
+        elif layer.weights:
+            result.get_layer(layer.name).set_weights(layer.get_weights())
+    return result
+
+
+def subpixel_conv(x, filters: int, factor: int, kernel_size: int = 3, *, name: str, **options):
+    """Enlarge feature maps `factor` times: a convolution, then `depth_to_space` (ESPCN, arXiv 1609.05158)."""
+    x = keras.layers.Conv2D(filters * factor**2, kernel_size, padding="same", name=name, **options)(x)
+    return depth_to_space(x, factor)
+
+
+def upsample(x, filters: int, factor: int, **options):
+    """Enlarge feature maps as EDSR does (arXiv 1707.02921, figure 3): 4 in two steps of 2, others in one."""
+    if factor == 4:
+        x = subpixel_conv(x, filters, 2, name="upsample_0", **options)
+        return subpixel_conv(x, filters, 2, name="upsample_1", **options)
+    return subpixel_conv(x, filters, factor, name="upsample_0", **options)
+
+
+def space_to_depth(x, factor: int):
+    """Fold pixels into channels; a factor of 1 is nothing to do, so that one builder has whole and broken scales."""
+    return ops.space_to_depth(x, factor) if factor > 1 else x
+
+
+def depth_to_space(x, factor: int):
+    """Unfold channels into pixels; a factor of 1 is nothing to do."""
+    return ops.depth_to_space(x, factor) if factor > 1 else x
+
+
+def bicubic(lr, scale: Scale):
+    """Enlarge a picture by bicubic interpolation (a = -0.5): a fixed convolution, then `depth_to_space`.
+
+    A convolution, because backends and exporters disagree on resizing, and agree on this. Edges are reflected.
+    """
+    channels, down, up = lr.shape[-1], scale.down, scale.up
+    reach = 1 if scale.down > 1 else 2  # cells on either side of one that its output pixels depend on
+    side = 2 * reach + 1
+    # Rows of the middle cell's output pixels in the matrix that enlarges a line of `side` cells.
+    line = weights(side * down, side * up, "bicubic")[reach * up : (reach + 1) * up]
+    taps = np.einsum("pi,qj->ijpq", line, line).reshape(side, down, side, down, up, up)
+    kernel = np.zeros((side, side, down, down, channels, up, up, channels), np.float32)
+    for channel in range(channels):
+        kernel[..., channel, :, :, channel] = taps.transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(side, side, down**2 * channels, up**2 * channels)
+    border = (reach * down,) * 2
+    x = ops.pad(lr, ((0, 0), border, border, (0, 0)), mode="reflect")
+    # float32 under any policy: a picture in bfloat16 has eight significant bits.
+    conv = keras.layers.Conv2D(kernel.shape[-1], side, use_bias=False, trainable=False, dtype="float32", name="bicubic")
+    x = conv(space_to_depth(x, down))
+    conv.set_weights([kernel])
+    return depth_to_space(x, up)
+
+
+def prelu(x, *, name: str):
+    """Apply a ReLU whose negative slope is learned, one per channel (He et al. 2015, arXiv 1502.01852)."""
+    slope = keras.initializers.Constant(0.25)
+    return keras.layers.PReLU(slope, shared_axes=[1, 2], name=name)(x)
+
+
+def shifted(x, offset: float, *, name: str):
+    """Add a constant to a picture, in float32."""
+    return keras.layers.Rescaling(1.0, offset, dtype="float32", name=name)(x)
+
+
+def picture(x):
+    """End a network in float32, whatever the precision of its body (Keras's guide to mixed precision)."""
+    return keras.layers.Activation("linear", dtype="float32", name="sr")(x)

@@ -1,124 +1,497 @@
-"""Train a network: `python -m imagesr.train --data DIR … --val DIR … --out RUN`."""
+"""Train a network: `python -m imagesr.train --model NAME --data NAME=DIR … --val NAME=DIR … --out RUN`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
 import dataclasses
+import inspect
 import json
+import os
+import shutil
 import sys
+import time
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
-    from imagesr.datasets.pairs import Pair
-
-SIZES = (1.0, 0.7, 0.5)  # relative sizes at which every picture is shown
-STEPS_PER_EPOCH = 500  # after each the moving average is measured and a checkpoint written
+EPOCH = 500  # steps; after each the moving average is measured and a checkpoint written
+CROP, CROPS = 192, 48  # HR pixels a side, and the number, of the fixed crops that are measured on
+GRADIENT_NORM = 1.0  # gradients are clipped to it: what made VDSR's depth trainable harms no other network
+PICTURES_EVERY = 60  # seconds between two drawings of the statistics
 EXTRA = "Training needs the package {}: pip install 'imagesr[train]'"
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+LOSSES = ("mse", "mae", "charbonnier", "ssim")
+
+
+class TrainingError(Exception):
+    """A training that went wrong after it had begun."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Say what a run is; saved as `config.json` in its folder, so that it can be resumed or repeated.
 
-    `patch` is a training crop's side in HR pixels, `steps` the total.
+    `data` and `val` are `NAME=DIR` or `NAME=DIR@WEIGHT`, `architecture` the options of the network's builder, `degrade`
+    what `Degradation.parse` reads. `patch` is a training crop's side in HR pixels, `steps` the total.
     """
 
     data: tuple[str, ...]
     val: tuple[str, ...]
     model: str = "realtime"
     scale: str = "1.5"
-    filters: int = 32
-    blocks: int = 2
-    anchor: int = 5
+    architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    degrade: tuple[str, ...] = ("kernel=bicubic",)
     steps: int = 20_000
     batch: int = 32
     patch: int = 96
     loss: str = "mse"
     learning_rate: float = 5e-4
+    precision: str = "auto"
+    strategy: str | None = None
     init: str | None = None
     seed: int = 0
 
-    @property
-    def architecture(self) -> dict[str, int]:
-        """Return the options of the network's builder."""
-        return {"filters": self.filters, "blocks": self.blocks, "anchor": self.anchor}
+    @classmethod
+    def read(cls, file: Path) -> Config:
+        """Read a run's `config.json`; raises ValueError for a file that is not one, or has a key that is unknown."""
+        try:
+            record = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"Expected the config of a run in {file}. Received: {error}") from None
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(record, dict) or set(record) - names or not {"data", "val"} <= set(record):
+            odd = ", ".join(sorted(set(record) - names)) or "no data and val" if isinstance(record, dict) else record
+            raise ValueError(f"Expected a config with the keys {', '.join(sorted(names))} in {file}. Received: {odd}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+
+    def write(self, file: Path) -> None:
+        """Write the config, whole or not at all."""
+        part = file.with_name(file.name + ".part")
+        part.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", "utf-8")
+        part.replace(file)
+
+    def build(self) -> keras.Model:
+        """Return the untrained network; raises ValueError for options that it does not have."""
+        from imagesr.models import MODELS
+
+        if self.model not in MODELS:
+            raise ValueError(f"Expected a model ({', '.join(MODELS)}). Received: {self.model}")
+        known = set(inspect.signature(MODELS[self.model]).parameters) - {"scale"}
+        if unknown := set(self.architecture) - known:
+            raise ValueError(
+                f"Expected options of {self.model} ({', '.join(sorted(known))}). Received: {unknown.pop()}"
+            )
+        try:
+            return MODELS[self.model](self.scale, **self.architecture)
+        except TypeError as error:
+            raise ValueError(f"Expected options that {self.model} can be built with. Received: {error}") from None
 
 
 def train(config: Config, out: Path) -> keras.Model:
-    """Train as `config` says into the run folder `out`: `history.csv`, `checkpoints/`, and at the end `model.keras`.
+    """Train as `config` says into the run folder `out`, and return the collapsed float32 network.
 
-    A run that was interrupted goes on from its last checkpoint. Returns the collapsed network, whose weights are the
-    moving average. Raises ValueError for data that is missing, unreadable or smaller than the patch.
+    The folder gets `config.json`, `history.csv`, `checkpoints/`, `statistics/*.png`, and at the end `model.keras` and
+    `yardstick.json`. The network's weights are the moving average. A run that was interrupted goes on from its last
+    checkpoint. Raises ValueError, before the first step, for data or a config that cannot be trained with, and
+    TrainingError where the loss stops being a number.
     """
     import keras
 
-    from imagesr.datasets.pairs import RandomCrops, load_pairs
-    from imagesr.images import find_images
-    from imagesr.models import MODELS
-
-    scale = Scale.parse(config.scale)
-    train_files, val_files = find_images(config.data), find_images(config.val)
-    keras.utils.set_random_seed(config.seed)
-    model = MODELS[config.model](scale, **config.architecture)
-    pairs = load_pairs(train_files, scale, sizes=SIZES, patch=config.patch)
-    val = load_pairs(val_files, scale)
-    crops = RandomCrops(
-        pairs, scale, batch=config.batch, patch=config.patch, steps=min(STEPS_PER_EPOCH, config.steps), seed=config.seed
-    )
+    new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n", "utf-8")
-    print(f"{len(train_files)} pictures to train on, {len(pairs)} pairs; {len(val)} pictures to check with")
+    config.write(out / "config.json")
+    policy = keras.config.dtype_policy()
+    try:
+        run = Run(config, out)
+    except ValueError:
+        if new:
+            shutil.rmtree(out)
+        raise
+    finally:
+        keras.config.set_dtype_policy(policy)
+    return run.train()
 
-    if config.init:
-        model.load_weights(Path(config.init) / "training.weights.h5")
-    else:
-        start_from_linear(model, crops)
-    print(f"PSNR-Y before the first step: {psnr_y(model, val, scale):.2f} dB", flush=True)
 
-    warmup = min(500, config.steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=config.steps - warmup,
-        alpha=0.01,
-    )
-    model.compile(keras.optimizers.Adam(schedule, use_ema=True, ema_momentum=0.999), config.loss)
+class Run:
+    """Hold the network of a run, its data, and where it stands."""
 
-    class Measure(keras.callbacks.Callback):
+    def __init__(self, config: Config, out: Path):
+        import keras
+
+        from imagesr.datasets.crops import RandomCrops, fixed_crops
+        from imagesr.datasets.degradations import Degradation
+        from imagesr.datasets.pairs import SIZES
+
+        self.config, self.out, self.scale = config, out, Scale.parse(config.scale)
+        degradation = Degradation.parse(config.degrade)
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(_policy(config.precision))
+        with _scope(config.strategy):
+            self.model = config.build()
+        self.channels = self.model.input.shape[-1]
+        whole = None not in self.model.input.shape[1:3]  # a network that takes whole frames
+        size = _crop_size(config, self.model)
+        started = self.last_checkpoint()
+        if config.init and not started:
+            warm_start(self.model, Path(config.init), config)
+
+        read = {"scale": self.scale, "channels": self.channels, "degradation": degradation}
+        sets, files = _read(config.data, "train", whole, size=size, sizes=(1.0,) if whole else SIZES, **read)
+        val, val_files = _read(config.val, "val", whole, size=size if whole else (0, 0), **read)
+        val = [pair for pairs, _ in val for pair in pairs]
+        if both := len(set(files) & set(val_files)):
+            print(f"NOTE: {both} pictures are in --data and in --val: PSNR will flatter")
+        options = {"batch": config.batch, "size": size, "steps": config.steps, "seed": config.seed}
+        self.crops = RandomCrops(sets, self.scale, degradation=degradation, **options)
+        # Pictures smaller than such a crop give what they have.
+        crop = size if whole else (CROP - CROP % (2 * self.scale.up),) * 2
+        self.val = fixed_crops(val, self.scale, size=crop, most=4 if whole else CROPS, degradation=degradation)
+        print(
+            f"{len(files)} pictures to train on, {len(self.val)} crops of {len(val_files)} others to measure on",
+            flush=True,
+        )
+        if not (started or config.init) and any(layer.name == "anchor" for layer in self.model.layers):
+            start_from_linear(self.model, self.crops)
+
+    def last_checkpoint(self) -> tuple[int, Path] | None:
+        """Return the number of steps done and the file of the newest checkpoint; None where there is none."""
+        files = sorted((self.out / "checkpoints").glob("*.weights.h5"))
+        files = [file for file in files if not file.name.startswith("part")]
+        return (int(files[-1].name.split(".")[0]), files[-1]) if files else None
+
+    def compile(self) -> None:
+        """Give the network its optimizer and loss."""
+        import keras
+
+        from imagesr import losses
+
+        config = self.config
+        warmup = min(500, config.steps // 10)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else config.learning_rate,
+            warmup_target=config.learning_rate if warmup else None,
+            warmup_steps=warmup,
+            decay_steps=max(1, config.steps - warmup),
+            alpha=0.01,
+        )
+        # A moving average over a thousand steps, or over the last tenth of a short run.
+        average = {"use_ema": True, "ema_momentum": 1 - 1 / min(1000, max(1, config.steps / 10))}
+        with _scope(config.strategy):
+            optimizer = keras.optimizers.Adam(schedule, global_clipnorm=GRADIENT_NORM, **average)
+            self.model.compile(optimizer, losses.LOSSES[config.loss])
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def train(self) -> keras.Model:
+        """Train to the end; returns the collapsed network."""
+        import keras
+        import numpy as np
+
+        from imagesr.layers import collapsed
+
+        config, model, out = self.config, self.model, self.out
+        self.compile()
+        for folder in ("checkpoints", "statistics"):
+            (out / folder).mkdir(exist_ok=True)
+        done = 0
+        if checkpoint := self.last_checkpoint():
+            done, file = checkpoint
+            model.load_weights(file)
+            print(f"going on from step {done:,} of {config.steps:,}", flush=True)
+        else:
+            print(f"PSNR-Y before the first step: {self.psnr_y():.2f} dB", flush=True)
+        _keep_rows(out / "history.csv", done)
+        if done < config.steps:
+            self.crops.start = done
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Your input ran out of data")  # the last epoch may be a short one
+                history = model.fit(
+                    _fed(self.crops, config),
+                    initial_epoch=done // EPOCH,
+                    epochs=-(-config.steps // EPOCH),
+                    steps_per_epoch=min(EPOCH, config.steps),
+                    shuffle=False,  # the crops are random already
+                    verbose="auto" if sys.stdout.isatty() else 2,
+                    callbacks=[keras.callbacks.TerminateOnNaN(), _after_epoch(self)],
+                )
+            if not np.isfinite(history.history["loss"][-1]):
+                raise TrainingError(
+                    f"Expected a loss that is a number. Received: {history.history['loss'][-1]} in epoch "
+                    f"{history.epoch[-1] + 1}; try a lower --learning-rate than {config.learning_rate:g}"
+                )
+        # Trained to the end, the model holds its moving average: fit leaves it there.
+        weights = keras.Model(model.input, model.output)  # without the optimizer
+        weights.save_weights(out / "part.weights.h5")
+        os.replace(out / "part.weights.h5", out / "training.weights.h5")
+        plain = collapsed(model)
+        plain.save(out / "part.keras")
+        os.replace(out / "part.keras", out / "model.keras")
+        self.draw()
+        self.yardstick(plain)
+        return plain
+
+    def psnr_y(self) -> float:
+        """Return the mean PSNR-Y in dB over the fixed crops, by the papers' protocol, of the weights in the model."""
+        import numpy as np
+
+        from imagesr.metrics import luma, psnr
+
+        values = []
+        for (_, hr), sr in zip(self.val, self.upscaled(), strict=True):
+            planes = (hr, sr) if hr.ndim == 2 else (luma(hr), luma(sr))
+            values.append(psnr(planes[1], planes[0], shave=self.scale.up))
+        return float(np.mean(values))
+
+    def upscaled(self) -> list[np.ndarray]:
+        """Return the network's uint8 pictures of the fixed crops."""
+        import numpy as np
+        from keras.ops import convert_to_numpy
+
+        from imagesr.datasets.crops import as_batch
+
+        results = [None] * len(self.val)
+        by_shape: dict[tuple, list[int]] = {}
+        for i, (lr, _) in enumerate(self.val):
+            by_shape.setdefault(lr.shape, []).append(i)
+        for indices in by_shape.values():
+            for i in range(0, len(indices), 8):
+                some = indices[i : i + 8]
+                sr = self.model(as_batch([self.val[j][0] for j in some]), training=False)
+                sr = np.rint(np.clip(convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
+                for j, picture in zip(some, sr if self.channels == 3 else sr[..., 0], strict=True):
+                    results[j] = picture
+        return results
+
+    def draw(self) -> None:
+        """Draw the run's curves and a few crops into `statistics/`."""
+        from imagesr.plots import draw_curves, draw_samples
+
+        if (self.out / "history.csv").exists():
+            draw_curves(self.out / "history.csv", self.out / "statistics")
+        few = range(0, len(self.val), -(-len(self.val) // 4))
+        sr = self.upscaled()
+        title = f"{self.config.model} x{self.scale}"
+        draw_samples([(self.val[i][0], sr[i], self.val[i][1]) for i in few], self.out / "statistics/samples.png", title)
+
+    def yardstick(self, plain: keras.Model) -> None:
+        """Print, and write to `yardstick.json`, the time for 30 frames, PSNR and parameters."""
+        from imagesr.cost import parameters
+
+        seconds, how = seconds_30_frames(plain)
+        record = {"seconds_30_frames": round(seconds, 3), "psnr_y": round(self.psnr_y(), 3)}
+        record |= {"parameters": parameters(plain)}
+        (self.out / "yardstick.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        print(
+            f"time for 30 frames {seconds:.2f} s ({how}), PSNR-Y {record['psnr_y']:.2f} dB, "
+            f"{record['parameters']:,} parameters: {self.out / 'model.keras'}"
+        )
+
+
+def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
+    """Return the seconds for 30 frames of 720p in Keras at float32, and in words how that was measured.
+
+    A network too heavy for that is timed on a piece of a frame.
+    """
+    import numpy as np
+
+    from imagesr.cost import input_size, multiply_accumulates
+
+    budget = 30e9  # multiply-accumulates per call: a second or less
+    frame = (720, 1280)
+    fits = multiply_accumulates(model) * frame[0] * frame[1] <= budget or None not in model.input.shape[1:3]
+    piece = frame if fits else (96, 96)
+    size = input_size(model, piece)
+    lr = np.random.default_rng(0).random((1, *size, model.input.shape[-1]), np.float32)
+    model.predict_on_batch(lr)
+    times = []
+    while len(times) < 3 or (sum(times) < 3 and len(times) < 30):
+        begun = time.perf_counter()
+        model.predict_on_batch(lr)
+        times.append(time.perf_counter() - begun)
+    seconds = 30 * float(np.median(times)) * frame[0] * frame[1] / (size[0] * size[1])
+    return seconds, f"720p, Keras, float32{'' if fits else ', reckoned from a piece of 96x96'}"
+
+
+def _after_epoch(run: Run) -> keras.callbacks.Callback:
+    """Return the callback that measures, records, saves and draws after every epoch, in this order.
+
+    A checkpoint is the raw weights, with the optimizer and its moving average: what training goes on with. It is
+    renamed into place last, so that a kill at any moment leaves a history that is cut back to it.
+    """
+    import keras
+    import numpy as np
+
+    checkpoints, history = run.out / "checkpoints", run.out / "history.csv"
+
+    class AfterEpoch(keras.callbacks.Callback):
+        drawn = time.monotonic()
+
         def on_epoch_end(self, epoch, logs=None):
-            logs["psnr_y"] = psnr_y(self.model, val, scale)
+            step = min((epoch + 1) * EPOCH, run.config.steps)
+            if not np.isfinite(logs["loss"]):
+                self.model.stop_training = True
+                return
+            swap = keras.callbacks.SwapEMAWeights()
+            swap.set_model(self.model)
+            swap.on_test_begin()
+            psnr_y = run.psnr_y()
+            due = time.monotonic() - self.drawn > PICTURES_EVERY
+            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+            row = {"step": step, "loss": float(logs["loss"]), "psnr_y": psnr_y}
+            row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            _append_row(history, row)
+            if due:
+                run.draw()
+                self.drawn = time.monotonic()
+            swap.on_test_end()
+            logs["psnr_y"], logs["learning_rate"] = psnr_y, row["learning_rate"]
+            self.model.save_weights(checkpoints / "part.weights.h5")
+            with (checkpoints / "part.weights.h5").open("rb+") as file:
+                os.fsync(file.fileno())
+            older = list(checkpoints.glob("[0-9]*.weights.h5"))
+            os.replace(checkpoints / "part.weights.h5", checkpoints / f"{step:09}.weights.h5")
+            for file in older:
+                file.unlink()
 
-    checkpoint = out / "checkpoints" / "training_metadata.json"
-    if checkpoint.exists():
-        crops.epoch = json.loads(checkpoint.read_text("utf-8"))["epoch"]
-    model.fit(
-        crops,
-        epochs=-(-config.steps // STEPS_PER_EPOCH),
-        verbose="auto" if sys.stdout.isatty() else 2,
-        callbacks=[
-            # Before the swap: a checkpoint holds the weights that training goes on with.
-            keras.callbacks.BackupAndRestore(out / "checkpoints", double_checkpoint=True, delete_checkpoint=False),
-            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-            Measure(),
-            keras.callbacks.CSVLogger(out / "history.csv", append=True),
-            keras.callbacks.TerminateOnNaN(),
-        ],
-    )
-    # Trained to the end, the model holds its moving average: SwapEMAWeights leaves it there.
-    model.save_weights(out / "training.weights.h5")
-    plain = collapsed(model, config)
-    plain.save(out / "model.keras")
-    print(f"PSNR-Y {psnr_y(plain, val, scale):.2f} dB, {plain.count_params():,} parameters: {out / 'model.keras'}")
-    return plain
+    return AfterEpoch()
 
 
-def start_from_linear(model: keras.Model, crops) -> None:
+def _append_row(file, row):
+    new = not file.exists()
+    with file.open("a", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _keep_rows(file, steps):
+    """Cut a history back to the first `steps`: the checkpoint that training goes on from."""
+    if not file.exists():
+        return
+    header, *rows = file.read_text("utf-8").splitlines()
+    kept = [row for row in rows if row.count(",") == header.count(",") and int(row.split(",")[0]) <= steps]
+    part = file.with_name("history.csv.part")
+    part.write_text("\n".join([header, *kept]) + "\n", "utf-8")
+    part.replace(file)
+
+
+def _fed(crops, config):
+    """Return the crops as the backend likes them: through tf.data, or as they are."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return crops
+    from imagesr.datasets.pipeline import pipeline
+
+    return pipeline(crops)
+
+
+def _scope(strategy):
+    if not strategy:
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    global _mirrored
+    _mirrored = _mirrored or tf.distribute.MirroredStrategy()
+    return _mirrored.scope()
+
+
+_mirrored = None  # one for the process: variables and optimizer must share it
+
+
+def _policy(precision):
+    import keras
+
+    if precision != "auto":
+        return precision
+    # Tensor cores of every kind take float16; a CPU gains nothing from it.
+    devices = " ".join(keras.distribution.list_devices()).lower()
+    return "mixed_float16" if "gpu" in devices or "cuda" in devices else "float32"
+
+
+def _crop_size(config, model):
+    """Return the (height, width) in HR pixels of what a network is trained on; raises ValueError for an odd patch."""
+    from imagesr.cost import input_size, multiple
+
+    scale, unit = Scale.parse(config.scale), multiple(model)
+    if None not in model.input.shape[1:3]:
+        return tuple(n * scale.up // scale.down for n in input_size(model, (0, 0)))
+    unit = scale.up * max(1, unit // scale.down)
+    if config.patch % unit:
+        raise ValueError(
+            f"Expected a patch that is a multiple of {unit} for {config.model} at scale {scale}. Received: {config.patch}"
+        )
+    return (config.patch, config.patch)
+
+
+def _read(texts, split, whole, *, size, **options):
+    """Return the loaded data sets with their weights, and all their HR pictures."""
+    from imagesr.datasets import DATASETS, Source
+    from imagesr.datasets.pairs import load_pairs, shape
+
+    sets, pictures = [], []
+    for source in map(Source.parse, texts):
+        pairs = DATASETS[source.name](source.place, options["scale"], split)
+        if whole:  # pictures that hold no whole frame are of no use, and most folders have some
+            fitting = [pair for pair in pairs if all(n >= m for n, m in zip(shape(pair.hr), size, strict=True))]
+            if not fitting:
+                raise ValueError(
+                    f"Expected HR pictures of {size[1]}x{size[0]} and more. Received: {source}, all smaller"
+                )
+            if len(fitting) < len(pairs):
+                print(f"{source}: {len(pairs) - len(fitting)} of {len(pairs)} are smaller than a frame and left out")
+            pairs = fitting
+        sets.append((load_pairs(pairs, size=size, **options), source.weight or len(pairs)))
+        pictures += [pair.hr if isinstance(pair.hr, Path) else id(pair.hr) for pair in pairs]
+    return sets, pictures
+
+
+def warm_start(model: keras.Model, source: Path, config: Config) -> None:
+    """Give a network the weights of a run folder, a `.keras` file or a `.weights.h5` file.
+
+    From a run at another scale it takes the layers that do not depend on the scale. Raises ValueError where the weights
+    are of another architecture.
+    """
+    import keras
+
+    wanted = f"{config.model} {dict(config.architecture) or ''} at scale {config.scale}".replace("  ", " ")
+    try:
+        if source.is_dir():
+            theirs = Config.read(source / "config.json")
+            other = theirs.build()
+            other.load_weights(source / "training.weights.h5")
+            same_scale = Scale.parse(theirs.scale) == Scale.parse(config.scale)
+        elif source.name.endswith(".weights.h5"):
+            model.load_weights(source)
+            return
+        else:
+            other, same_scale = keras.saving.load_model(source, compile=False), False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"Expected weights for {wanted} to start from. Received: {source} ({reason:.200})") from None
+    named = {layer.name: layer for layer in other.layers}
+    fitting, odd = [], []
+    for layer in (layer for layer in model.layers if layer.weights):
+        twin = named.get(layer.name)
+        fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
+        (fitting if fits else odd).append(layer)
+    if odd and (same_scale or len(fitting) <= len(odd)):
+        names = ", ".join(layer.name for layer in odd[:3])
+        raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
+    for layer in fitting:
+        layer.set_weights(named[layer.name].get_weights())
+
+
+def start_from_linear(model: keras.Model, crops, batches: int = 100) -> None:
     """Make `model` the best linear upscaler of its anchor's size: what the trunk adds is zero at first.
 
     The anchor, one filter per output phase, solves the normal equations over random crops.
@@ -131,49 +504,17 @@ def start_from_linear(model: keras.Model, crops) -> None:
     side, _, channels, outputs = anchor.kernel.shape
     features = keras.Model(model.input, anchor.input)
     gram, moments = 0.0, 0.0
-    for i in range(min(40, len(crops))):
-        lr, hr = crops[i]
+    for i in range(batches):
+        lr, hr = crops.numbered(i)
         x = np.lib.stride_tricks.sliding_window_view(ops.convert_to_numpy(features(lr)), (side, side), axis=(1, 2))
         x = np.moveaxis(x, 3, -1).reshape(-1, side * side * channels).astype(np.float64)
-        y = ops.convert_to_numpy(ops.space_to_depth(hr, round(outputs**0.5))).reshape(-1, outputs)
+        y = ops.convert_to_numpy(ops.space_to_depth(hr, round((outputs / hr.shape[-1]) ** 0.5))).reshape(-1, outputs)
         gram, moments = gram + x.T @ x, moments + x.T @ y
     ridge = 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram))
     anchor.set_weights([np.linalg.solve(gram + ridge, moments).reshape(side, side, channels, outputs)])
-    tail = model.get_layer("tail")
-    tail.project.assign(ops.zeros_like(tail.project))
-
-
-def collapsed(model: keras.Model, config: Config) -> keras.Model:
-    """Return the network of plain convolutions that computes the same: built-in layers only, float32."""
-    from imagesr.layers import CollapsibleConv2D
-    from imagesr.models import MODELS
-
-    plain = MODELS[config.model](config.scale, **config.architecture, collapsible=False)
     for layer in model.layers:
-        if isinstance(layer, CollapsibleConv2D):
-            plain.get_layer(layer.name).set_weights([layer.kernel(), layer.bias])
-        elif layer.weights:
-            plain.get_layer(layer.name).set_weights(layer.get_weights())
-    return plain
-
-
-def psnr_y(model: keras.Model, pairs: list[Pair], scale: Scale) -> float:
-    """Return the mean PSNR-Y in dB of a Keras luma network over whole pictures, by the papers' protocol."""
-    import numpy as np
-    from keras import ops
-
-    from imagesr.evaluate import upscale_luma
-    from imagesr.metrics import psnr
-
-    def run(planes):
-        sr = ops.convert_to_numpy(model(planes.astype(np.float32) / 255, training=False))
-        return np.rint(np.clip(sr * 255, 0, 255))
-
-    values = []
-    for lr, hr in pairs:
-        sr = upscale_luma(run, lr, multiple=2)
-        values.append(psnr(sr[: hr.shape[0], : hr.shape[1]], hr, shave=scale.up))
-    return float(np.mean(values))
+        if layer.name == "tail":
+            layer.project.assign(np.zeros(layer.project.shape))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,68 +522,100 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
-def _parser():
-    from imagesr.models import MODELS
+def _value(text):
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, received {text}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number for {key}, received {value}") from None
 
-    parser = _Parser(prog="imagesr train", description="Train a network on photographs.")
+
+def _parser():
+    parser = _Parser(prog="imagesr train", description="Train a network.")
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     add = parser.add_argument
-    add("--data", nargs="+", metavar="DIR", help="folders of photographs to train on")
-    add("--val", nargs="+", metavar="DIR", help="folders of other photographs, to measure on")
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     add("--resume", action="store_true", help="go on with the run in --out, by its own config")
-    add("--model", choices=MODELS)
+    add("--config", type=Path, metavar="FILE", help="take what is not given here from another run's config.json")
+    add("--model", help=f"a network: python -m imagesr.models lists them (default: {defaults['model']})")
     add("--scale", help=f"default: {defaults['scale']}")
-    add("--filters", type=int, help=f"width of the trunk (default: {defaults['filters']})")
-    add("--blocks", type=int, help=f"convolutions of the trunk (default: {defaults['blocks']})")
-    add("--anchor", type=int, choices=(3, 5), help=f"side of the linear filter (default: {defaults['anchor']})")
-    add("--steps", type=int, help=f"in all (default: {defaults['steps']})")
+    add("--architecture", nargs="+", type=_value, metavar="KEY=VALUE", help="of the network, e.g. filters=16 blocks=4")
+    sets = "a data set, NAME=DIR or NAME=DIR@WEIGHT; a mere DIR is a folder of photographs"
+    add("--data", nargs="+", metavar="NAME=DIR", help=f"what to train on: {sets}")
+    add("--val", nargs="+", metavar="NAME=DIR", help="what to measure on, pictures not among the others")
+    add("--degrade", nargs="+", metavar="STEP", help="how LR comes of HR, e.g. kernel=bicubic,area h264=18:28@0.5")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help=f"in all (default: {defaults['steps']})")
+    length.add_argument("--epochs", type=int, help=f"the same in epochs of {EPOCH} steps")
     add("--batch", type=int, help=f"crops per step (default: {defaults['batch']})")
     add("--patch", type=int, help=f"side of a crop in HR pixels (default: {defaults['patch']})")
-    add("--loss", choices=("mse", "mae"), help=f"default: {defaults['loss']}")
+    add("--loss", choices=LOSSES, help=f"default: {defaults['loss']}")
     add("--learning-rate", type=float, help=f"after warm-up, then a cosine down (default: {defaults['learning_rate']})")
-    add("--init", metavar="RUN", help="start from the weights of another run of the same network")
+    add("--precision", choices=PRECISIONS, help="default: auto, mixed_float16 on a GPU, float32 without one")
+    add("--strategy", choices=("mirrored",), help="share every batch among all GPUs")
+    add("--init", metavar="RUN", help="start from the weights of a run, or of a .keras or .weights.h5 file")
     add("--seed", type=int)
     return parser
 
 
 def _config(parser, options) -> Config:
-    out, resume = options.pop("out"), options.pop("resume")
+    out, resume, base = (options.pop(key) for key in ("out", "resume", "config"))
     given = {key: value for key, value in options.items() if value is not None}
-    saved = out / "config.json"
     if resume:
-        if given:
-            parser.error(f"--resume goes on by {saved}: leave out --{next(iter(given)).replace('_', '-')}")
-        try:
-            config = Config(**json.loads(saved.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            parser.error(f"expected the config of a run in {saved}, received: {error}")
-        return dataclasses.replace(config, data=tuple(config.data), val=tuple(config.val))
-    if not (given.get("data") and given.get("val")):
-        parser.error("expected --data DIR and --val DIR, or --resume")
+        if given or base:
+            name = next(iter(given), "config").replace("_", "-")
+            parser.error(f"--resume goes on by {out / 'config.json'}: leave out --{name}")
+        return Config.read(out / "config.json")
+    if "epochs" in given:
+        given["steps"] = given.pop("epochs") * EPOCH
+    if "architecture" in given:
+        given["architecture"] = dict(given["architecture"])
+    for key in ("data", "val"):
+        given |= {key: tuple(_absolute(text) for text in given[key])} if key in given else {}
+    if "degrade" in given:
+        given["degrade"] = tuple(given["degrade"])
+    if base:
+        config = dataclasses.replace(Config.read(base), **given)
+    elif given.get("data") and given.get("val"):
+        config = Config(**given)
+    else:
+        parser.error("expected --data NAME=DIR and --val NAME=DIR, or --resume")
     if (out / "checkpoints").exists():
         parser.error(f"{out} holds a run already: choose another --out, or --resume it")
-    config = Config(**given | {key: tuple(given[key]) for key in ("data", "val")})
-    for key in ("filters", "blocks", "steps", "batch", "patch", "learning_rate"):
+    for key in ("batch", "patch", "learning_rate"):
         if getattr(config, key) <= 0:
             parser.error(f"expected --{key.replace('_', '-')} above 0, received {getattr(config, key)}")
+    if config.steps < 0:
+        parser.error(f"expected --steps of 0 or more, received {config.steps}")
     return config
+
+
+def _absolute(text):
+    """Return NAME=DIR with a folder that means the same from everywhere."""
+    from imagesr.datasets import Source
+
+    source = Source.parse(text)
+    return str(source if str(source.place) == "tfds" else source._replace(place=source.place.absolute()))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    options = (parser := _parser()).parse_args(arguments)
+    out = options.out
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
     try:
-        parser = _parser()
-        options = parser.parse_args(arguments)
-        out = options.out
-        config = _config(parser, vars(options))
-        train(config, out)
+        train(_config(parser, vars(options)), out)
     except ModuleNotFoundError as error:
         print(f"imagesr train: {EXTRA.format(error.name)}", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"imagesr train: {error}", file=sys.stderr)
         return 2
+    except TrainingError as error:
+        print(f"imagesr train: {error}", file=sys.stderr)
+        return 4
     except KeyboardInterrupt:
         print(f"\nimagesr train: interrupted; go on with --resume --out {out}", file=sys.stderr)
         return 130

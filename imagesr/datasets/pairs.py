@@ -1,72 +1,126 @@
-"""(LR, HR) pairs in memory, and random batches of crops out of them."""
+"""(LR, HR) pairs: what a data set is a list of, and how it comes into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-import keras
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
-from imagesr.images import degrade, read_rgb, resize
+from imagesr.datasets.degradations import Degradation
+from imagesr.images import DEEP, degrade, read_rgb, resize
 from imagesr.metrics import luma
 from imagesr.scale import Scale
 
-Pair = tuple[np.ndarray, np.ndarray]  # LR and HR luma, uint8 (H, W)
+SIZES = (1.0, 0.7, 0.5)  # scale augmentation: relative sizes at which every HR picture is shown
+
+Picture = Path | np.ndarray  # a file, or RGB uint8 (H, W, 3)
 
 
-def load_pairs(paths: Iterable[Path], scale: Scale, *, sizes: Sequence[float] = (1.0,), patch: int = 0) -> list[Pair]:
-    """Read the pictures, each at every one of the relative `sizes`, into memory once.
+class Pair(NamedTuple):
+    """Name a HR picture and its LR picture; None where LR is to be made from HR."""
 
-    A reduced picture is as good as a new one: its detail is finer per pixel. Those with a side under `patch`
-    HR pixels are left out, but a picture that is too small at its own size raises ValueError.
+    lr: Picture | None
+    hr: Picture
+
+
+def load_pairs(
+    pairs: Sequence[Pair],
+    scale: Scale,
+    *,
+    channels: int = 1,
+    sizes: Sequence[float] = (1.0,),
+    size: tuple[int, int] = (0, 0),
+    degradation: Degradation | None = None,
+) -> list[tuple[np.ndarray | None, np.ndarray]]:
+    """Read the pictures into memory once, as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
+
+    LR comes from its file, or is made by a fixed `degradation`; it is None where crops are degraded one by one. HR is
+    shown at every one of the relative `sizes` too (a reduced picture is as good as a new one: its detail is finer per
+    pixel), but for pairs with a LR of their own. What is smaller than `size` (height, width) there is left out.
+
+    Raises ValueError for what is not a list of pairs, a picture that does not decode, is grey or deeper than 8 bits, or
+    smaller than `size`, a LR whose size does not go with its HR, and for more than the memory holds.
     """
+    degradation = degradation or Degradation()
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Picture)):
+            raise ValueError(
+                f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
+            )
+        if min(n - m for n, m in zip(shape(pair[1]), size, strict=True)) < 0:
+            wanted, found = (f"{w}x{h}" for h, w in (size, shape(pair[1])))
+            raise ValueError(
+                f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair[1])} of {found}"
+            )
+    _check_memory(pairs, channels, sizes)
 
-    def read(path):
-        rgb = read_rgb(path)
-        if min(rgb.shape[:2]) < patch:
-            raise ValueError(f"Expected pictures of at least {patch} pixels a side. Received: {path} {rgb.shape[:2]}")
-        shapes = [(s, *(round(n * s) for n in rgb.shape[:2])) for s in sizes]
-        shown = [rgb if s == 1 else resize(rgb, (w, h)) for s, h, w in shapes if min(h, w) >= patch]
-        return [tuple(luma(side) for side in degrade(picture, scale)) for picture in shown]
+    def read(pair):
+        hr = _read(pair.hr, channels)
+        if pair.lr is not None and degradation == Degradation():
+            lr = _read(pair.lr, channels)
+            height, width = (n * scale.up // scale.down for n in lr.shape[:2])
+            if not (0 <= hr.shape[0] - height < scale.up and 0 <= hr.shape[1] - width < scale.up):
+                raise ValueError(
+                    f"Expected a LR picture {scale} times smaller than HR ({hr.shape[1]}x{hr.shape[0]}). "
+                    f"Received: {_words(pair.lr)} of {lr.shape[1]}x{lr.shape[0]}"
+                )
+            return [(lr, hr[:height, :width])]
+        shown = []
+        for relative in sizes:
+            height, width = (round(n * relative) for n in hr.shape[:2])
+            if relative == 1 or (height >= size[0] and width >= size[1]):
+                smaller = hr if relative == 1 else resize(hr, (width, height))
+                lr, smaller = degrade(smaller, scale, degradation.kernels[0])
+                shown.append((lr if degradation.fixed else None, smaller))
+        return shown
 
     with ThreadPoolExecutor() as pool:
-        return [pair for pairs in pool.map(read, paths) for pair in pairs]
+        read = tqdm(pool.map(read, pairs), "reading pictures", len(pairs), unit="", leave=False, disable=None)
+        return [pair for shown in read for pair in shown]
 
 
-class RandomCrops(keras.utils.PyDataset):
-    """Yield batches of aligned random crops (LR, HR), float32 NHWC in [0, 1], HR `patch` pixels a side.
+def _read(picture, channels):
+    if isinstance(picture, Path):
+        picture = read_rgb(picture)
+    return luma(picture) if channels == 1 else picture
 
-    Every crop is one of the eight flips and turns. A batch is drawn from (seed, `epoch`, its index) alone, so that a
-    resumed run that sets `epoch` draws what an uninterrupted one would.
-    """
 
-    epoch = 0
+def shape(picture):
+    """Return (height, width), of a file from its header alone; raises ValueError for one that is not RGB of 8 bits."""
+    if not isinstance(picture, Path):
+        return picture.shape[:2]
+    try:
+        with Image.open(picture) as image:
+            mode, (width, height) = image.mode, image.size
+            turned = image.getexif().get(0x0112, 1) >= 5
+    except OSError as error:
+        raise ValueError(f"Expected a picture that can be read. Received: {picture} ({error})") from None
+    if mode in ("1", "L", "LA", *DEEP):
+        kind = "16 bits" if mode in DEEP else "grey"
+        raise ValueError(f"Expected RGB pictures of 8 bits to train on. Received: {picture} ({kind}); take it out")
+    return (width, height) if turned else (height, width)
 
-    def __init__(self, pairs: Sequence[Pair], scale: Scale, *, batch: int, patch: int, steps: int, seed: int):
-        super().__init__()
-        if patch % scale.up:
-            raise ValueError(f"Expected a patch that is a multiple of {scale.up} at scale {scale}. Received: {patch}")
-        self.pairs, self.scale, self.batch, self.patch, self.steps, self.seed = pairs, scale, batch, patch, steps, seed
 
-    def __len__(self):
-        return self.steps
+def _check_memory(pairs, channels, sizes):
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not tell
+        return
+    needed = sum(np.prod(shape(pair.hr)) for pair in pairs) * channels * sum(s**2 for s in sizes) * 1.5
+    if needed > 0.9 * free:
+        raise ValueError(
+            f"Expected pictures that fit into memory, {free / 1e9:.1f} GB free. Received: {len(pairs)} pictures, "
+            f"{needed / 1e9:.1f} GB; train on fewer"
+        )
 
-    def __getitem__(self, index):
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        lr, hr = zip(*(self._crop(rng) for _ in range(self.batch)), strict=True)
-        return tuple(np.stack(side)[..., np.newaxis].astype(np.float32) / 255 for side in (lr, hr))
 
-    def on_epoch_end(self):
-        self.epoch += 1
-
-    def _crop(self, rng):
-        lr, hr = self.pairs[rng.integers(len(self.pairs))]
-        up, down = self.scale.up, self.scale.down
-        cells = self.patch // up  # the grid on which LR and HR pixels meet
-        y, x = (rng.integers(n // up - cells + 1) for n in hr.shape)
-        lr = lr[y * down :, x * down :][: cells * down, : cells * down]
-        hr = hr[y * up :, x * up :][: cells * up, : cells * up]
-        turns, flip = rng.integers(4), rng.integers(2)
-        return tuple(np.rot90(plane[:, ::-1] if flip else plane, turns) for plane in (lr, hr))
+def _words(item):
+    if isinstance(item, np.ndarray):
+        return f"an array of shape {item.shape}"
+    return str(item) if isinstance(item, Path) else f"{type(item).__name__} {item!r:.60}"

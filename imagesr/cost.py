@@ -1,0 +1,77 @@
+"""What a network costs: parameters, multiply-accumulates, and how far it looks."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from imagesr.scale import Scale
+
+
+def parameters(model: keras.Model) -> int:
+    """Count the parameters that training sets: not a fixed bicubic, nor batch norm's running averages."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def model_scale(model: keras.Model) -> Scale:
+    """Return the scale of a network, by its output's size."""
+    height, width = input_size(model, (96, 96))
+    lr = keras.Input((height, width, model.input.shape[-1]), batch_size=1)
+    return Scale.parse(f"{keras.models.clone_model(model, input_tensors=lr).output.shape[1]}/{height}")
+
+
+def input_size(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) that the network takes: its own if it has a fixed one, else `size`."""
+    height, width = model.input.shape[1:3]
+    return (height or size[0], width or size[1])
+
+
+def multiple(model: keras.Model) -> int:
+    """Return the number of which heights and widths of the input must be multiples."""
+    if None not in model.input.shape[1:3]:
+        return 1
+    factors = [op.block_size for op in model.operations if type(op).__name__ == "SpaceToDepth"]
+    return int(np.prod(factors, dtype=int))
+
+
+def multiply_accumulates(model: keras.Model) -> float:
+    """Count the multiply-accumulates of the convolutions per LR pixel of a large picture."""
+    side = 96_000  # so large that the borders of valid convolutions vanish
+    height, width = input_size(model, (side, side))
+    sized = keras.models.clone_model(
+        model, input_tensors=keras.Input((height, width, model.input.shape[-1]), batch_size=1)
+    )
+    convolutions = [layer for layer in sized.layers if isinstance(layer, keras.layers.Conv2D)]
+    total = sum(np.prod(c.kernel.shape) * np.prod(c.output.shape[1:3], dtype=float) for c in convolutions)
+    return float(round(total / (height * width)))
+
+
+def receptive_field(model: keras.Model) -> int:
+    """Measure how many LR pixels wide the neighbourhood is that an output pixel depends on."""
+
+    def saturated(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Conv2D):
+            config["activation"] = "tanh"  # keeps every dependence near one, however deep the network
+        if isinstance(layer, keras.layers.Rescaling):
+            config["offset"] = 0.0
+        return type(layer).from_config(config)
+
+    probe = keras.models.clone_model(model, clone_function=saturated)
+    for layer in probe.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([np.full(w.shape, 1e3 if w.ndim > 1 else 0) for w in layer.get_weights()])
+    # Columns alone: the networks are as wide as high, but for `strided`, which is wider.
+    side = 64
+    while True:
+        height, width = input_size(model, (16, side))
+        line = np.zeros((1, height, width, model.input.shape[-1]), np.float32)
+        line[:, :, width // 2] = 1
+        sr = ops.convert_to_numpy(probe(line))[0]
+        touched = sr.any((0, 2)).nonzero()[0]
+        per_pixel = sr.shape[1] / width
+        inside = touched[0] > 0 and touched[-1] < sr.shape[1] - 1
+        if inside or model.input.shape[2]:
+            return int(np.ceil((touched[-1] - touched[0] + 1) / per_pixel))
+        side *= 2

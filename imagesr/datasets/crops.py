@@ -1,0 +1,103 @@
+"""Crops out of loaded pairs: random batches of them to train on, fixed ones to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from imagesr.datasets.degradations import Degradation
+from imagesr.scale import Scale
+
+MARGIN = 8  # LR pixels around a crop that is degraded by itself: as far as kernels, blurs and deblocking reach
+
+
+class RandomCrops(keras.utils.PyDataset):
+    """Yield batches of aligned random crops (LR, HR), float32 NHWC in [0, 1], HR of `size` (height, width).
+
+    `sets` are lists of loaded pairs with their weights: how often each is drawn from. Square crops are turned and
+    flipped in one of eight ways, others in one of four. A batch is drawn from (seed, its number in the run) alone, so
+    that a run of `steps` that goes on at `start` draws what an uninterrupted one would.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[tuple[Sequence, float]],
+        scale: Scale,
+        *,
+        batch: int,
+        size: tuple[int, int],
+        steps: int,
+        degradation: Degradation | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if any(n % scale.up for n in size):
+            raise ValueError(f"Expected a patch that is a multiple of {scale.up} at scale {scale}. Received: {size[0]}")
+        self.sets, self.scale, self.batch, self.size = [pairs for pairs, _ in sets], scale, batch, size
+        self.shares = np.array([weight for _, weight in sets]) / sum(weight for _, weight in sets)
+        self.start, self.steps = 0, steps
+        self.degradation, self.seed = degradation or Degradation(), seed
+
+    def __len__(self):
+        return self.steps - self.start
+
+    def __getitem__(self, index):
+        return self.numbered(self.start + index)
+
+    def numbered(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the batch of one step of the run."""
+        random = np.random.default_rng((self.seed, step))
+        lr, hr = zip(*(self._crop(random) for _ in range(self.batch)), strict=True)
+        return as_batch(lr), as_batch(hr)
+
+    def _crop(self, random):
+        pairs = self.sets[random.choice(len(self.sets), p=self.shares) if len(self.sets) > 1 else 0]
+        lr, hr = pairs[random.integers(len(pairs))]
+        up, down = self.scale.up, self.scale.down
+        cells = [n // up for n in self.size]  # the grid on which LR and HR pixels meet
+        corner = [random.integers(n // up - c + 1) for n, c in zip(hr.shape[:2], cells, strict=True)]
+        if lr is None:
+            # Degraded with a margin around it, so that it looks as if cut out of the degraded picture.
+            margin = -(-MARGIN // down)
+            first = [max(0, c - margin) for c in corner]
+            window = tuple(slice(f * up, (c + n + margin) * up) for f, c, n in zip(first, corner, cells, strict=True))
+            lr, hr = self.degradation(hr[window], self.scale, random)
+            corner = [c - f for c, f in zip(corner, first, strict=True)]
+        (y, x), (height, width) = corner, cells
+        lr = lr[y * down : (y + height) * down, x * down : (x + width) * down]
+        hr = hr[y * up : (y + height) * up, x * up : (x + width) * up]
+        turns = random.integers(4) if self.size[0] == self.size[1] else 2 * random.integers(2)
+        flip = random.integers(2)
+        return tuple(np.rot90(side[:, ::-1] if flip else side, turns) for side in (lr, hr))
+
+
+def as_batch(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack uint8 pictures, (H, W) or (H, W, 3), into a float32 NHWC batch in [0, 1]."""
+    batch = np.stack(pictures)
+    return (batch if batch.ndim == 4 else batch[..., np.newaxis]).astype(np.float32) / 255
+
+
+def fixed_crops(
+    pairs: Sequence, scale: Scale, *, size: tuple[int, int], most: int, degradation: Degradation | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut the same crops out of loaded pairs every time: up to four a picture, `most` in all, as uint8 (LR, HR).
+
+    A picture smaller than `size` (height, width in HR pixels) gives one crop of what it has.
+    """
+    up, down = scale.up, scale.down
+    crops = []
+    # Pictures spread over the whole set, where there are more than crops.
+    for index in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)):
+        lr, hr = pairs[index]
+        if lr is None:
+            lr, hr = degradation(hr, scale, np.random.default_rng(int(index)))
+        cells = [min(n // up, s // up) // 2 * 2 for n, s in zip(hr.shape[:2], size, strict=True)]
+        room = [n // up - c for n, c in zip(hr.shape[:2], cells, strict=True)]
+        shares = ((1, 1), (3, 3), (1, 3), (3, 1)) if max(room) >= 4 else ((2, 2),)
+        for shift in shares[: max(1, most // len(pairs))]:
+            y, x = (r * s // 4 for r, s in zip(room, shift, strict=True))
+            lr_crop = lr[y * down : (y + cells[0]) * down, x * down : (x + cells[1]) * down]
+            crops.append((lr_crop, hr[y * up : (y + cells[0]) * up, x * up : (x + cells[1]) * up]))
+    return crops

@@ -1,0 +1,165 @@
+"""From HR to LR as cameras, scalers and encoders do it: steps that compose, each with a strength drawn per crop."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from PIL import Image
+
+from imagesr.frames import Frame, compressed, plane
+from imagesr.images import KERNELS, degrade, resize
+from imagesr.scale import Scale
+
+_RATE = Fraction(25)
+# One thread, no log: crops are small, and batches are made side by side.
+_ENCODERS = {
+    "h264": ("libx264", {"preset": "medium", "threads": "1"}),
+    "hevc": ("libx265", {"preset": "fast", "x265-params": "log-level=none:pools=none:frame-threads=1"}),
+}
+
+
+def softness(hr: np.ndarray, factor: float, random: np.random.Generator) -> np.ndarray:
+    """Make a picture as soft as one enlarged by `factor` ≥ 1, by enlarging or by a blur that cuts off as early."""
+    if random.integers(2):
+        return blur(hr, 0.8 * (factor - 1) ** 0.5, random)
+    height, width = hr.shape[:2]
+    small = resize(hr, (max(1, round(width / factor)), max(1, round(height / factor))))
+    return resize(small, (width, height))
+
+
+def blur(picture: np.ndarray, sigma: float, random: np.random.Generator) -> np.ndarray:
+    """Blur by a Gaussian of `sigma` pixels; at the edges it weighs what there is."""
+    if sigma < 0.1:  # below a tenth of a pixel no sample changes
+        return picture
+    planes = picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1).astype(np.float32)
+    planes = _gaussian(picture.shape[0], sigma) @ planes @ _gaussian(picture.shape[1], sigma).T
+    return np.rint(planes).astype(np.uint8).transpose(1, 2, 0).reshape(picture.shape)
+
+
+def _gaussian(length, sigma):
+    distance = np.subtract.outer(np.arange(length), np.arange(length))
+    matrix = np.exp(-(distance**2) / (2 * sigma**2))
+    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+
+
+def noise(lr: np.ndarray, sigma: float, random: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise of `sigma` codes."""
+    return np.rint(np.clip(lr + random.normal(0, sigma, lr.shape), 0, 255)).astype(np.uint8)
+
+
+def jpeg(lr: np.ndarray, quality: float, random: np.random.Generator) -> np.ndarray:
+    """Compress as JPEG of a quality from 1 to 100."""
+    file = io.BytesIO()
+    Image.fromarray(lr).save(file, "JPEG", quality=round(quality))
+    return np.asarray(Image.open(file))
+
+
+def _codec(lr, crf, name, pan):
+    """Compress as the last of some frames of a pan, so that it is predicted from the others like most of a film."""
+    codec, options = _ENCODERS[name]
+    height, width = lr.shape[:2]
+    # To whole macroblocks: on others x264 now and then reads beyond the picture, and the same crop is not the same.
+    whole = np.pad(lr, ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (lr.ndim - 2), mode="edge")
+    frames = [_frame(np.roll(whole, tuple(shift), (0, 1))) for shift in pan]
+    *_, last = compressed(frames, codec, options | {"crf": f"{crf:.1f}"}, _RATE)
+    result = plane(last, 0) if lr.ndim == 2 else last.to_ndarray(format="rgb24")
+    return result[:height, :width].copy()
+
+
+def h264(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
+    """Compress by x264 at a constant rate factor."""
+    step = random.integers(-3, 4, 2)
+    return _codec(lr, crf, "h264", [2 * step, step, 0 * step])
+
+
+def hevc(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
+    """Compress by x265 at a constant rate factor, as a key frame: others it does not code the same way twice."""
+    return _codec(lr, crf, "hevc", [np.zeros(2, int)])
+
+
+def _frame(picture):
+    if picture.ndim == 3:
+        return Frame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+    frame = Frame(picture.shape[1], picture.shape[0], "yuv420p")
+    plane(frame, 0)[:] = picture
+    plane(frame, 1)[:] = plane(frame, 2)[:] = 128
+    return frame
+
+
+# name: (function, the strengths that make sense). In the order in which they happen: `softness` to the source, HR and
+# LR alike, `blur` to what the kernel then reduces, the rest to LR.
+DEGRADATIONS = {
+    "softness": (softness, (1, 4)),
+    "blur": (blur, (0, 8)),
+    "noise": (noise, (0, 64)),
+    "jpeg": (jpeg, (1, 100)),
+    "h264": (h264, (0, 51)),
+    "hevc": (hevc, (0, 51)),
+}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Make (LR, HR) from HR: `kernels` to reduce with, and steps as (name, lowest, highest strength, how often)."""
+
+    kernels: tuple[str, ...] = ("bicubic",)
+    steps: tuple[tuple[str, float, float, float], ...] = ()
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> Degradation:
+        """Read `kernel=bicubic,lanczos` and steps such as `blur=0:1.2`, `h264=18:28@0.5` (on half of the crops).
+
+        Raises ValueError for an unknown kernel or step, and for a strength that makes no sense.
+        """
+        kernels, steps = ("bicubic",), {}
+        for text in texts:
+            name, _, value = text.partition("=")
+            if name == "kernel":
+                kernels = tuple(value.split(","))
+                if unknown := set(kernels) - set(KERNELS):
+                    raise ValueError(f"Expected kernels ({', '.join(KERNELS)}). Received: {', '.join(unknown)}")
+                continue
+            if name not in DEGRADATIONS:
+                raise ValueError(f"Expected a degradation (kernel, {', '.join(DEGRADATIONS)}). Received: {text}")
+            low, high = DEGRADATIONS[name][1]
+            try:
+                strength, _, chance = value.partition("@")
+                ends = [float(end) for end in strength.split(":")]
+                step = (name, ends[0], ends[-1], float(chance or 1))
+                if not (len(ends) <= 2 and low <= ends[0] <= ends[-1] <= high and 0 <= step[3] <= 1):
+                    raise ValueError
+            except ValueError:
+                raise ValueError(f"Expected {name}=LOW:HIGH@CHANCE within {low}:{high}. Received: {text}") from None
+            steps[name] = step
+        return cls(kernels, tuple(steps[name] for name in DEGRADATIONS if name in steps))
+
+    @property
+    def fixed(self) -> bool:
+        """Say whether every crop is degraded alike, so that LR can be made once for the whole picture."""
+        return len(self.kernels) == 1 and not self.steps
+
+    def __call__(self, hr: np.ndarray, scale: Scale, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return (LR, HR) of a uint8 picture, (H, W) or (H, W, 3), its sides multiples of `up`."""
+        kernel = self.kernels[random.integers(len(self.kernels))]
+        # Drawn before anything is applied: what one step draws does not change what the next one does.
+        drawn = [
+            (name, random.uniform(low, high), random.spawn(1)[0])
+            for name, low, high, chance in self.steps
+            if random.random() < chance
+        ]
+        for name, strength, own in drawn:
+            if name == "softness":
+                hr = softness(hr, strength, own)
+        source = hr
+        for name, strength, own in drawn:
+            if name == "blur":
+                source = blur(source, strength, own)
+        lr, _ = degrade(source, scale, kernel)
+        for name, strength, own in drawn:
+            if name not in ("softness", "blur"):
+                lr = DEGRADATIONS[name][0](lr, strength, own)
+        return lr, hr

@@ -1,0 +1,60 @@
+"""Data sets that are folders: any photographs, any clips, and the benchmarks of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from imagesr.datasets.pairs import Pair
+from imagesr.frames import FORMATS, InputError, rgb_frames
+from imagesr.images import find_images
+from imagesr.scale import Scale
+
+FRAMES_PER_CLIP = 24  # spread over it: neighbouring frames show the same
+
+# name: (pictures, where they come from)
+BENCHMARKS = {
+    "set5": (5, "the page of Bevilacqua et al. 2012, or the test sets of EDSR, RCAN and others"),
+    "set14": (14, "the page of Zeyde et al. 2010, or the test sets of EDSR, RCAN and others"),
+    "b100": (100, "BSDS300, the folder images/test: https://www.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/"),
+    "urban100": (100, "https://github.com/jbhuang0604/SelfExSR"),
+    "kodak24": (24, "https://r0k.us/graphics/kodak/"),
+    "manga109": (109, "http://www.manga109.org (on request)"),
+    "div2k-val": (100, "https://data.vision.ee.ethz.ch/cvl/DIV2K/ (DIV2K_valid_HR.zip)"),
+}
+
+
+def folder(place: Path, scale: Scale, split: str) -> list[Pair]:
+    """List the photographs directly inside a folder; both splits are the whole of it."""
+    return [Pair(None, file) for file in find_images([place])]
+
+
+def benchmark(name: str) -> Callable[[Path, Scale, str], list[Pair]]:
+    """Return the data set of a benchmark's HR pictures: the folder, which must be complete."""
+    count, source = BENCHMARKS[name]
+
+    def pairs(place: Path, scale: Scale, split: str) -> list[Pair]:
+        if not place.is_dir():
+            raise ValueError(
+                f"Expected {name} ({count} HR pictures) in {place}. Received: no such folder; it is from {source}"
+            )
+        found = folder(place, scale, split)
+        if len(found) != count:
+            raise ValueError(f"Expected the {count} HR pictures of {name} in {place}. Received: {len(found)}")
+        return found
+
+    return pairs
+
+
+def clips(place: Path, scale: Scale, split: str) -> list[Pair]:
+    """Take frames out of the video files directly inside a folder, spread over each clip.
+
+    Raises ValueError for a folder without videos, and for a video that cannot be read.
+    """
+    files = sorted(f for f in place.iterdir() if f.suffix.lower() in FORMATS) if place.is_dir() else []
+    if not files:
+        raise ValueError(f"Expected a folder with videos ({', '.join(FORMATS)}). Received: {place}")
+    try:
+        return [Pair(None, frame) for file in files for frame in rgb_frames(file, FRAMES_PER_CLIP)]
+    except InputError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,42 @@
+"""What training minimises: functions of (hr, sr), one value per picture, on keras.ops."""
+
+from __future__ import annotations
+
+from keras import ops
+
+
+def mae(hr, sr):
+    """Return the mean absolute error, L1: EDSR's and RDN's."""
+    return ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
+
+
+def mse(hr, sr):
+    """Return the mean squared error, L2: what PSNR measures."""
+    return ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
+
+
+def charbonnier(hr, sr, epsilon: float = 1e-3):
+    """Return L1 rounded off at zero: sqrt(e² + ε²) (LapSRN, arXiv 1704.03915, section 3.3)."""
+    return ops.mean(ops.sqrt(ops.square(hr - sr) + epsilon**2), axis=(1, 2, 3))
+
+
+def ssim(hr, sr):
+    """Return one minus the structural similarity: 11×11 Gaussian, sigma 1.5 (Wang et al. 2004)."""
+    distance = ops.cast(ops.arange(11), "float32") - 5
+    line = ops.exp(-ops.square(distance) / (2 * 1.5**2))
+    window = ops.expand_dims(ops.outer(line, line) / ops.sum(line) ** 2, (2, 3))
+    window = ops.tile(window, (1, 1, hr.shape[-1], 1))
+
+    def blur(x):
+        return ops.depthwise_conv(x, window, padding="valid", data_format="channels_last")
+
+    c1, c2 = 0.01**2, 0.03**2
+    mean_hr, mean_sr = blur(hr), blur(sr)
+    var_hr, var_sr = blur(hr * hr) - mean_hr**2, blur(sr * sr) - mean_sr**2
+    covariance = blur(hr * sr) - mean_hr * mean_sr
+    numerator = (2 * mean_hr * mean_sr + c1) * (2 * covariance + c2)
+    similarity = numerator / ((mean_hr**2 + mean_sr**2 + c1) * (var_hr + var_sr + c2))
+    return 1 - ops.mean(similarity, axis=(1, 2, 3))
+
+
+LOSSES = {"mse": mse, "mae": mae, "charbonnier": charbonnier, "ssim": ssim}

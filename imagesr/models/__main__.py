@@ -1,0 +1,54 @@
+"""List the networks: `python -m imagesr.models [--scale 2]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from imagesr.scale import Scale
+
+COLUMNS = ("network", "scale", "colour", "parameters", "MAC per LR pixel", "receptive field", "paper")
+EXTRA = "Networks need the package {}: pip install 'imagesr[train]'"
+
+
+def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
+    """Yield a row of figures for every network, built at `scale` or at the only scale that it has."""
+    from imagesr.cost import model_scale, multiply_accumulates, parameters, receptive_field
+    from imagesr.layers import collapsed
+    from imagesr.models import MODELS
+
+    for name, build in MODELS.items():
+        try:
+            model = collapsed(build(scale))
+        except ValueError:
+            model = collapsed(build())
+        title, _, paper = sys.modules[build.__module__].__doc__.splitlines()[0].partition(" (")
+        yield (
+            name,
+            str(model_scale(model)),
+            "luma" if model.input.shape[-1] == 1 else "RGB",
+            f"{parameters(model):,}",
+            f"{multiply_accumulates(model):,.0f}",
+            str(receptive_field(model)),
+            paper.rstrip(").") or title.rstrip("."),
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="imagesr models", description="List the networks and what they cost.")
+    parser.add_argument("--scale", type=Scale.parse, default=Scale(2), help="at which to build them (default: 2)")
+    options = parser.parse_args(arguments)
+    try:
+        print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
+        for row in rows(options.scale):
+            print("| " + " | ".join(row) + " |", flush=True)
+    except ModuleNotFoundError as error:
+        print(f"imagesr models: {EXTRA.format(error.name)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
