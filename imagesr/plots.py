@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 CURVES = {"loss": "loss", "psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learning rate"}
 
 
-def draw_curves(history: Path, folder: Path, linear: float | None = None) -> None:
+def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
     """Draw `loss.png`, `psnr_y.png` and `learning_rate.png` over the steps from a run's `history.csv`.
 
-    `linear` is a PSNR-Y to compare with, drawn as a line.
+    `bicubic` is the PSNR-Y to compare with, in dB, drawn as a line.
     """
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -25,8 +25,9 @@ def draw_curves(history: Path, folder: Path, linear: float | None = None) -> Non
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         axes.plot(steps, [float(row[key]) for row in rows], marker="." if len(rows) < 40 else None)
-        if key == "psnr_y" and linear:
-            axes.axhline(linear, color="grey", linestyle="--", label=f"bicubic, {linear:.2f} dB")
+        if key == "psnr_y":
+            axes.axhline(bicubic, color="grey", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], bicubic - 3))  # how a network begins tells little
             axes.legend()
         if key == "loss":
             axes.set_yscale("log")

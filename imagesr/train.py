@@ -130,6 +130,7 @@ class Run:
         from imagesr.datasets.crops import RandomCrops, fixed_crops
         from imagesr.datasets.degradations import Degradation
         from imagesr.datasets.pairs import SIZES
+        from imagesr.images import resize
 
         self.config, self.out, self.scale = config, out, Scale.parse(config.scale)
         degradation = Degradation.parse(config.degrade)
@@ -155,10 +156,8 @@ class Run:
         # Pictures smaller than such a crop give what they have.
         crop = size if whole else (CROP - CROP % (2 * self.scale.up),) * 2
         self.val = fixed_crops(val, self.scale, size=crop, most=4 if whole else CROPS, degradation=degradation)
-        print(
-            f"{len(files)} pictures to train on, {len(self.val)} crops of {len(val_files)} others to measure on",
-            flush=True,
-        )
+        self.bicubic = self._psnr_y([resize(lr, hr.shape[1::-1]) for lr, hr in self.val])
+        print(f"{len(files)} pictures to train on, {len(self.val)} crops of {len(val_files)} to measure on", flush=True)
         if not (started or config.init) and any(layer.name == "anchor" for layer in self.model.layers):
             start_from_linear(self.model, self.crops)
 
@@ -207,7 +206,7 @@ class Run:
             model.load_weights(file)
             print(f"going on from step {done:,} of {config.steps:,}", flush=True)
         else:
-            print(f"PSNR-Y before the first step: {self.psnr_y():.2f} dB", flush=True)
+            print(f"PSNR-Y of bicubic {self.bicubic:.2f} dB, before the first step {self.psnr_y():.2f} dB", flush=True)
         _keep_rows(out / "history.csv", done)
         if done < config.steps:
             self.crops.start = done
@@ -240,14 +239,17 @@ class Run:
 
     def psnr_y(self) -> float:
         """Return the mean PSNR-Y in dB over the fixed crops, by the papers' protocol, of the weights in the model."""
+        return self._psnr_y(self.upscaled())
+
+    def _psnr_y(self, pictures):
         import numpy as np
 
         from imagesr.metrics import luma, psnr
 
         values = []
-        for (_, hr), sr in zip(self.val, self.upscaled(), strict=True):
-            planes = (hr, sr) if hr.ndim == 2 else (luma(hr), luma(sr))
-            values.append(psnr(planes[1], planes[0], shave=self.scale.up))
+        for (_, hr), sr in zip(self.val, pictures, strict=True):
+            planes = (sr, hr) if hr.ndim == 2 else (luma(sr), luma(hr))
+            values.append(psnr(*planes, shave=self.scale.up))
         return float(np.mean(values))
 
     def upscaled(self) -> list[np.ndarray]:
@@ -275,7 +277,7 @@ class Run:
         from imagesr.plots import draw_curves, draw_samples
 
         if (self.out / "history.csv").exists():
-            draw_curves(self.out / "history.csv", self.out / "statistics")
+            draw_curves(self.out / "history.csv", self.out / "statistics", self.bicubic)
         few = range(0, len(self.val), -(-len(self.val) // 4))
         sr = self.upscaled()
         title = f"{self.config.model} x{self.scale}"
@@ -413,7 +415,7 @@ def _policy(precision):
 
     if precision != "auto":
         return precision
-    # Tensor cores of every kind take float16; a CPU gains nothing from it.
+    # Tensor cores of every kind take float16. Not every CPU computes in bfloat16, and small networks gain nothing.
     devices = " ".join(keras.distribution.list_devices()).lower()
     return "mixed_float16" if "gpu" in devices or "cuda" in devices else "float32"
 
@@ -428,7 +430,7 @@ def _crop_size(config, model):
     unit = scale.up * max(1, unit // scale.down)
     if config.patch % unit:
         raise ValueError(
-            f"Expected a patch that is a multiple of {unit} for {config.model} at scale {scale}. Received: {config.patch}"
+            f"Expected a patch that is a multiple of {unit} for {config.model} x{scale}. Received: {config.patch}"
         )
     return (config.patch, config.patch)
 
