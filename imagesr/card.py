@@ -25,7 +25,8 @@ class ModelCard:
     """Hold what is known about one saved model; `card.json` in its folder.
 
     Heights and widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
-    `receptive_field` is in LR pixels, `sha256` has one entry per file.
+    `receptive_field` is in LR pixels, `sha256` has one entry per file. `size` is the only (height, width) that the
+    model takes, None where it takes any.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelCard:
     data: Sequence[Mapping[str, str]]
     measured: Mapping[str, Any]
     sha256: Mapping[str, str]
+    size: Sequence[int] | None = None
     folder: Path = field(compare=False, default=Path())
 
     @classmethod
@@ -69,9 +71,9 @@ class ModelCard:
         return card
 
     def write(self) -> None:
-        """Write `card.json` into the folder, with the checksum of every other file there."""
-        files = sorted(f for f in self.folder.iterdir() if f.is_file() and f.name != "card.json")
-        record = asdict(self) | {"sha256": {f.name: sha256(f) for f in files}}
+        """Write `card.json` into the folder, with the checksum of every other file in it."""
+        files = sorted(f for f in self.folder.rglob("*") if f.is_file() and f != self.folder / "card.json")
+        record = asdict(self) | {"sha256": {f.relative_to(self.folder).as_posix(): sha256(f) for f in files}}
         del record["folder"]
         (self.folder / "card.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 

@@ -1,89 +1,359 @@
-"""Measure a model on pictures by the papers' protocol: `python -m imagesr.evaluate --model balanced --data DIR`."""
+"""Measure a model on pictures and clips: `python -m imagesr.evaluate --model balanced --data FOLDER`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from imagesr.card import find_model
-from imagesr.engines import ENGINES, PRECISIONS, load_engine
-from imagesr.images import degrade, find_images, read_rgb, resize
-from imagesr.metrics import luma, psnr, ssim
+from imagesr import clips
+from imagesr.card import ModelCard, ModelError, find_model
+from imagesr.clips import Condition, clip_info, lr_info, measure_clip, vmaf_ffmpeg
+from imagesr.engines import ENGINES, PRECISIONS, Engine, import_engine, load_engine
+from imagesr.frames import Frame, InputError, Resizer, VideoInfo
+from imagesr.images import KERNELS, SUFFIXES, degrade, read_rgb, resize
+from imagesr.metrics import figures, luma, with_luma
 from imagesr.scale import Scale
+from imagesr.sheet import Worst
+from imagesr.tiling import tiled
+from imagesr.upscaler import MAX_SCALE, Upscaler
 
-KERNELS = ("bicubic", "lanczos")
+BASELINES = ("bicubic", "lanczos")
+FRAMES = 60  # of a clip
+COLUMNS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "vmaf_neg": "VMAF-NEG"}
+NOT_STARTED, NOT_WRITTEN, INTERRUPTED, TERMINATED = 2, 4, 130, 143
+_PLAIN = Condition()
+
+Network = tuple[ModelCard, Engine]
 
 
-def upscale_luma(engine: Callable[[np.ndarray], np.ndarray], lr: np.ndarray, multiple: int) -> np.ndarray:
-    """Run an (H, W) uint8 luma plane through an engine, its edge repeated to a multiple; the surplus is not cut off."""
-    padding = [(0, -n % multiple) for n in lr.shape]
-    return engine(np.pad(lr, padding, mode="edge")[np.newaxis, ..., np.newaxis])[0, ..., 0]
+def evaluate(
+    upscale: Callable[[np.ndarray], np.ndarray],
+    paths: Sequence[Path],
+    scale: Scale,
+    *,
+    condition: Condition = _PLAIN,
+    worst: Worst | None = None,
+) -> dict:
+    """Measure `upscale`, a function from LR RGB to SR, luma (H, W) or RGB (H, W, 3), on HR pictures.
 
-
-def evaluate(upscale: Callable[[np.ndarray], np.ndarray], paths: Sequence[Path], scale: Scale) -> dict:
-    """Measure PSNR-Y and SSIM-Y of `upscale`, a function from LR RGB to SR luma that may be larger than HR.
-
-    LR is antialiased bicubic, luma BT.601 in 8 bits, `up` border pixels are left out. Returns the means under `psnr_y`
-    and `ssim_y`, and a list with each picture's under `images`.
+    LR is an RGB picture of 8 bits, as in the benchmarks since EDSR; the papers before it enlarge luma that was never
+    rounded, 0.02 dB better. PSNR-Y and SSIM-Y compare BT.601 luma of 8 bits, PSNR-RGB all three samples, without `up`
+    border pixels. Where SR is luma its colours are LR's chroma enlarged by bicubic, as papers show it: PSNR-RGB then
+    says what is left of the gain in colour. Returns the means under `psnr_y`, `ssim_y` and `psnr_rgb`, and a list with
+    each picture's under `images`.
     """
     images = []
     for path in paths:
-        lr, hr = degrade(read_rgb(path), scale)
-        hr = luma(hr)
-        sr = upscale(lr)[: hr.shape[0], : hr.shape[1]]
-        figures = {"psnr_y": psnr(sr, hr, shave=scale.up), "ssim_y": ssim(sr, hr, shave=scale.up)}
-        images.append({"image": path.name, **figures})
-    means = {key: float(np.mean([image[key] for image in images])) for key in ("psnr_y", "ssim_y")}
-    return means | {"images": images}
+        lr, hr = degrade(read_rgb(path), scale, condition.kernel)
+        lr, hr_y = condition.coded_picture(lr), luma(hr)
+        sr = upscale(lr)
+        sr_y, sr = (sr, with_luma(resize(lr, hr_y.shape[::-1]), sr)) if sr.ndim == 2 else (luma(sr), sr)
+        images.append({"image": path.name, **figures(sr_y, hr_y, sr, hr, shave=scale.up)})
+        if worst:
+            worst.see(path.name, str(condition), sr_y, hr_y, lambda pictures=(lr, sr, hr): pictures)
+    return _means(images) | {"images": images}
 
 
 def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from LR RGB to SR luma of a saved model or of `bicubic` and `lanczos`.
+    """Return the function from LR RGB to SR of a model: luma (H, W) of a luma network, else RGB (H, W, 3).
 
-    `options` are those of `load_engine`. Raises ModelError.
+    `model` and `options` are those of `load_network`. Raises ModelError.
     """
-    if model in KERNELS:
+    return _on_pictures(model, load_network(model, scale, **options), scale)
 
-        def enlarge(lr):
-            height, width = (n * scale.up // scale.down for n in lr.shape[:2])
-            return luma(resize(lr, (width, height), model))
 
-        return enlarge
+def load_network(model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto") -> Network | None:
+    """Load a saved model by name or folder, or a .keras file, with its card; None for `bicubic` and `lanczos`.
+
+    `engine` and `precision` are those of `load_engine`; a .keras file is run by Keras in float32. Raises ModelError.
+    """
+    if model in BASELINES:
+        return None
+    if model.endswith(".keras"):
+        if engine not in (None, "keras") or precision not in ("auto", "fp32"):
+            raise ModelError(f"Expected the engine keras and fp32 for a .keras file. Received: {engine}, {precision}")
+        return _load_keras(Path(model), scale)
     card = find_model(model, scale)
-    engine = load_engine(card, **options)
-    return lambda lr: upscale_luma(engine, luma(lr), card.multiple)
+    if card.size:
+        raise _fixed_size(model, card.size)
+    return card, load_engine(card, engine=engine or "openvino", precision=precision)
+
+
+def _fixed_size(model, size):
+    height, width = size
+    return ModelError(f"Expected a network for pictures of any size. Received: {model}, for {width}x{height} alone")
+
+
+def _load_keras(path, scale):
+    """Load a network that has no card, and write one for it."""
+    if not path.is_file():
+        raise ModelError(f"Expected a .keras file. There is none at {path}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
+    runtime = import_engine("keras")
+    model = runtime.read_network(path)
+    from imagesr import cost
+
+    _, *size, channels = model.input.shape
+    if size != [None, None]:
+        raise _fixed_size(path, size)
+    if (own := cost.model_scale(model)) != scale:
+        raise ModelError(f"Expected the scale of {path} ({own}). Received: {scale}")
+    card = ModelCard(
+        name=path.stem,
+        scale=str(scale),
+        channels=channels,
+        multiple=cost.multiple(model),
+        receptive_field=cost.receptive_field(model),
+        parameters=cost.parameters(model),
+        multiply_accumulates=cost.multiply_accumulates(model),
+        config={},
+        config_sha256="",
+        data=[],
+        measured={},
+        sha256={},
+    )
+
+    def run(planes):
+        sr = runtime.keras.ops.convert_to_numpy(model(planes.astype(np.float32) / 255, training=False))
+        return np.rint(np.clip(sr * 255, 0, 255)).astype(np.uint8)
+
+    run.precision = "fp32"
+    return card, run
+
+
+def _on_pictures(model, network, scale):
+    if network is None:
+        return lambda lr: resize(lr, (scale.grow(lr.shape[1]), scale.grow(lr.shape[0])), model)
+    card, engine = network
+    halo = card.receptive_field // 2 + card.multiple
+
+    def upscale(lr):
+        planes = luma(lr) if card.channels == 1 else lr
+        return tiled(engine, planes, scale=scale, multiple=card.multiple, halo=halo)
+
+    return upscale
+
+
+def _on_frames(model, network):
+    def make(info: VideoInfo, size: tuple[int, int]) -> Callable[[Frame], Frame]:
+        if model == "bicubic":
+            return Resizer(*size, info.pix_fmt, kernel="bicubic")
+        return Upscaler(info, size, [network] if network else [])
+
+    return make
+
+
+def find_files(places: Sequence[Path], scale: Scale) -> tuple[list[Path], list[str]]:
+    """List the pictures and clips in folders and those that are named, and say what of a folder is left out.
+
+    A clip that cannot be measured is left out of a folder. Raises ValueError or InputError for one that is named, and
+    for places that are missing or hold nothing.
+    """
+    found, left_out = [], []
+    for place in places:
+        if not place.exists():
+            raise ValueError(f"Expected a folder or a file with pictures or clips. There is none at {place}")
+        if not place.is_dir():
+            if not _is_picture(place):
+                clip_info(place, scale)
+            found.append(place)
+            continue
+        for file in sorted(place.iterdir()):
+            suffix = file.suffix.lower()
+            if file.is_dir() or suffix not in SUFFIXES | clips.SUFFIXES:
+                left_out.append(f"{file}: neither a picture nor a clip")
+                continue
+            try:
+                if not _is_picture(file):
+                    clip_info(file, scale)
+                found.append(file)
+            except (ValueError, InputError) as error:
+                left_out.append(str(error))
+    if not found:
+        raise ValueError(f"Expected a folder with pictures or clips. Received: {', '.join(map(str, places))}")
+    return found, left_out
+
+
+def _is_picture(file):
+    return file.suffix.lower() in SUFFIXES
+
+
+def _check_picture(path, scale):
+    least = 2 * scale.up + 11  # the borders, and the window of SSIM
+    height, width = (n - n % scale.up for n in read_rgb(path).shape[:2])
+    if min(height, width) < least:
+        raise ValueError(f"Expected pictures of at least {least + scale.up} pixels a side. Received: {path}")
+
+
+def _means(rows):
+    """Return the mean of every figure over the rows that have it."""
+    columns = {key: [row[key] for row in rows if key in row] for key in COLUMNS}
+    return {key: float(np.mean(values)) for key, values in columns.items() if values}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Report a wrong option in one line."""
+
+    def error(self, message) -> NoReturn:
+        self.exit(NOT_STARTED, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def _scale(text):
+    try:
+        scale = Scale.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 1 < float(scale) <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"expected a scale above 1 and up to {MAX_SCALE}, received {text}")
+    return scale
+
+
+def _frames(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of frames of at least 1, received {text}")
+    return int(text)
+
+
+def _parser():
+    parser = _Parser(
+        prog="imagesr evaluate",
+        description="Reduce HR pictures and clips to LR, upscale them, and measure PSNR, SSIM and, on clips, VMAF-NEG.",
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        default="balanced",
+        help=f"a model's name or folder, a .keras file, or {', '.join(BASELINES)} (default: balanced)",
+    )
+    add("--scale", type=_scale, default=Scale(3, 2), help="default: 1.5")
+    add("--data", type=Path, nargs="+", required=True, metavar="PATH", help="HR pictures and clips, or folders of them")
+    add("--kernel", nargs="+", default=["bicubic"], help=f"what makes LR: {', '.join(KERNELS)} (default: bicubic)")
+    add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
+    add("--crf", type=float, nargs="+", default=[None], help="its quality (default: the encoder's)")
+    add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
+    add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
+    add("--precision", choices=PRECISIONS, default="auto")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    add("--sheet", type=Path, metavar="FILE", help="draw the worst crops into FILE, a PNG")
+    return parser
+
+
+def _check_output(option, file, inputs):
+    """Raise ValueError for a file that would have no place, or take an input's."""
+    if file is None:
+        return
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ValueError(f"Expected a file that can be written for {option}. Received: {file}")
+    if file.exists() and any(file.samefile(other) for other in inputs):
+        raise ValueError(f"Expected a file of its own for {option}. Received an input: {file}")
+    if option == "--sheet" and file.suffix.lower() != ".png":
+        raise ValueError(f"Expected a file ending in .png for --sheet. Received: {file}")
+
+
+def _prepare(options):
+    """Return what is needed to measure, everything checked before the long work; raises ValueError or InputError."""
+    conditions = [Condition(kernel, options.codec, crf) for kernel, crf in product(options.kernel, options.crf)]
+    for condition in conditions:
+        condition.check()
+    files, left_out = find_files(options.data, options.scale)
+    _check_output("--json", options.json, files)
+    _check_output("--sheet", options.sheet, files)
+    network = load_network(options.model, options.scale, engine=options.engine, precision=options.precision)
+    for reason in left_out:
+        _say(f"left out: {reason}")
+    ffmpeg = None
+    for file in files:
+        if _is_picture(file):
+            _check_picture(file, options.scale)
+        else:
+            info = clip_info(file, options.scale)
+            _on_frames(options.model, network)(lr_info(info, options.scale), (info.width, info.height))
+    if not all(map(_is_picture, files)):
+        try:
+            ffmpeg = vmaf_ffmpeg()
+        except ValueError as error:
+            _say(error)
+    return conditions, files, network, ffmpeg
+
+
+def _measure(options, conditions, files, network, ffmpeg, worst):
+    """Measure every file under every condition, print the rows of a table as they come, and return the record."""
+    from tqdm import tqdm
+
+    pictures = _on_pictures(options.model, network, options.scale)
+    frames = _on_frames(options.model, network)
+    columns = [key for key in COLUMNS if ffmpeg or key != "vmaf_neg"]
+    width = max(28, *(len(str(item)) + 2 for item in (*conditions, *(file.name for file in files))))
+    steps = sum(1 if _is_picture(file) else options.frames for file in files) * len(conditions)
+    results = []
+    # disable=None: no bar where nobody watches.
+    with tqdm(total=steps, unit=" frames", dynamic_ncols=True, leave=False, disable=None) as bar:
+
+        def tell(name, cells):
+            bar.write(f"{name:{width}}{''.join(f'{cell:>10}' for cell in cells)}".rstrip(), file=sys.stdout)
+            sys.stdout.flush()
+
+        def figures_of(row):
+            return (f"{row[key]:.{4 if key == 'ssim_y' else 2}f}" if key in row else "" for key in columns)
+
+        for condition in conditions:
+            tell(str(condition), (COLUMNS[key] for key in columns))
+            rows = []
+            for file in files:
+                if _is_picture(file):
+                    (row,) = evaluate(pictures, [file], options.scale, condition=condition, worst=worst)["images"]
+                    bar.update()
+                else:
+                    shown = {"frames": options.frames, "ffmpeg": ffmpeg, "worst": worst, "advance": bar.update}
+                    row = measure_clip(file, frames, options.scale, condition, **shown)
+                    bar.update(options.frames - row["frames"])
+                tell(file.name, figures_of(row))
+                rows.append(row)
+            results.append(vars(condition) | _means(rows) | {"images": rows})
+            tell(f"mean of {len(rows)}", figures_of(results[-1]))
+        if len(results) > 1:
+            tell("mean of all", figures_of(_means(results)))
+    # Of each file its mean under all conditions.
+    images = [row | _means([result["images"][i] for result in results]) for i, row in enumerate(results[0]["images"])]
+    precision = network[1].precision if network else None
+    record = {"model": options.model, "scale": str(options.scale), "precision": precision}
+    return record | _means(results) | {"images": images, "conditions": results}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="imagesr evaluate", description="Measure PSNR-Y and SSIM-Y on pictures.")
-    parser.add_argument("--model", default="balanced", help=f"a model's name or folder, or {', '.join(KERNELS)}")
-    parser.add_argument("--scale", type=Scale.parse, default=Scale(3, 2), help="default: 1.5")
-    parser.add_argument("--data", type=Path, required=True, help="a folder of HR pictures")
-    parser.add_argument("--engine", choices=ENGINES, default="openvino")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    worst = Worst(options.scale) if options.sheet else None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # through the blocks that remove what is temporary
+    code = NOT_STARTED
     try:
-        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-            raise ValueError(f"Expected a file in an existing folder for --json. Received: {options.json}")
-        engine = {"engine": options.engine, "precision": options.precision}
-        upscale = upscaler(options.model, options.scale, **engine)
-        result = evaluate(upscale, find_images([options.data]), options.scale)
-    except ValueError as error:
-        print(f"imagesr evaluate: {error}", file=sys.stderr)
-        return 2
-    for image in result["images"]:
-        print(f"{image['image']:32} {image['psnr_y']:6.2f} dB  {image['ssim_y']:.4f}")
-    print(f"{'mean of ' + str(len(result['images'])):32} {result['psnr_y']:6.2f} dB  {result['ssim_y']:.4f}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        prepared = _prepare(options)
+        code = NOT_WRITTEN
+        record = _measure(options, *prepared, worst)
+        if options.json:
+            options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        if worst:
+            worst.draw(Path(options.model).name).save(options.sheet)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except (OSError, ValueError, InputError) as error:
+        _say(error)
+        return code
     return 0
+
+
+def _say(message):
+    print(f"imagesr evaluate: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

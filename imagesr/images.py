@@ -47,7 +47,7 @@ def read_rgb(path: Path) -> np.ndarray:
                     f"Expected a picture of 8 bits per sample. Received: {path} ({image.mode}); convert it"
                 )
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected a picture that can be read. Received: {path} ({error})") from None
 
 

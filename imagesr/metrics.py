@@ -6,11 +6,21 @@ import numpy as np
 
 # BT.601 studio luma of RGB in [0, 255]: what MATLAB's rgb2ycbcr gives and the papers' tables are made with.
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
+CEILING = 100.0  # dB
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Return the BT.601 studio luma, uint8 in [16, 235], of an (H, W, 3) uint8 RGB picture."""
     return np.rint(rgb @ _BT601 + 16).astype(np.uint8)
+
+
+def with_luma(rgb: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Return an (H, W, 3) uint8 RGB picture with its BT.601 studio luma replaced by a plane, its chroma kept.
+
+    In YCbCr a change of luma alone moves red, green and blue by the same amount.
+    """
+    change = (plane - (rgb @ _BT601 + 16)) * (255 / 219)
+    return np.rint(np.clip(rgb + change[..., np.newaxis], 0, 255)).astype(np.uint8)
 
 
 def _shaved(a, b, shave):
@@ -43,7 +53,21 @@ def ssim(sr: np.ndarray, hr: np.ndarray, *, shave: int = 0, peak: float = 255) -
 
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_sr, mean_hr = blur(sr), blur(hr)
-    var_sr, var_hr = blur(sr * sr) - mean_sr**2, blur(hr * hr) - mean_hr**2
-    covariance = blur(sr * hr) - mean_sr * mean_hr
-    numerator = (2 * mean_sr * mean_hr + c1) * (2 * covariance + c2)
-    return float(np.mean(numerator / ((mean_sr**2 + mean_hr**2 + c1) * (var_sr + var_hr + c2))))
+    squares, product = mean_sr**2 + mean_hr**2, mean_sr * mean_hr
+    variances, covariance = blur(sr * sr + hr * hr) - squares, blur(sr * hr) - product
+    numerator = (2 * product + c1) * (2 * covariance + c2)
+    return float(np.mean(numerator / ((squares + c1) * (variances + c2))))
+
+
+def figures(
+    sr: np.ndarray, hr: np.ndarray, sr_rgb: np.ndarray, hr_rgb: np.ndarray, *, shave: int = 0
+) -> dict[str, float]:
+    """Return `psnr_y` and `ssim_y` of two luma planes and `psnr_rgb` of two RGB pictures, all uint8.
+
+    PSNR ends at 100 dB, so that one black frame, which anything upscales without an error, leaves a mean its sense.
+    """
+    return {
+        "psnr_y": min(psnr(sr, hr, shave=shave), CEILING),
+        "ssim_y": ssim(sr, hr, shave=shave),
+        "psnr_rgb": min(psnr(sr_rgb, hr_rgb, shave=shave), CEILING),
+    }

@@ -13,11 +13,11 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "tiling", "metrics", "report"],
+    ["scale", "card", "images", "frames", "tiling", "metrics", "sheet", "report"],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
-    ["upscaler", "pipeline", "evaluate", "export", "train"],
+    ["upscaler", "pipeline", "clips", "evaluate", "export", "train"],
     ["demo", "video", "bench"],
     ["__main__"],
 ]

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
+from conftest import picture
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imagesr.evaluate import evaluate, upscaler
-from imagesr.images import find_images
-from imagesr.metrics import luma, psnr, ssim
-from imagesr.scale import Scale
+from imagesr.metrics import figures, luma, psnr, ssim, with_luma
 
 planes = arrays(np.uint8, (24, 20))
 
@@ -44,9 +42,36 @@ def test_pictures_of_two_sizes_are_refused():
         psnr(np.zeros((4, 4)), np.zeros((4, 5)))
 
 
-@pytest.mark.parametrize(("scale", "published"), [(2, 33.66), (3, 30.39), (4, 28.42)])
-def test_bicubic_set5_is_the_published_row(data, scale, published):
-    scale = Scale(scale)
-    result = evaluate(upscaler("bicubic", scale), find_images([data / "set5"]), scale)
-    # Luma of LR is made before enlarging it in the papers, after it here: some hundredths.
-    assert result["psnr_y"] == pytest.approx(published, abs=0.05)
+def test_ssim_is_that_of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    random = np.random.default_rng(0)
+    hr = random.integers(0, 256, (60, 47)).astype(np.uint8)
+    sr = np.clip(hr + random.normal(0, 20, hr.shape), 0, 255).astype(np.uint8)
+    expected = float(tf.image.ssim(sr[4:-4, 4:-4, None], hr[4:-4, 4:-4, None], 255))
+    assert ssim(sr, hr, shave=4) == pytest.approx(expected, abs=1e-5)
+
+
+@given(
+    arrays(np.uint8, (6, 5, 3), elements=st.integers(60, 195)), arrays(np.uint8, (6, 5), elements=st.integers(80, 160))
+)
+def test_a_new_luma_leaves_chroma(rgb, plane):
+    grown = with_luma(rgb, plane)
+    inside = (grown > 0).all(-1) & (grown < 255).all(-1)  # what was not clipped
+    assert np.abs(luma(grown).astype(int) - plane)[inside].max(initial=0) <= 1
+    for a, b in ((0, 1), (1, 2)):
+        change = (grown[..., a].astype(int) - grown[..., b]) - (rgb[..., a].astype(int) - rgb[..., b])
+        assert np.abs(change[inside]).max(initial=0) <= 1
+
+
+def test_the_luma_it_has_changes_nothing():
+    rgb = picture(40, 30)
+    assert np.abs(with_luma(rgb, luma(rgb)).astype(int) - rgb).max() <= 1
+
+
+def test_figures_are_finite_and_of_what_they_say():
+    hr, other = picture(40, 30), picture(40, 30, shift=3)
+    same = figures(luma(hr), luma(hr), hr, hr)
+    assert same == {"psnr_y": 100, "ssim_y": pytest.approx(1), "psnr_rgb": 100}
+    apart = figures(luma(hr), luma(other), hr, other, shave=2)
+    assert apart["psnr_y"] == psnr(luma(hr), luma(other), shave=2)
+    assert apart["psnr_rgb"] == psnr(hr, other, shave=2)

@@ -10,11 +10,12 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
-from imagesr.frames import Frame, compressed, plane
+from imagesr.frames import Frame, compressed, plane, rgb
 from imagesr.images import KERNELS, degrade, resize
 from imagesr.scale import Scale
 
 _RATE = Fraction(25)
+_BT601 = 5  # AVCOL_SPC_BT470BG
 # One thread, no log: crops are small, and batches are made side by side.
 _ENCODERS = {
     "h264": ("libx264", {"preset": "medium", "threads": "1"}),
@@ -66,7 +67,8 @@ def _codec(lr, crf, name, pan):
     whole = np.pad(lr, ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (lr.ndim - 2), mode="edge")
     frames = [_frame(np.roll(whole, tuple(shift), (0, 1))) for shift in pan]
     *_, last = compressed(frames, codec, options | {"crf": f"{crf:.1f}"}, _RATE)
-    result = plane(last, 0) if lr.ndim == 2 else last.to_ndarray(format="rgb24")
+    last.colorspace = _BT601  # as _frame made it
+    result = plane(last, 0) if lr.ndim == 2 else rgb(last)
     return result[:height, :width].copy()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +16,8 @@ ENGINES = {
     "openvino": ("imagesr.engines.openvino", None),
     "onnx": ("imagesr.engines.onnx", "train"),
     "keras": ("imagesr.engines.keras", "train"),
+    "litert": ("imagesr.engines.litert", "train"),
+    "saved_model": ("imagesr.engines.saved_model", "train"),
 }
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
@@ -47,24 +51,41 @@ def load_engine(
 
     Raises ModelError for an engine or precision that this model or machine does not have.
     """
-    if engine not in ENGINES:
-        raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
     if precision not in PRECISIONS:
         raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
-    module, extra = ENGINES[engine]
-    try:
-        load = import_module(module).load
-    except ModuleNotFoundError as error:
-        install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"
-        raise ModelError(f"The engine {engine} needs the package {error.name}: {install}") from None
+    load = import_engine(engine).load
     return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel)
 
 
-def model_file(card: ModelCard, precision: str, bits: int):
+def import_engine(engine: str) -> ModuleType:
+    """Import the file of an engine, and its runtime; raises ModelError that says what to install."""
+    if engine not in ENGINES:
+        raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
+    module, extra = ENGINES[engine]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"
+        raise ModelError(f"The engine {engine} needs the package {error.name}: {install}") from None
+
+
+def onnx_file(card: ModelCard, precision: str, bits: int) -> Path:
     """Return the ONNX file of a saved model for a precision and depth; raises ModelError where it has none."""
     name = "model_u16.onnx" if bits > 8 else "model_int8.onnx" if precision == "int8" else "model.onnx"
+    return model_file(card, name)
+
+
+def model_file(card: ModelCard, name: str) -> Path:
+    """Return a file of a saved model; raises ModelError where it has none."""
     if name not in card.sha256:
         raise ModelError(
-            f"Expected {name} in {card.folder}: this model was not exported for that. Choose another precision"
+            f"Expected {name} in {card.folder}: this model was not exported for that. "
+            "Choose another engine or precision"
         )
     return card.folder / name
+
+
+def only_fp32(engine: str, precision: str, bits: int) -> None:
+    """Raise ModelError where more is asked of an engine than uint8 at fp32."""
+    if bits > 8 or precision not in ("auto", "fp32"):
+        raise ModelError(f"The engine {engine} runs 8 bits at fp32 only. Received: {bits} bits, {precision}")

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
+from imagesr import cost
 from imagesr.card import ModelCard, ModelError
 from imagesr.engines import Engine
+from imagesr.layers import collapsed
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
     """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses."""
     if precision not in ("auto", "fp32"):
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")
-    return _Keras(keras.saving.load_model(card.folder / "model.keras"), 255 if bits == 8 else 65535)
+    with keras.device("cpu"):
+        model = keras.saving.load_model(card.folder / "model.keras")
+    return _Keras(model, 255 if bits == 8 else 65535)
+
+
+def read_network(file: Path) -> keras.Model:
+    """Read a network from LR to SR out of a `.keras` file: in float32, of built-in layers alone.
+
+    Raises ModelError, in one line, for a file that is not one.
+    """
+    try:
+        model = collapsed(keras.saving.load_model(file, compile=False))
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
+        shapes = model.input.shape, model.output.shape
+        if any(len(shape) != 4 for shape in shapes) or shapes[0][3] != shapes[1][3] or shapes[0][3] not in (1, 3):
+            raise ValueError(f"input {shapes[0]}, output {shapes[1]}")
+        scale = cost.model_scale(model)
+        odd = cost.multiple(model) * 17
+        height, width = cost.input_size(model, (odd, 3 * odd))
+        sr = model(np.zeros((1, height, width, shapes[0][3]), np.float32))
+        if float(scale) <= 1 or sr.shape[1:3] != (scale.grow(height), scale.grow(width)):
+            raise ValueError(f"{sr.shape[2]}x{sr.shape[1]} pixels from {width}x{height}")
+    except Exception as error:  # Keras raises whatever its zip and JSON readers and its layers do
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"Expected a Keras network from LR to SR in {file}. Received: {reason}") from None
+    return model
 
 
 class _Keras:
@@ -23,5 +53,6 @@ class _Keras:
         self._model, self._peak = model, peak
 
     def __call__(self, planes):
-        sr = keras.ops.convert_to_numpy(self._model(planes.astype(np.float32) / self._peak, training=False))
+        with keras.device("cpu"):  # GPUs convolve in less than float32
+            sr = keras.ops.convert_to_numpy(self._model(planes.astype(np.float32) / self._peak, training=False))
         return np.rint(np.clip(sr * self._peak, 0, self._peak)).astype(planes.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 
 from imagesr.card import ModelCard, ModelError
-from imagesr.engines import Engine, model_file
+from imagesr.engines import Engine, onnx_file
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
@@ -17,7 +17,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     precision = "fp32" if precision == "auto" else precision
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    file = model_file(card, precision, bits)
+    file = onnx_file(card, precision, bits)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return _ONNX(session, precision)
 

@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 
 from imagesr.card import ModelCard, ModelError
-from imagesr.engines import Engine, model_file
+from imagesr.engines import Engine, onnx_file
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
@@ -27,7 +27,9 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     # What an int8 graph leaves in floating point must run at bf16 where it can, or the conversions eat the gain.
     hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
-    file = model_file(card, precision, bits)
+    # Its own format where the model has it: the same graph.
+    own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
+    file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:
         return _OpenVINO(core, core.read_model(file), options, precision)
     except RuntimeError as error:
@@ -37,6 +39,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 class _OpenVINO:
     def __init__(self, core, model, options, precision):
         self._core, self._model, self._options, self.precision = core, model, options, precision
+        self._takes = model.input().partial_shape
         self._shape = self._compiled = None
         self._lock = threading.Lock()
         self._mine = threading.local()  # each thread has a request of its own, and so an output of its own
@@ -53,6 +56,9 @@ class _OpenVINO:
     def _compile(self, shape):
         """Compile for a fixed size: a faster program than for any size, and a video has one."""
         if shape != self._shape:
+            # Reshaping would make of a network of one size another one.
+            if not self._takes.compatible(ov.PartialShape(shape)):
+                raise ModelError(f"Expected samples of the shape {self._takes}. Received: {list(shape)}")
             try:
                 self._model.reshape(shape)
                 self._compiled = self._core.compile_model(self._model, "CPU", self._options)

@@ -1,0 +1,27 @@
+"""TensorFlow, running a SavedModel: what TensorFlow Serving takes."""
+
+from __future__ import annotations
+
+import keras
+
+from imagesr.card import ModelCard
+from imagesr.engines import Engine, model_file, only_fp32
+
+
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
+    """Load a saved model that was exported with `--also saved_model`, on threads that TensorFlow chooses."""
+    only_fp32("saved_model", precision, bits)
+    folder = model_file(card, "saved_model/saved_model.pb").parent
+    with keras.device("cpu"):  # GPUs convolve in less than float32
+        return _SavedModel(keras.layers.TFSMLayer(folder, call_endpoint="serve"))
+
+
+class _SavedModel:
+    precision = "fp32"
+
+    def __init__(self, layer):
+        self._layer = layer
+
+    def __call__(self, planes):
+        with keras.device("cpu"):
+            return keras.ops.convert_to_numpy(self._layer(planes))
