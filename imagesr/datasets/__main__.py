@@ -1,0 +1,111 @@
+"""Check folders of pictures: `python -m imagesr.datasets verify DIR` and `python -m imagesr.datasets leaks A B`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imagesr.datasets.checks import SUMS, leaks, verify, write_sums, write_whole
+
+EXTRA = "Comparing pictures needs the package {}: pip install 'imagesr[train]'"
+EPILOG = (
+    "Exit codes: 0 nothing wrong, 1 something found, 2 options or folders, 3 pictures unreadable, 4 file not written."
+)
+progress = partial(tqdm, disable=None, leave=False, dynamic_ncols=True)  # None: only on a terminal
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="imagesr datasets", description="Check folders of pictures.", epilog=EPILOG)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    what = "look for damaged, doubled, changed and unpaired files"
+    command = commands.add_parser("verify", help=what, description=what.capitalize(), epilog=EPILOG)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--write", action="store_true", help=f"write the checksums to DIR/{SUMS}")
+    command.set_defaults(run=run_verify)
+    what = "look for the same picture, or a crop of it, in two folders"
+    command = commands.add_parser("leaks", help=what, description=what.capitalize(), epilog=EPILOG)
+    command.add_argument("a", type=Path, metavar="A")
+    command.add_argument("b", type=Path, metavar="B")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the leaks to FILE")
+    command.set_defaults(run=run_leaks)
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
+    try:
+        return options.run(options)
+    except ImportError as error:
+        print(f"imagesr datasets: {EXTRA.format(error.name or error)}", file=sys.stderr)
+    except ValueError as error:
+        print(f"imagesr datasets: {error}", file=sys.stderr)
+    return 2
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Print what is in a folder and what is wrong with it, and return the exit code."""
+    target = options.folder / SUMS
+    if options.write and target.exists():
+        raise ValueError(f"Expected no {SUMS} yet for --write. Received: {target}")
+    result = verify(options.folder, progress=progress)
+    for folder in result.folders:
+        sizes = " x ".join(
+            f"{low}" if low == high else f"{low}-{high}" for low, high in (folder.widths, folder.heights)
+        )
+        kinds = [
+            f"{len(files)} {kind} ({files[0]}{', …' * (len(files) > 1)})"
+            for kind, files in folder.kinds.items()
+            if kind != "RGB"
+        ]
+        print(", ".join([f"{folder.path}: {folder.pictures} pictures, {sizes}", *kinds]))
+    for problem in result.problems:
+        print(f"{problem.path}: {problem.kind}: {problem.what}")
+    total = sum(folder.pictures for folder in result.folders)
+    sums = f"compared with {SUMS}" if result.listed else f"hashed (no {SUMS} to compare with)"
+    count = len(result.problems)
+    problems = f"{count or 'no'} problem{'s' * (count > 1)}"
+    print(f"{total} pictures decoded, {len(result.sha256)} files {sums}: {problems}.")
+    if options.write:
+        if any(problem.kind == "unreadable" for problem in result.problems):
+            print(f"{target} is not written: it would vouch for damaged files.", file=sys.stderr)
+        elif not save(partial(write_sums, target, result.sha256)):
+            return 4
+    return 1 if result.problems else 0
+
+
+def run_leaks(options: argparse.Namespace) -> int:
+    """Print the pictures that two folders share, and return the exit code."""
+    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+        raise ValueError(f"Expected a file in an existing folder for --json. Received: {options.json}")
+    result = leaks(options.a, options.b, progress=progress)
+    for leak in result.leaks:
+        print(f"{leak.a}  {leak.b}  {leak}")
+    for problem in result.unreadable:
+        print(f"imagesr datasets: {problem.path} was not compared: {problem.what}", file=sys.stderr)
+    count = len({leak.b for leak in result.leaks})
+    in_a, in_b = result.pictures
+    found = f"{count or 'none'} of the latter {'is' if count < 2 else 'are'} in the former"
+    print(f"Compared {in_a} pictures of {options.a} and {in_b} of {options.b}: {found}.")
+    if options.json and not save(partial(write_whole, options.json, json.dumps(asdict(result), indent=1) + "\n")):
+        return 4
+    return 1 if result.leaks else 3 if result.unreadable else 0
+
+
+def save(write) -> bool:
+    """Write a file; False, and a sentence on stderr, if that fails."""
+    try:
+        write()
+    except OSError as error:
+        print(f"imagesr datasets: {error.filename} could not be written ({error.strerror})", file=sys.stderr)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
