@@ -19,7 +19,8 @@ from PIL import Image
 import imagesr.export
 from imagesr.card import ModelCard, ModelError
 from imagesr.engines import load_engine
-from imagesr.export import ALSO, export, integer_graph, main
+from imagesr.export import ALSO, crops, export, integer_graph, main
+from imagesr.images import degrade
 from imagesr.layers import collapsed
 from imagesr.metrics import psnr
 from imagesr.models import MODELS
@@ -177,12 +178,23 @@ def test_litert_serves_several_threads(exported):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["linear", "realtime", "espcn", "edsr"])
-def test_graphs_are_made_for_low_precision_and_speed(name, exported):
+@pytest.mark.parametrize("name", ["linear", "realtime", "espcn"])
+def test_anchored_networks_read_samples_as_they_are(name, exported):
     nodes = [node.op_type for node in onnx.load(exported(name).card.folder / "model.onnx").graph.node]
-    # Anchored networks read samples as they are, relative to mid-grey; bf16 would round their quotients by 255.
-    assert nodes[:2] == ["Cast", "Sub" if name in ("linear", "realtime") else "Mul"]
-    assert nodes.count("Transpose") <= 2  # two for every convolution where tf2onnx stumbles over a scalar
+    # Relative to mid-grey; a quotient by 255 would be rounded by bf16.
+    assert nodes[:2] == ["Cast", "Mul" if name == "espcn" else "Sub"]
+
+
+def test_pairs_are_aligned_and_small_pictures_mirrored(photos, exported):
+    scale = Scale(6, 5)
+    (lr, hr), *_ = crops([photos[0]], MODELS["espcn"](scale, filters=4), scale)
+    assert (lr.shape, hr.shape) == ((1, 95, 95, 1), (1, 114, 114, 1))
+    small, _ = degrade(hr[0, ..., 0], scale)
+    assert np.abs(small.astype(int) - lr[0, ..., 0]).max() <= 2
+    scale = Scale(3)
+    ((lr, hr),) = crops([photos[0]], MODELS["edsr"](scale, filters=4, blocks=1), scale)
+    assert (lr.shape, hr.shape) == ((1, 96, 96, 3), (1, 288, 288, 3))
+    np.testing.assert_array_equal(hr[0, 210:], hr[0, 209 : 2 * 210 - 288 - 1 : -1])  # the picture has 210 rows
 
 
 def test_a_training_network_is_collapsed(tmp_path):
@@ -290,20 +302,21 @@ def test_a_card_says_which_data_but_not_where_it_lay(exported, tmp_path):
 
 
 def test_a_graph_that_differs_is_refused_and_what_was_there_stays(exported, tmp_path, monkeypatch):
+    other = exported("fsrcnn").file
     before = export(exported("espcn").file, "mine", tmp_path)
 
     def brighter(model, bits):
-        other = keras.models.clone_model(model)
-        other.set_weights([w + 0.01 * (w.ndim == 1) for w in model.get_weights()])
-        return integer_graph(other, bits)
+        clone = keras.models.clone_model(model)
+        clone.set_weights([w + 0.01 * (w.ndim == 1) for w in model.get_weights()])
+        return integer_graph(clone, bits)
 
     monkeypatch.setattr(imagesr.export, "integer_graph", brighter)
     with pytest.raises(ValueError, match=r"openvino within one code of Keras at 8 bits\. Received: [2-9]"):
-        export(exported("fsrcnn").file, "mine", tmp_path)
+        export(other, "mine", tmp_path)
     assert ModelCard.read(before.folder) == before
     assert list(tmp_path.iterdir()) == [before.folder]
     monkeypatch.undo()
-    after = export(exported("fsrcnn").file, "mine", tmp_path)
+    after = export(other, "mine", tmp_path)
     assert after.parameters == FIGURES["fsrcnn"][3]
     assert list(tmp_path.iterdir()) == [after.folder]
 
@@ -369,4 +382,12 @@ def test_a_missing_runtime_says_what_to_install(module, engine, wrong, tmp_path,
     arguments = [wrong / "fixed.keras", "--name", "mine", "--folder", tmp_path, "--also", "litert"]
     assert main([*map(str, arguments)]) == 2
     assert f"needs the package {module}: pip install" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_quantiser_says_what_to_install(wrong, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    arguments = [wrong / "fixed.keras", "--name", "mine", "--folder", tmp_path, "--calibrate", photos[0].parent]
+    assert main([*map(str, arguments)]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[train]' brings what exporting needs")
     assert not list(tmp_path.iterdir())
