@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -150,10 +151,10 @@ def table(rows: list[dict]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def training(pictures: Path, *, repeat: int, tell=print) -> list[dict]:
+def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
     """Compare steps per second on crops of `pictures` with those on one batch that stays, `repeat` times in turns.
 
-    Batch 16, patch 96, `realtime` at x1.5 and `edsr_baseline` at x2. Returns a row for each network, with the median
+    Batch 16, patch 96, `realtime` at x1.5 and `edsr_baseline` at x2. Yields a row for each network, with the median
     of the ratios of neighbouring rounds.
     """
     import tensorflow as tf
@@ -161,8 +162,7 @@ def training(pictures: Path, *, repeat: int, tell=print) -> list[dict]:
     from imagesr.datasets.pipeline import pipeline
     from imagesr.train import Config, Run
 
-    rows = []
-    for model, scale, steps in (("realtime", "1.5", 400), ("edsr_baseline", "2", 12)):
+    for model, scale, steps in (("realtime", "1.5", 400), ("edsr_baseline", "2", 4)):
         places = (str(pictures),)
         config = Config(places, places, model=model, scale=scale, batch=16, patch=96, steps=steps)
         with tempfile.TemporaryDirectory() as folder:
@@ -184,8 +184,7 @@ def training(pictures: Path, *, repeat: int, tell=print) -> list[dict]:
             "one_batch": statistics.median(kept),
             "ratio": ratio,
         }
-        rows.append({key: value if key == "model" else round(value, 3) for key, value in row.items()})
-    return rows
+        yield {key: value if key == "model" else round(value, 3) for key, value in row.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -214,10 +213,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         if options.training:
-            rows = training(options.training, repeat=options.repeat, tell=tell)
-            for row in rows:
+            rows = []
+            for row in training(options.training, repeat=options.repeat, tell=tell):
+                rows.append(row)
                 speeds = f"{row['steps_per_s']:.2f} steps/s, {row['one_batch']:.2f} on one batch that stays"
-                print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %")
+                print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %", flush=True)
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
             return 0

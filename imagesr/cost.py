@@ -63,9 +63,10 @@ def receptive_field(model: keras.Model) -> int:
         if isinstance(layer, keras.layers.Conv2D):
             layer.set_weights([np.full(w.shape, 1e3 if w.ndim > 1 else 0) for w in layer.get_weights()])
     # Columns alone: the networks are as wide as high, but for `strided`, which is wider.
-    side = 64
+    unit = multiple(model)
+    side = 64 * unit
     while True:
-        height, width = input_size(model, (16, side))
+        height, width = input_size(model, (16 * unit, side))
         line = np.zeros((1, height, width, model.input.shape[-1]), np.float32)
         line[:, :, width // 2] = 1
         sr = ops.convert_to_numpy(probe(line))[0]

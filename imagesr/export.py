@@ -81,10 +81,8 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     peak, middle, dtype = 2**bits - 1, 2 ** (bits - 1), f"uint{bits}"
     lr = keras.Input(model.input.shape[1:], batch_size=1, dtype=dtype, name="lr")
     samples = ops.cast(lr, "float32")
-    if _is_anchored(model):
-        sr = _on_samples(model, peak, middle)(samples - middle)
-    else:
-        sr = _with_vectors(model)(samples / peak) * peak
+    anchored = _is_anchored(model)
+    sr = _on_samples(model, peak, middle)(samples - middle) if anchored else model(samples / peak) * peak
     # 65535 is the largest float32 below 2**16 that the cast must meet, and representable.
     sr = ops.cast(ops.clip(ops.round(sr), 0, peak), dtype)
     graph = keras.Model(lr, sr, name=f"{model.name}_u{bits}")
@@ -130,21 +128,6 @@ def _on_samples(model, peak, middle):
                 weights[1:] = [sum(weights[1:]) + middle * reader.sum((0, 1, 2))]
             layer.set_weights(weights)
     return scaled
-
-
-def _with_vectors(model):
-    """Return the same network with what Rescaling adds as a vector: at a scalar tf2onnx stops optimizing."""
-    import keras
-
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, keras.layers.Rescaling):
-            config["offset"] = np.ravel(config["offset"]).tolist()
-        return type(layer).from_config(config)
-
-    result = keras.models.clone_model(model, clone_function=clone)
-    result.set_weights(model.get_weights())
-    return result
 
 
 def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> None:
@@ -252,7 +235,7 @@ def _keep_flat(quantized: onnx.ModelProto, model: onnx.ModelProto) -> None:
 def crops(pictures: Sequence[Path], model: keras.Model, scale: Scale) -> list[Pair]:
     """Cut one pair out of each picture, at a seeded place; a picture that is too small is mirrored at its edges.
 
-    Of more pictures than `CALIBRATION` allows, every so-manieth is taken.
+    Of more pictures than `CALIBRATION` allows, every nth is taken.
     """
     from imagesr.cost import input_size, multiple
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,7 +12,6 @@ from PIL import Image, ImageOps
 
 from imagesr.scale import Scale
 
-DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip their samples to 255 without a word
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -35,6 +35,18 @@ def find_images(folders: Iterable[Path | str]) -> list[Path]:
     return found
 
 
+def kind(image: Image.Image) -> str:
+    """Name what a picture's file holds, such as "RGB", "16-bit grey" or "RGB with alpha"; before it is loaded."""
+    names = {"L": "grey", "LA": "grey", "1": "bilevel", "P": "palette", "PA": "palette", "RGBA": "RGB"}
+    colours = "grey" if image.mode[0] in "IF" else names.get(image.mode, image.mode)
+    # Pillow opens 16-bit RGB as mode RGB; only the name of the raw samples, such as RGB;16B, tells.
+    arguments = image.tile[0][3] if image.tile else ""
+    raw = arguments if isinstance(arguments, str) else str(next(iter(arguments or [""])))
+    deep = image.mode.startswith("I;16") or re.search(";16[BLN]", raw)
+    depth = "32-bit " if image.mode in ("I", "F") else "16-bit " if deep else ""
+    return depth + colours + (" with alpha" if image.has_transparency_data else "")
+
+
 def read_rgb(path: Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB, its EXIF orientation applied.
 
@@ -42,10 +54,8 @@ def read_rgb(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            if image.mode in DEEP:
-                raise ValueError(
-                    f"Expected a picture of 8 bits per sample. Received: {path} ({image.mode}); convert it"
-                )
+            if "-bit" in (what := kind(image)):  # Pillow would cut their samples to 8 bits without a word
+                raise ValueError(f"Expected a picture of 8 bits per sample. Received: {path} ({what}); convert it")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected a picture that can be read. Received: {path} ({error})") from None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EPOCH = 500  # steps; after each the moving average is measured and a checkpoint written
+SMALLEST_PATCH = 24  # HR pixels a side: less is nothing but border
 CROP, CROPS = 192, 48  # HR pixels a side, and the number, of the fixed crops that are measured on
 GRADIENT_NORM = 1.0  # gradients are clipped to it: what made VDSR's depth trainable harms no other network
 PICTURES_EVERY = 60  # seconds between two drawings of the statistics
@@ -59,6 +60,22 @@ class Config:
     strategy: str | None = None
     init: str | None = None
     seed: int = 0
+
+    def __post_init__(self):
+        """Raise ValueError for what no run can be; every door comes through here."""
+        least = {"steps": 0, "batch": 1, "patch": SMALLEST_PATCH, "seed": 0}
+        for key, low in least.items():
+            if not isinstance(getattr(self, key), int) or getattr(self, key) < low:
+                raise ValueError(f"Expected {key} of {low} or more. Received: {getattr(self, key)}")
+        if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
+            raise ValueError(f"Expected learning_rate above 0. Received: {self.learning_rate}")
+        for key, values in {"loss": LOSSES, "precision": PRECISIONS, "strategy": (None, "mirrored")}.items():
+            if getattr(self, key) not in values:
+                raise ValueError(
+                    f"Expected {key} to be one of {', '.join(map(str, values))}. Received: {getattr(self, key)}"
+                )
+        if self.architecture.get("channels", 1) not in (1, 3):
+            raise ValueError(f"Expected channels of 1 or 3. Received: {self.architecture['channels']}")
 
     @classmethod
     def read(cls, file: Path) -> Config:
@@ -106,9 +123,15 @@ def train(config: Config, out: Path) -> keras.Model:
     """
     import keras
 
-    new = not out.exists()
+    # Settled now: a run that goes on elsewhere, with another optimizer, would forget all it had learned.
+    config = dataclasses.replace(config, precision=_policy(config.precision))
+    new, saved = not out.exists(), out / "config.json"
+    if saved.exists() and (other := Config.read(saved)) != config:
+        raise ValueError(f"Expected the config of the run in {out}: {other}. Received: {config}")
+    if config.strategy and keras.backend.backend() != "tensorflow":
+        raise ValueError(f"Expected KERAS_BACKEND=tensorflow for a strategy. Received: {keras.backend.backend()}")
     out.mkdir(parents=True, exist_ok=True)
-    config.write(out / "config.json")
+    config.write(saved)
     policy = keras.config.dtype_policy()
     try:
         run = Run(config, out)
@@ -142,8 +165,9 @@ class Run:
         whole = None not in self.model.input.shape[1:3]  # a network that takes whole frames
         size = _crop_size(config, self.model)
         started = self.last_checkpoint()
+        fresh = ["anchor"] if not started else []  # layers that nothing has given weights to
         if config.init and not started:
-            warm_start(self.model, Path(config.init), config)
+            fresh = warm_start(self.model, Path(config.init), config)
 
         read = {"scale": self.scale, "channels": self.channels, "degradation": degradation}
         sets, files = _read(config.data, "train", whole, size=size, sizes=(1.0,) if whole else SIZES, **read)
@@ -158,7 +182,7 @@ class Run:
         self.val = fixed_crops(val, self.scale, size=crop, most=4 if whole else CROPS, degradation=degradation)
         self.bicubic = self._psnr_y([resize(lr, hr.shape[1::-1]) for lr, hr in self.val])
         print(f"{len(files)} pictures to train on, {len(self.val)} crops of {len(val_files)} to measure on", flush=True)
-        if not (started or config.init) and any(layer.name == "anchor" for layer in self.model.layers):
+        if "anchor" in fresh and any(layer.name == "anchor" for layer in self.model.layers):
             start_from_linear(self.model, self.crops)
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
@@ -226,7 +250,8 @@ class Run:
                     f"Expected a loss that is a number. Received: {history.history['loss'][-1]} in epoch "
                     f"{history.epoch[-1] + 1}; try a lower --learning-rate than {config.learning_rate:g}"
                 )
-        # Trained to the end, the model holds its moving average: fit leaves it there.
+        else:  # as fit does at its end: the model takes its moving average
+            model.optimizer.finalize_variable_values(model.trainable_weights)
         weights = keras.Model(model.input, model.output)  # without the optimizer
         weights.save_weights(out / "part.weights.h5")
         os.replace(out / "part.weights.h5", out / "training.weights.h5")
@@ -237,23 +262,23 @@ class Run:
         self.yardstick(plain)
         return plain
 
-    def psnr_y(self) -> float:
-        """Return the mean PSNR-Y in dB over the fixed crops, by the papers' protocol, of the weights in the model."""
-        return self._psnr_y(self.upscaled())
+    def psnr_y(self, model: keras.Model | None = None) -> float:
+        """Return the mean PSNR-Y in dB over the fixed crops, by the papers' protocol; `model` or the run's own."""
+        return self._psnr_y(self.upscaled(model))
 
     def _psnr_y(self, pictures):
         import numpy as np
 
-        from imagesr.metrics import luma, psnr
+        from imagesr.metrics import CEILING, luma, psnr
 
         values = []
         for (_, hr), sr in zip(self.val, pictures, strict=True):
             planes = (sr, hr) if hr.ndim == 2 else (luma(sr), luma(hr))
-            values.append(psnr(*planes, shave=self.scale.up))
+            values.append(min(psnr(*planes, shave=self.scale.up), CEILING))  # a flat crop is perfect
         return float(np.mean(values))
 
-    def upscaled(self) -> list[np.ndarray]:
-        """Return the network's uint8 pictures of the fixed crops."""
+    def upscaled(self, model: keras.Model | None = None) -> list[np.ndarray]:
+        """Return the uint8 pictures that a network, or the run's own, makes of the fixed crops."""
         import numpy as np
         from keras.ops import convert_to_numpy
 
@@ -266,7 +291,7 @@ class Run:
         for indices in by_shape.values():
             for i in range(0, len(indices), 8):
                 some = indices[i : i + 8]
-                sr = self.model(as_batch([self.val[j][0] for j in some]), training=False)
+                sr = (model or self.model)(as_batch([self.val[j][0] for j in some]), training=False)
                 sr = np.rint(np.clip(convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
                 for j, picture in zip(some, sr if self.channels == 3 else sr[..., 0], strict=True):
                     results[j] = picture
@@ -288,7 +313,7 @@ class Run:
         from imagesr.cost import parameters
 
         seconds, how = seconds_30_frames(plain)
-        record = {"seconds_30_frames": round(seconds, 3), "psnr_y": round(self.psnr_y(), 3)}
+        record = {"seconds_30_frames": round(seconds, 3), "psnr_y": round(self.psnr_y(plain), 3)}
         record |= {"parameters": parameters(plain)}
         (self.out / "yardstick.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         print(
@@ -373,13 +398,18 @@ def _append_row(file, row):
         if new:
             writer.writeheader()
         writer.writerow(row)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _keep_rows(file, steps):
     """Cut a history back to the first `steps`: the checkpoint that training goes on from."""
     if not file.exists():
         return
-    header, *rows = file.read_text("utf-8").splitlines()
+    header, *rows = file.read_text("utf-8").splitlines() or [""]
+    if not header.startswith("step,") or not steps:  # torn, or of what was lost
+        file.unlink()
+        return
     kept = [row for row in rows if row.count(",") == header.count(",") and int(row.split(",")[0]) <= steps]
     part = file.with_name("history.csv.part")
     part.write_text("\n".join([header, *kept]) + "\n", "utf-8")
@@ -416,7 +446,10 @@ def _policy(precision):
     if precision != "auto":
         return precision
     # Tensor cores of every kind take float16. Not every CPU computes in bfloat16, and small networks gain nothing.
-    devices = " ".join(keras.distribution.list_devices()).lower()
+    try:
+        devices = " ".join(keras.distribution.list_devices()).lower()
+    except AttributeError:  # Keras does not ask PyTorch
+        return "float32"
     return "mixed_float16" if "gpu" in devices or "cuda" in devices else "float32"
 
 
@@ -452,16 +485,17 @@ def _read(texts, split, whole, *, size, **options):
             if len(fitting) < len(pairs):
                 print(f"{source}: {len(pairs) - len(fitting)} of {len(pairs)} are smaller than a frame and left out")
             pairs = fitting
-        sets.append((load_pairs(pairs, size=size, **options), source.weight or len(pairs)))
-        pictures += [pair.hr if isinstance(pair.hr, Path) else id(pair.hr) for pair in pairs]
+        loaded = load_pairs(pairs, size=size, colour=split == "train", **options)  # Set14 has grey pictures
+        sets.append((loaded, source.weight or len(pairs)))
+        pictures += [str(pair.hr) if isinstance(pair.hr, Path) else f"{source}, {i}" for i, pair in enumerate(pairs)]
     return sets, pictures
 
 
-def warm_start(model: keras.Model, source: Path, config: Config) -> None:
+def warm_start(model: keras.Model, source: Path, config: Config) -> list[str]:
     """Give a network the weights of a run folder, a `.keras` file or a `.weights.h5` file.
 
-    From a run at another scale it takes the layers that do not depend on the scale. Raises ValueError where the weights
-    are of another architecture.
+    From a run at another scale it takes the layers that do not depend on the scale. Returns the names of the layers
+    that it does not have. Raises ValueError where the weights are of another architecture.
     """
     import keras
 
@@ -474,7 +508,7 @@ def warm_start(model: keras.Model, source: Path, config: Config) -> None:
             same_scale = Scale.parse(theirs.scale) == Scale.parse(config.scale)
         elif source.name.endswith(".weights.h5"):
             model.load_weights(source)
-            return
+            return []
         else:
             other, same_scale = keras.saving.load_model(source, compile=False), False
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -486,14 +520,15 @@ def warm_start(model: keras.Model, source: Path, config: Config) -> None:
         twin = named.get(layer.name)
         fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
         (fitting if fits else odd).append(layer)
-    if odd and (same_scale or len(fitting) <= len(odd)):
+    if odd and (same_scale or len(fitting) < len(odd)):
         names = ", ".join(layer.name for layer in odd[:3])
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
     for layer in fitting:
         layer.set_weights(named[layer.name].get_weights())
+    return [layer.name for layer in odd]
 
 
-def start_from_linear(model: keras.Model, crops, batches: int = 100) -> None:
+def start_from_linear(model: keras.Model, crops, batches: int = 40) -> None:
     """Make `model` the best linear upscaler of its anchor's size: what the trunk adds is zero at first.
 
     The anchor, one filter per output phase, solves the normal equations over random crops.
@@ -557,7 +592,11 @@ def _parser():
     add("--learning-rate", type=float, help=f"after warm-up, then a cosine down (default: {defaults['learning_rate']})")
     add("--precision", choices=PRECISIONS, help="default: auto, mixed_float16 on a GPU, float32 without one")
     add("--strategy", choices=("mirrored",), help="share every batch among all GPUs")
-    add("--init", metavar="RUN", help="start from the weights of a run, or of a .keras or .weights.h5 file")
+    add(
+        "--init",
+        metavar="RUN",
+        help="start from its weights, or a .weights.h5 or (but for realtime) .keras file",
+    )
     add("--seed", type=int)
     return parser
 
@@ -576,6 +615,8 @@ def _config(parser, options) -> Config:
         given["architecture"] = dict(given["architecture"])
     for key in ("data", "val"):
         given |= {key: tuple(_absolute(text) for text in given[key])} if key in given else {}
+    if "init" in given:
+        given["init"] = str(Path(given["init"]).absolute())
     if "degrade" in given:
         given["degrade"] = tuple(given["degrade"])
     if base:
@@ -584,13 +625,10 @@ def _config(parser, options) -> Config:
         config = Config(**given)
     else:
         parser.error("expected --data NAME=DIR and --val NAME=DIR, or --resume")
+    if out.exists() and not out.is_dir():
+        parser.error(f"expected a folder for --out, received a file: {out}")
     if (out / "checkpoints").exists():
         parser.error(f"{out} holds a run already: choose another --out, or --resume it")
-    for key in ("batch", "patch", "learning_rate"):
-        if getattr(config, key) <= 0:
-            parser.error(f"expected --{key.replace('_', '-')} above 0, received {getattr(config, key)}")
-    if config.steps < 0:
-        parser.error(f"expected --steps of 0 or more, received {config.steps}")
     return config
 
 
@@ -615,7 +653,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"imagesr train: {error}", file=sys.stderr)
         return 2
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         print(f"imagesr train: {error}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:

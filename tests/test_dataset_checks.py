@@ -50,7 +50,7 @@ def tidy(tmp_path):
 def test_a_tidy_folder_is_described(tidy, capsys):
     code, lines, said = run(capsys, "verify", tidy)
     assert (code, said) == (0, "")
-    assert lines[:2] == [".: 2 pictures, 64-80 x 48", "deeper: 1 pictures, 64 x 64"]
+    assert lines[:2] == [".: 2 pictures, 64-80 x 48", "deeper: 1 picture, 64 x 64"]
     assert lines[2:] == ["3 pictures decoded, 3 files hashed (no SHA256SUMS to compare with): no problem."]
 
 
@@ -333,5 +333,5 @@ def test_two_real_leaks_are_found(data):
         tuple(path.rsplit("/", 1)[1] for path in (leak.a, leak.b))
         for leak in leaks(data / "set14", data / "set5").leaks
     }
-    # Set14's monarch and face are where Set5's butterfly and head were cut from.
+    # Set5's butterfly is cut from Set14's monarch, and its head is Set14's face.
     assert found == {("monarch.png", "butterfly.png"), ("face.png", "head.png")}

@@ -1,6 +1,5 @@
 """From folders to batches: every data set, every degradation, both loaders."""
 
-import os
 import subprocess
 import sys
 
@@ -212,7 +211,7 @@ def save(path, mode):
     ("spoil", "words"),
     [
         (lambda path: save(path, "L"), "grey"),
-        (lambda path: save(path, "I;16"), "16 bits"),
+        (lambda path: save(path, "I;16"), "16-bit"),
         (lambda path: path.write_bytes(b"no picture"), "can be read"),
         (lambda path: path.write_bytes(save(path, "RGB").read_bytes()[:2000]), "can be read"),
         (lambda path: Image.fromarray(picture(90, 30)).save(path), "at least 48x48"),
@@ -222,7 +221,7 @@ def test_a_picture_that_cannot_be_trained_on(spoil, words, tmp_path):
     photos(tmp_path)
     spoil(tmp_path / "odd.png")
     with pytest.raises(ValueError, match=words) as error:
-        load_pairs(DATASETS["folder"](tmp_path, SCALE, "train"), SCALE, size=(48, 48))
+        load_pairs(DATASETS["folder"](tmp_path, SCALE, "train"), SCALE, size=(48, 48), colour=True)
     assert "odd.png" in str(error.value)
 
 
@@ -240,8 +239,22 @@ def test_a_data_set_that_is_not_pairs_is_refused(item):
         load_pairs([item], SCALE)
 
 
+def test_grey_pictures_can_be_measured_on(tmp_path):
+    save(tmp_path / "grey.png", "L")
+    (_, hr), *_ = load_pairs(DATASETS["folder"](tmp_path, SCALE, "val"), SCALE)
+    assert hr.shape == (60, 90)
+
+
+def test_deep_colour_is_refused(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "deep.png"), picture(90, 60).astype(np.uint16) * 257)  # Pillow calls it RGB
+    with pytest.raises(ValueError, match=r"16-bit RGB"):
+        load_pairs(DATASETS["folder"](tmp_path, SCALE, "val"), SCALE)
+
+
 def test_more_than_the_memory_holds_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}[name])
+    monkeypatch.setattr("imagesr.datasets.pairs.shape", lambda *_: (400_000, 400_000))
     with pytest.raises(ValueError, match=r"fit into memory.*4 pictures"):
         load_pairs(DATASETS["folder"](folder, SCALE, "train"), SCALE)
 
@@ -339,7 +352,8 @@ def test_how_often_a_step_happens():
 
 
 @pytest.mark.parametrize(
-    "text", ["kernel=mitchell", "rain=1", "blur=x", "blur=2:1", "jpeg=0:50", "h264=18:60", "noise=1@2", "blur"]
+    "text",
+    ["kernel=mitchell", "rain=1", "blur=x", "blur=2:1", "blur=8", "jpeg=0:50", "h264=18:60", "noise=1@2", "blur"],
 )
 def test_a_degradation_that_is_none(text):
     with pytest.raises(ValueError, match="Expected"):

@@ -26,6 +26,8 @@ ONLY_IN = {
     "tensorflow": {"datasets", "train", "bench"},
     "openvino": {"engines"},
     "onnxruntime": {"engines"},
+    "ai_edge_litert": {"engines"},
+    "nncf": {"export"},
     "cv2": {"datasets"},
     "matplotlib": {"plots"},
 }

@@ -301,7 +301,7 @@ def test_a_checkpoint_of_another_architecture_is_one_line(photos, tmp_path, capf
         (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "50"], "multiple of 3"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "300"], "at least 300"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "-1"], "0 or more"),
-        (["--data", "PHOTOS", "--val", "PHOTOS", "--batch", "0"], "above 0"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--batch", "0"], "1 or more"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "5", "--epochs", "5"], "not allowed with"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "4/3"], "multiple of 1/2"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "big"], "scale"),
@@ -338,11 +338,65 @@ def test_a_config_with_an_unknown_key(photos, tmp_path, capfd):
 
 
 def test_a_finished_run_is_not_overwritten(photos, tmp_path):
-    train(config(photos), tmp_path / "run")
+    # Long enough for a moving average that is not the last weights.
+    settings = config(photos, steps=40, model="espcn", architecture={}, learning_rate=1e-2)
+    first = train(settings, tmp_path / "run").get_weights()
     with pytest.raises(SystemExit) as exit:
         main(["--data", str(photos), "--val", str(photos), "--out", str(tmp_path / "run")])
     assert exit.value.code == 2
-    assert main(["--resume", "--out", str(tmp_path / "run")]) == 0  # nothing left to do
+    with pytest.raises(ValueError, match="Expected the config of the run"):
+        train(config(photos, steps=41), tmp_path / "run")
+    (tmp_path / "run" / "model.keras").unlink()  # as if killed before it was written
+    assert main(["--resume", "--out", str(tmp_path / "run")]) == 0
+    again = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_white_picture_to_measure_on(photos, tmp_path):
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "white.png")
+    settings = Config(**vars(config(photos)) | {"val": (f"folder={tmp_path}",)})
+    train(settings, tmp_path / "run")
+    assert history(tmp_path / "run")[0]["psnr_y"] <= 100
+
+
+def test_a_torn_history_is_no_obstacle(photos, tmp_path):
+    settings = config(photos)
+    train(settings, tmp_path / "run")
+    for torn in ("", "step,lo", "0.3"):
+        (tmp_path / "run" / "history.csv").write_text(torn)
+        train(settings, tmp_path / "run")
+
+
+def test_a_warm_start_of_the_default_network_solves_for_its_anchor(photos, tmp_path, capfd):
+    train(config(photos), tmp_path / "x1.5")
+    capfd.readouterr()
+    settings = config(photos, scale="2", init=str(tmp_path / "x1.5"), steps=0)
+    train(settings, tmp_path / "x2")
+    bicubic, before = map(
+        float, re.search(r"bicubic ([\d.]+) dB, before .* ([\d.]+) dB", capfd.readouterr().out).groups()
+    )
+    assert before > bicubic
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": "l1"},
+        {"steps": "2"},
+        {"patch": 6},
+        {"architecture": {"channels": 2}},
+        {"strategy": "parameter_server"},
+        {"precision": "float8"},
+        {"learning_rate": -1},
+    ],
+)
+def test_a_config_that_no_run_can_be(wrong, photos, tmp_path, capfd):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"data": [f"folder={photos}"], "val": [f"folder={photos}"]} | wrong))
+    assert main(["--config", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert next(iter(wrong)) in capfd.readouterr().err or "channels" in wrong["architecture"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_losses_are_their_formulas():

@@ -63,7 +63,7 @@ def run_verify(options: argparse.Namespace) -> int:
             for kind, files in folder.kinds.items()
             if kind != "RGB"
         ]
-        print(", ".join([f"{folder.path}: {folder.pictures} pictures, {sizes}", *kinds]))
+        print(", ".join([f"{folder.path}: {folder.pictures} picture{'s' * (folder.pictures > 1)}, {sizes}", *kinds]))
     for problem in result.problems:
         print(f"{problem.path}: {problem.kind}: {problem.what}")
     total = sum(folder.pictures for folder in result.folders)

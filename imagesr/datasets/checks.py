@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imagesr.images import SUFFIXES
+from imagesr.images import SUFFIXES, kind
 
 SUMS = "SHA256SUMS"
 
-# `leaks`, stage 2. The hash has 256 bits. On 450 photographs, copies (JPEG q30, sizes 0.25 to 1.5, squeezed, grey,
-# gamma 0.7) lie 0 to 24 bits apart; over 45,000 pairs of different ones, mirrored too, 86 or more. 64 bits do not
+# `leaks`, stage 2. The hash has 256 bits. On 440 photographs, copies (JPEG q30, sizes 0.25 to 1.5, squeezed, grey,
+# gamma 0.7) lie 0 to 24 bits apart; over 70,000 pairs of different ones, mirrored too, 86 or more. 64 bits do not
 # separate as well: 8 against 12.
 HASH_SIDE = 16
 HASH_BITS = 48
@@ -34,11 +34,11 @@ POINTS = 500
 # and taking the strongest would take them all from one busy corner: every cell of a grid gives its best instead.
 CONTRAST = 0.01
 CELLS = 12
-CANDIDATES = 8  # the true picture came first or second in all 1,250 trials among 439; the rest is for several leaks
+CANDIDATES = 8  # the true picture came first, second or third in all 1,250 trials among 440
 RATIO = 0.8  # Lowe's own
 TOLERANCE = 4.0  # pixels of the shrunken picture
-# Among 55,000 pairs of different photographs four points agreed by chance twice, five once, six never. Laid over one
-# another such pairs correlate by 0.35 at most; true crops by 0.97 and more.
+# In 70,000 pairs of different photographs, mirrored too, four points agreed by chance twice, five once, six never. Laid
+# over one another such pairs correlate by 0.35 at most, true crops by 0.97 and more.
 AGREE = 5
 CORRELATION = 0.9
 OVERLAP = 0.25  # of the smaller picture: a watermark or a frame in common is no leak
@@ -174,7 +174,7 @@ def _decode(data):
     """Decode a picture, upright, and name its kind; raises ValueError that says why it does not decode."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            kind = _kind(image)
+            what = kind(image)
             if image.format == "PNG":
                 # Pillow is content once the last pixel is there, and passes over the chunks' checksums.
                 with Image.open(io.BytesIO(data)) as again:
@@ -182,35 +182,23 @@ def _decode(data):
                 if b"IEND\xaeB`\x82" not in data:
                     raise ValueError("the end of the file is missing")
             image.load()
-            return ImageOps.exif_transpose(image), kind
+            return ImageOps.exif_transpose(image), what
     except UnidentifiedImageError:
         raise ValueError("not a picture, or its header is damaged") from None
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError and more
         raise ValueError(f"{error}" or type(error).__name__) from None
 
 
-def _kind(image):
-    """Name what a picture's file holds, such as "RGB", "16-bit grey" or "RGB with alpha"; before it is loaded."""
-    names = {"L": "grey", "LA": "grey", "1": "one-bit", "P": "palette", "PA": "palette", "RGBA": "RGB"}
-    colours = "grey" if image.mode[0] in "IF" else names.get(image.mode, image.mode)
-    # Pillow opens 16-bit RGB as mode RGB; only the name of the raw samples, such as RGB;16B, tells.
-    arguments = image.tile[0][3] if image.tile else ""
-    raw = arguments if isinstance(arguments, str) else str(next(iter(arguments or [""])))
-    deep = image.mode.startswith("I;16") or re.search(";16[BLN]", raw)
-    depth = "32-bit " if image.mode in ("I", "F") else "16-bit " if deep else ""
-    return depth + colours + (" with alpha" if image.has_transparency_data else "")
-
-
 def _describe(pictures):
     inside = defaultdict(list)
-    for file, (size, kind) in pictures.items():
-        inside[str(PurePosixPath(file).parent)].append((file, size, kind))
+    for file, (size, what) in pictures.items():
+        inside[str(PurePosixPath(file).parent)].append((file, size, what))
     folders = []
     for path, entries in sorted(inside.items()):
         widths, heights = zip(*(size for _, size, _ in entries), strict=True)
         kinds = defaultdict(list)
-        for file, _, kind in entries:
-            kinds[kind].append(file)
+        for file, _, what in entries:
+            kinds[what].append(file)
         ranges = [(min(sides), max(sides)) for sides in (widths, heights)]
         folders.append(Folder(path, len(entries), *ranges, dict(sorted(kinds.items()))))
     return folders

@@ -96,7 +96,7 @@ def _frame(picture):
 # LR alike, `blur` to what the kernel then reduces, the rest to LR.
 DEGRADATIONS = {
     "softness": (softness, (1, 4)),
-    "blur": (blur, (0, 8)),
+    "blur": (blur, (0, 3)),
     "noise": (noise, (0, 64)),
     "jpeg": (jpeg, (1, 100)),
     "h264": (h264, (0, 51)),

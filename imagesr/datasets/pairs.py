@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from imagesr.datasets.degradations import Degradation
-from imagesr.images import DEEP, degrade, read_rgb, resize
+from imagesr.images import degrade, kind, read_rgb, resize
 from imagesr.metrics import luma
 from imagesr.scale import Scale
 
@@ -37,6 +36,7 @@ def load_pairs(
     sizes: Sequence[float] = (1.0,),
     size: tuple[int, int] = (0, 0),
     degradation: Degradation | None = None,
+    colour: bool = False,
 ) -> list[tuple[np.ndarray | None, np.ndarray]]:
     """Read the pictures into memory once, as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
 
@@ -44,8 +44,8 @@ def load_pairs(
     shown at every one of the relative `sizes` too (a reduced picture is as good as a new one: its detail is finer per
     pixel), but for pairs with a LR of their own. What is smaller than `size` (height, width) there is left out.
 
-    Raises ValueError for what is not a list of pairs, a picture that does not decode, is grey or deeper than 8 bits, or
-    smaller than `size`, a LR whose size does not go with its HR, and for more than the memory holds.
+    Raises ValueError for what is not a list of pairs, a picture that does not decode, is deeper than 8 bits, grey where
+    `colour` is asked for, or smaller than `size`, a LR whose size does not go with its HR, and more than memory holds.
     """
     degradation = degradation or Degradation()
     for pair in pairs:
@@ -53,7 +53,7 @@ def load_pairs(
             raise ValueError(
                 f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
             )
-        if min(n - m for n, m in zip(shape(pair[1]), size, strict=True)) < 0:
+        if min(n - m for n, m in zip(shape(pair[1], colour), size, strict=True)) < 0:
             wanted, found = (f"{w}x{h}" for h, w in (size, shape(pair[1])))
             raise ValueError(
                 f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair[1])} of {found}"
@@ -91,26 +91,29 @@ def _read(picture, channels):
     return luma(picture) if channels == 1 else picture
 
 
-def shape(picture):
-    """Return (height, width), of a file from its header alone; raises ValueError for one that is not RGB of 8 bits."""
+def shape(picture, colour=False):
+    """Return (height, width), of a file from its header alone; raises ValueError for one deeper than 8 bits.
+
+    With `colour`, also for one without: among colour pictures it is a mistake.
+    """
     if not isinstance(picture, Path):
         return picture.shape[:2]
     try:
         with Image.open(picture) as image:
-            mode, (width, height) = image.mode, image.size
+            what, (width, height) = kind(image), image.size
             turned = image.getexif().get(0x0112, 1) >= 5
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected a picture that can be read. Received: {picture} ({error})") from None
-    if mode in ("1", "L", "LA", *DEEP):
-        kind = "16 bits" if mode in DEEP else "grey"
-        raise ValueError(f"Expected RGB pictures of 8 bits to train on. Received: {picture} ({kind}); take it out")
+    if "-bit" in what or (colour and what.startswith(("grey", "bilevel"))):
+        raise ValueError(f"Expected RGB pictures of 8 bits. Received: {picture} ({what}); convert it or take it out")
     return (width, height) if turned else (height, width)
 
 
 def _check_memory(pairs, channels, sizes):
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # a system that does not tell
+        meminfo = Path("/proc/meminfo").read_text("utf-8")
+        free = 1024 * int(meminfo.partition("MemAvailable:")[2].split()[0])
+    except (OSError, IndexError, ValueError):  # a system that does not tell
         return
     needed = sum(np.prod(shape(pair.hr)) for pair in pairs) * channels * sum(s**2 for s in sizes) * 1.5
     if needed > 0.9 * free:
