@@ -39,7 +39,11 @@ def main() -> int:
             return 0
         print(f"imagesr: expected a command ({', '.join(COMMANDS)}), received {name}", file=sys.stderr)
         return 2
-    return door(name)(sys.argv[2:])
+    try:
+        return door(name)(sys.argv[2:])
+    except ModuleNotFoundError as error:
+        print(f"imagesr {name}: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

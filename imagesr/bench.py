@@ -236,6 +236,9 @@ def main(arguments: list[str] | None = None) -> int:
                 "tell": tell,
             }
             rows = bench(clip, options.frames, **figures)
+    except ModuleNotFoundError as error:
+        print(f"imagesr bench: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"imagesr bench: {error}", file=sys.stderr)
         return 2

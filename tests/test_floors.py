@@ -108,3 +108,13 @@ def test_every_command_is_a_module_with_main():
 
     for command in COMMANDS:
         assert callable(door(command))
+
+
+@pytest.mark.parametrize("command", [["models"], ["train", "--data", "x", "--val", "y", "--out", "z"]])
+def test_a_door_without_its_extra_says_what_to_install(command, tmp_path):
+    start = f"sys.modules['keras'] = None; sys.argv[1:] = {command}; from imagesr.__main__ import main"
+    code = f"import sys; {start}; exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pip install 'imagesr[train]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,5 +1,10 @@
 """The networks: one file each, and `MODELS`, from a name to the function that builds it."""
 
+try:
+    import keras  # noqa: F401
+except ModuleNotFoundError:  # `python -m imagesr.models` shows this in one line
+    raise ModuleNotFoundError("Networks need the package keras: pip install 'imagesr[train]'", name="keras") from None
+
 from imagesr.models.edsr import edsr, edsr_baseline
 from imagesr.models.espcn import espcn
 from imagesr.models.fsrcnn import fsrcnn
