@@ -15,6 +15,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 DATA = Path(os.environ["IMAGESR_DATA"]) if os.environ.get("IMAGESR_DATA") else None
 SAMPLE_RATE = 48_000
 
+# Options that make the large networks small enough for tests.
+SMALL = {
+    "realtime": {"filters": 4, "blocks": 1},
+    "vdsr": {"depth": 4, "filters": 8},
+    "edsr_baseline": {"filters": 8, "blocks": 2},
+    "edsr": {"filters": 8, "blocks": 2},
+    "rdn": {"filters": 8, "blocks": 2, "convolutions": 2, "growth": 4},
+    "srresnet": {"filters": 8, "blocks": 2},
+}
+
 
 def pytest_collection_modifyitems(items):
     """Leave out what needs the shared pictures and clips where there are none: such tests do more, not else."""

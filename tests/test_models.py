@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import SMALL
 from keras import ops
 from PIL import Image
 
@@ -16,14 +17,6 @@ from imagesr.models.realtime import realtime
 from imagesr.scale import Scale
 
 SCALES = ["3/2", "2", "3", "4"]
-# The large ones, small enough for tests.
-SMALL = {
-    "vdsr": {"depth": 4, "filters": 8},
-    "edsr_baseline": {"filters": 8, "blocks": 2},
-    "edsr": {"filters": 8, "blocks": 2},
-    "rdn": {"filters": 8, "blocks": 2, "convolutions": 2, "growth": 4},
-    "srresnet": {"filters": 8, "blocks": 2},
-}
 
 
 def networks():

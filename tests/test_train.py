@@ -12,7 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import SMALL, picture
 from PIL import Image
 
 import imagesr
@@ -199,7 +199,6 @@ def test_two_devices_compute_what_one_does(photos, tmp_path):
 
 
 def test_jax_trains_without_tensorflow(photos, tmp_path):
-    pytest.importorskip("jax")
     blocked = "sys.modules['tensorflow'] = None"
     options = ["--data", photos, "--val", photos, "--architecture", "filters=4", "blocks=1", "--steps", 8, "--batch", 2]
     few = f"{blocked}\ntrain.EPOCH = 5"
@@ -212,19 +211,10 @@ def test_jax_trains_without_tensorflow(photos, tmp_path):
     assert model.predict_on_batch(np.zeros((1, 16, 16, 1), np.float32)).shape == (1, 24, 24, 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+# `strided` takes whole frames of 720p: test_the_network_of_whole_frames.
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "strided"])
 def test_every_network_trains(name, photos, tmp_path):
-    small = {
-        "vdsr": {"depth": 4, "filters": 4},
-        "edsr_baseline": {"filters": 4, "blocks": 1},
-        "edsr": {"filters": 4, "blocks": 1},
-        "rdn": {"filters": 4, "blocks": 1, "convolutions": 2, "growth": 4},
-        "srresnet": {"filters": 4, "blocks": 1},
-        "realtime": {"filters": 4, "blocks": 1},
-    }
-    if name == "strided":
-        pytest.skip("takes whole frames of 720p: see test_the_network_of_whole_frames")
-    settings = config(photos, model=name, scale="2", architecture=small.get(name, {}), steps=4, learning_rate=1e-3)
+    settings = config(photos, model=name, scale="2", architecture=SMALL.get(name, {}), steps=4, learning_rate=1e-3)
     train(settings, tmp_path / "run")
     loss = history(tmp_path / "run")[0]["loss"]
     assert 0 < loss < 1
