@@ -14,6 +14,9 @@ COMMANDS = {
     "train": "train a network",
     "export": "make a trained network runnable",
     "evaluate": "measure a model on pictures and clips",
+    "webcam": "upscale a camera as it films",
+    "play": "play a video upscaled, with its sound",
+    "compare": "compare two videos on one page",
 }
 
 

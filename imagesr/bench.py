@@ -21,7 +21,8 @@ import numpy as np
 
 from imagesr.card import ModelCard, saved_models
 from imagesr.engines import load_engine
-from imagesr.frames import InputError, Source, first_frames_repeated
+from imagesr.frames import InputError, Source
+from imagesr.writer import first_frames_repeated
 
 SIZE = (1280, 720)  # of the frames that the network alone is timed on
 YARDSTICK_FRAMES = 30
@@ -93,6 +94,7 @@ def bench(
     The clip is repeated until it has `frames` frames. Medians are taken of every figure.
     """
     cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == "1.5"]
+    cards = [card for card in cards if not card.name.endswith("-photo")]  # the same network with other weights
     cards = {card.name: card for card in sorted(cards, key=lambda card: card.multiply_accumulates)}
     options = ["--precision", precision, "--threads", str(threads)]
     runs: dict[str, list] = {

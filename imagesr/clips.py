@@ -16,21 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesr.frames import (
-    Frame,
-    Resizer,
-    Source,
-    VideoInfo,
-    compressed,
-    encoder_options,
-    fitted,
-    plane,
-    rgb,
-)
+from imagesr.frames import Frame, Resizer, Source, VideoInfo, fitted, plane, rgb
 from imagesr.images import KERNELS, resize
 from imagesr.metrics import figures
 from imagesr.scale import Scale
 from imagesr.sheet import Worst
+from imagesr.writer import compressed, encoder_options
 
 # Beside pictures, what a folder is searched for. Whatever FFmpeg reads can be named itself.
 SUFFIXES = {
@@ -163,11 +154,25 @@ def measure_clip(
                 pictures = partial(_in_colour, lr, sr_rgb, hr_rgb)
                 worst.see(path.name, str(condition), sr_y, hr_y, pictures)
             if vmaf:
-                vmaf.add(sr, hr)
+                vmaf.add(hr, sr)
             advance()
         result = {"image": path.name, "frames": len(rows)}
         result |= {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
+
+
+def own_vmaf(path: Path, scale: Scale, *, frames: int, ffmpeg: str) -> float:
+    """Return VMAF-NEG of the first `frames` frames of a clip compared with themselves: the most that SR can have.
+
+    It is below 100 where little moves.
+    """
+    info = clip_info(path, scale)
+    size = (info.width, info.height)
+    with Source(path) as source, VMAF(ffmpeg, size, info.rate) as vmaf:
+        for frame in islice((item for item in source if isinstance(item, Frame)), frames):
+            hr = fitted(frame, *size)
+            vmaf.add(hr, hr)
+        return vmaf.figure()
 
 
 def _original(frame, size):
@@ -199,15 +204,15 @@ def vmaf_ffmpeg() -> str:
 
 
 class VMAF:
-    """Write SR and HR frames of a clip to two files without loss, then let ffmpeg's libvmaf compare them.
+    """Write HR frames of a clip, and those of its versions, to files without loss; ffmpeg's libvmaf compares them.
 
     The files lie in a temporary folder, which is removed at the end of the `with` block.
     """
 
-    def __init__(self, ffmpeg: str, size: tuple[int, int], rate: Fraction):
+    def __init__(self, ffmpeg: str, size: tuple[int, int], rate: Fraction, versions: int = 1):
         self._ffmpeg = ffmpeg
         self._folder = tempfile.TemporaryDirectory()
-        self._films = [(Path(self._folder.name) / name).open("wb") for name in ("sr.y4m", "hr.y4m")]
+        self._films = [(Path(self._folder.name) / f"{name}.y4m").open("wb") for name in ("hr", *range(versions))]
         for film in self._films:
             header = f"YUV4MPEG2 W{size[0]} H{size[1]} F{rate.numerator}:{rate.denominator} Ip A1:1 C420\n"
             film.write(header.encode())
@@ -220,24 +225,30 @@ class VMAF:
             film.close()
         self._folder.cleanup()
 
-    def add(self, sr: Frame, hr: Frame) -> None:
-        """Write a pair of frames in 8-bit 4:2:0."""
-        for film, frame in zip(self._films, (sr, hr), strict=True):
+    def add(self, hr: Frame, *srs: Frame) -> None:
+        """Write a frame and its versions, in 8-bit 4:2:0."""
+        for film, frame in zip(self._films, (hr, *srs), strict=True):
             film.write(b"FRAME\n")
             for i in range(3):
                 film.write(plane(frame, i).tobytes())
 
     def figure(self) -> float:
         """Return VMAF-NEG, the mean over all frames; raises OSError where ffmpeg fails."""
+        return float(self._measured(0)["pooled_metrics"]["vmaf"]["mean"])
+
+    def figures(self, version: int) -> list[float]:
+        """Return VMAF-NEG of every frame of a version; raises OSError where ffmpeg fails."""
+        return [float(frame["metrics"]["vmaf"]) for frame in self._measured(version)["frames"]]
+
+    def _measured(self, version):
         for film in self._films:
             film.close()
         measure = f"libvmaf=model=version={VMAF_MODEL}:n_threads={os.cpu_count() or 1}:log_fmt=json:log_path=vmaf.json"
-        command = [self._ffmpeg, "-v", "error", "-nostdin", "-i", "sr.y4m", "-i", "hr.y4m", "-lavfi", measure]
+        command = [self._ffmpeg, "-v", "error", "-nostdin", "-i", f"{version}.y4m", "-i", "hr.y4m", "-lavfi", measure]
         done = subprocess.run(
             [*command, "-f", "null", "-"], cwd=self._folder.name, capture_output=True, text=True, errors="replace"
         )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["it crashed"])[-1]
             raise OSError(f"ffmpeg could not measure VMAF-NEG: {reason}")
-        record = json.loads((Path(self._folder.name) / "vmaf.json").read_text("utf-8"))
-        return float(record["pooled_metrics"]["vmaf"]["mean"])
+        return json.loads((Path(self._folder.name) / "vmaf.json").read_text("utf-8"))

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imagesr.frames import Frame, OutputError, Resizer, Source, reason, write_clip
+from imagesr.frames import Frame, Resizer, Source, reason
+from imagesr.writer import SAMPLE_RATE, OutputError, write_clip
 
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
-_SAMPLE_RATE = 48_000
 _CROP = (300, 240)  # of the 1080p frame, in the comparison
 _PRINT = (  # text, pixels below the board's edge, height
     ("LAKE TRAIL", 58, 54),
@@ -112,12 +112,12 @@ def render(path: Path) -> None:
             view = (left, top, left + SIZE[0] * zoom, top + SIZE[1] * zoom)
             yield picture.resize(SIZE, Image.Resampling.BICUBIC, box=view)
 
-    write_clip(path, views(), RATE, _music(), _SAMPLE_RATE)
+    write_clip(path, views(), RATE, sound=_music())
 
 
 def _music() -> np.ndarray:
     """Return SECONDS of plucked chords, (2, samples) float32."""
-    time = np.arange(_SAMPLE_RATE * SECONDS) / _SAMPLE_RATE
+    time = np.arange(SAMPLE_RATE * SECONDS) / SAMPLE_RATE
     sound = np.zeros((2, len(time)))
     for beat, note in enumerate((*_A, *_A[2::-1], *_E, *_E[2::-1], *_B[:2])):
         since = np.clip(time - beat * SECONDS / 16, 0, None)

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from imagesr import clips
 from imagesr.card import ModelCard, ModelError, find_model
-from imagesr.clips import Condition, clip_info, lr_info, measure_clip, vmaf_ffmpeg
+from imagesr.clips import Condition, clip_info, lr_info, measure_clip, own_vmaf, vmaf_ffmpeg
+from imagesr.command import INTERRUPTED, NOT_STARTED, NOT_WRITTEN, TERMINATED, Parser, scale_argument
 from imagesr.engines import ENGINES, PRECISIONS, Engine, import_engine, load_engine
 from imagesr.frames import Frame, InputError, Resizer, VideoInfo
 from imagesr.images import KERNELS, SUFFIXES, degrade, read_rgb, resize
@@ -29,7 +29,6 @@ from imagesr.upscaler import MAX_SCALE, Upscaler
 BASELINES = ("bicubic", "lanczos")
 FRAMES = 60  # of a clip
 COLUMNS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "vmaf_neg": "VMAF-NEG"}
-NOT_STARTED, NOT_WRITTEN, INTERRUPTED, TERMINATED = 2, 4, 130, 143
 _PLAIN = Condition()
 
 Network = tuple[ModelCard, Engine]
@@ -200,18 +199,8 @@ def _means(rows):
     return {key: float(np.mean(values)) for key, values in columns.items() if values}
 
 
-class _Parser(argparse.ArgumentParser):
-    """Report a wrong option in one line."""
-
-    def error(self, message) -> NoReturn:
-        self.exit(NOT_STARTED, f"{self.prog}: {message} (--help lists the options)\n")
-
-
 def _scale(text):
-    try:
-        scale = Scale.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    scale = scale_argument(text)
     if not 1 < float(scale) <= MAX_SCALE:
         raise argparse.ArgumentTypeError(f"expected a scale above 1 and up to {MAX_SCALE}, received {text}")
     return scale
@@ -224,15 +213,17 @@ def _frames(text):
 
 
 def _parser():
-    parser = _Parser(
+    parser = Parser(
         prog="imagesr evaluate",
         description="Reduce HR pictures and clips to LR, upscale them, and measure PSNR, SSIM and, on clips, VMAF-NEG.",
     )
     add = parser.add_argument
     add(
         "--model",
-        default="balanced",
-        help=f"a model's name or folder, a .keras file, or {', '.join(BASELINES)} (default: balanced)",
+        nargs="+",
+        default=["balanced"],
+        help=f"a model's name or folder, a .keras file, or {', '.join(BASELINES)} (default: balanced); "
+        "several are compared with the first",
     )
     add("--scale", type=_scale, default=Scale(3, 2), help="default: 1.5")
     add("--data", type=Path, nargs="+", required=True, metavar="PATH", help="HR pictures and clips, or folders of them")
@@ -267,7 +258,10 @@ def _prepare(options):
     files, left_out = find_files(options.data, options.scale)
     _check_output("--json", options.json, files)
     _check_output("--sheet", options.sheet, files)
-    network = load_network(options.model, options.scale, engine=options.engine, precision=options.precision)
+    if options.sheet and len(options.model) > 1:
+        raise ValueError(f"Expected one model with --sheet. Received: {', '.join(options.model)}")
+    loading = {"engine": options.engine, "precision": options.precision}
+    networks = {model: load_network(model, options.scale, **loading) for model in options.model}
     for reason in left_out:
         _say(f"left out: {reason}")
     ffmpeg = None
@@ -276,23 +270,25 @@ def _prepare(options):
             _check_picture(file, options.scale)
         else:
             info = clip_info(file, options.scale)
-            _on_frames(options.model, network)(lr_info(info, options.scale), (info.width, info.height))
+            for model, network in networks.items():
+                _on_frames(model, network)(lr_info(info, options.scale), (info.width, info.height))
     if not all(map(_is_picture, files)):
         try:
             ffmpeg = vmaf_ffmpeg()
         except ValueError as error:
             _say(error)
-    return conditions, files, network, ffmpeg
+    return networks, conditions, files, ffmpeg
 
 
-def _measure(options, conditions, files, network, ffmpeg, worst):
+def _measure(options, model, network, conditions, files, ffmpeg, worst):
     """Measure every file under every condition, print the rows of a table as they come, and return the record."""
     from tqdm import tqdm
 
-    pictures = _on_pictures(options.model, network, options.scale)
-    frames = _on_frames(options.model, network)
+    pictures = _on_pictures(model, network, options.scale)
+    frames = _on_frames(model, network)
     columns = [key for key in COLUMNS if ffmpeg or key != "vmaf_neg"]
-    width = max(28, *(len(str(item)) + 2 for item in (*conditions, *(file.name for file in files))))
+    labels = _labels(files)
+    width = max(28, *(len(str(item)) + 2 for item in (*conditions, *labels)))
     steps = sum(1 if _is_picture(file) else options.frames for file in files) * len(conditions)
     results = []
     # disable=None: no bar where nobody watches.
@@ -308,7 +304,7 @@ def _measure(options, conditions, files, network, ffmpeg, worst):
         for condition in conditions:
             tell(str(condition), (COLUMNS[key] for key in columns))
             rows = []
-            for file in files:
+            for file, label in zip(files, labels, strict=True):
                 if _is_picture(file):
                     (row,) = evaluate(pictures, [file], options.scale, condition=condition, worst=worst)["images"]
                     bar.update()
@@ -316,7 +312,8 @@ def _measure(options, conditions, files, network, ffmpeg, worst):
                     shown = {"frames": options.frames, "ffmpeg": ffmpeg, "worst": worst, "advance": bar.update}
                     row = measure_clip(file, frames, options.scale, condition, **shown)
                     bar.update(options.frames - row["frames"])
-                tell(file.name, figures_of(row))
+                row["image"] = label
+                tell(label, figures_of(row))
                 rows.append(row)
             results.append(vars(condition) | _means(rows) | {"images": rows})
             tell(f"mean of {len(rows)}", figures_of(results[-1]))
@@ -325,8 +322,41 @@ def _measure(options, conditions, files, network, ffmpeg, worst):
     # Of each file its mean under all conditions.
     images = [row | _means([result["images"][i] for result in results]) for i, row in enumerate(results[0]["images"])]
     precision = network[1].precision if network else None
-    record = {"model": options.model, "scale": str(options.scale), "precision": precision}
+    record = {"model": model, "scale": str(options.scale), "precision": precision}
     return record | _means(results) | {"images": images, "conditions": results}
+
+
+def _labels(files):
+    """Return the files' names, with their folders' where a name comes up twice, as in sequences of numbered frames."""
+    names = [file.name for file in files]
+    return [f"{file.parent.name}/{file.name}" if names.count(file.name) > 1 else file.name for file in files]
+
+
+def _compare(record, first, own):
+    """Print by how much a model's PSNR-Y is above another's: a row for each file, a column for each condition.
+
+    The last row is the share of the way from the other's VMAF-NEG to that of the originals, `own`, a mean over clips.
+    """
+    names = [row["image"] for row in record["images"]]
+    gains, labels, shares = [], [], []
+    for ours, theirs in zip(record["conditions"], first["conditions"], strict=True):
+        labels.append(ours["kernel"] + ("" if ours["crf"] is None else f" {ours['crf']:g}"))
+        gains.append([a["psnr_y"] - b["psnr_y"] for a, b in zip(ours["images"], theirs["images"], strict=True)])
+        if own is not None and theirs["vmaf_neg"] < own:
+            shares.append(f"{(ours['vmaf_neg'] - theirs['vmaf_neg']) / (own - theirs['vmaf_neg']):.1%}")
+    width, wide = max(24, *(len(name) + 2 for name in names)), max(8, *(len(label) + 2 for label in labels))
+
+    def tell(name, cells):
+        print(f"{name:{width}}{''.join(f'{cell:>{wide}}' for cell in cells)}")
+
+    print(f"\nPSNR-Y of {record['model']} over {first['model']}, dB")
+    tell("", labels)
+    for i, name in enumerate(names):
+        tell(name, (f"{column[i]:+.2f}" for column in gains))
+    tell("mean", (f"{np.mean(column):+.2f}" for column in gains))
+    tell("worst", (f"{min(column):+.2f}" for column in gains))
+    if shares:
+        tell("VMAF-NEG, of the way", shares)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -336,13 +366,23 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # through the blocks that remove what is temporary
     code = NOT_STARTED
     try:
-        prepared = _prepare(options)
+        networks, *prepared = _prepare(options)
         code = NOT_WRITTEN
-        record = _measure(options, *prepared, worst)
+        records = []
+        for model, network in networks.items():
+            if len(networks) > 1:
+                print(f"{chr(10) if records else ''}{model}")
+            records.append(_measure(options, model, network, *prepared, worst))
+        *_, files, ffmpeg = prepared
+        films = [file for file in files if ffmpeg and len(records) > 1 and not _is_picture(file)]
+        own = [own_vmaf(film, options.scale, frames=options.frames, ffmpeg=ffmpeg) for film in films]
+        for record in records[1:]:
+            _compare(record, records[0], np.mean(own) if own else None)
         if options.json:
+            record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
             options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         if worst:
-            worst.draw(Path(options.model).name).save(options.sheet)
+            worst.draw(Path(options.model[0]).name).save(options.sheet)
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED

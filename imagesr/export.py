@@ -13,11 +13,12 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imagesr.card import SAVED_MODELS, ModelCard, ModelError
+from imagesr.command import Parser
 from imagesr.engines import import_engine, load_engine
 from imagesr.evaluate import evaluate, upscaler
 from imagesr.images import degrade, find_images, read_rgb
@@ -420,16 +421,9 @@ def _pair(text):
     return key, value
 
 
-class _Parser(argparse.ArgumentParser):
-    """Report a wrong option in one line."""
-
-    def error(self, message) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = _Parser(prog="imagesr export", description="Make a trained network runnable.")
+    parser = Parser(prog="imagesr export", description="Make a trained network runnable.")
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run folder of imagesr train, or a .keras file")
     add("--name", required=True, help="the model's name, e.g. balanced")

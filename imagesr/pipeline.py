@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from imagesr.report import Report
 
@@ -89,6 +89,42 @@ def spread(items: Iterable[T], functions: Sequence[Callable[[T], T]]) -> Iterato
     finally:
         for worker in workers:
             worker.shutdown(cancel_futures=True)
+
+
+class Newest(Generic[T]):
+    """Hand items from one thread to another; one that was not taken in time gives way to the next."""
+
+    def __init__(self):
+        self._change = threading.Condition()
+        self._items: list[T] = []
+        self._end: BaseException | None = None
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        """Offer an item, in the place of one that nobody took."""
+        with self._change:
+            self.dropped += len(self._items)
+            self._items = [item]
+            self._change.notify_all()
+
+    def get(self, timeout: float | None = None) -> T | None:
+        """Return the newest item, waiting for one; None when `timeout` seconds have passed.
+
+        When all is taken after `close`, raises what was given to it, StopIteration where nothing was.
+        """
+        with self._change:
+            self._change.wait_for(lambda: self._items or self._end, timeout)
+            if self._items:
+                return self._items.pop()
+            if self._end:
+                raise self._end
+            return None
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Say that no more will come, and why."""
+        with self._change:
+            self._end = self._end or error or StopIteration()
+            self._change.notify_all()
 
 
 def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Callable[[T], None], report: Report) -> None:

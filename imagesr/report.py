@@ -65,7 +65,7 @@ class Report:
         self.fps = round(self.frames / seconds, 2)
         self.stages = {stage: round(1000 * total / max(1, self.frames), 2) for stage, total in self.stages.items()}
         self.bottleneck = max(self.stages, key=self.stages.get, default="")
-        self.peak_memory_mb = _peak_memory_mb()
+        self.peak_memory_mb = peak_memory_mb()
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field as plain JSON types."""
@@ -87,7 +87,7 @@ class Report:
         return "\n".join(lines)
 
 
-def _peak_memory_mb() -> float | None:
+def peak_memory_mb() -> float | None:
     """Return the peak resident memory of this process in MB; None where the system does not tell."""
     try:
         import resource

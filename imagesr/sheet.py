@@ -1,8 +1,8 @@
-"""A contact sheet of where an upscaler did worst: LR, Lanczos, SR and HR side by side."""
+"""Contact sheets: rows of crops side by side, of where an upscaler did worst above all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ _SIDE, _ZOOM = 64, 4  # HR pixels a side of a crop, and how large each is drawn
 _MARGIN, _LINE = 14, 24
 _PAPER, _INK, _FAINT = "#15171a", "#f4f4f4", "#9aa0a6"
 
+Row = tuple[str, str, Sequence[tuple[str, Image.Image]]]
 Pictures = tuple[np.ndarray, np.ndarray, np.ndarray]  # LR, SR, HR in RGB
 
 
@@ -65,22 +66,31 @@ class Worst:
 
     def draw(self, name: str) -> Image.Image:
         """Return the sheet, the worst crop on top; `name` is the upscaler's."""
-        cell = self._side * _ZOOM
-        row = 2 * _LINE + cell + 2 * _MARGIN
-        size = (4 * (cell + _MARGIN) + _MARGIN, max(1, len(self.crops)) * row + _MARGIN)
-        sheet = Image.new("RGB", size, _PAPER)
-        pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(17), ImageFont.load_default(14)
+        cell, rows = self._side * _ZOOM, []
         for i, crop in enumerate(self.crops):
-            y = _MARGIN + i * row
-            pen.text((_MARGIN, y), f"{i + 1}   {crop.file}", fill=_INK, font=large)
-            pen.text((size[0] - _MARGIN, y + 2), crop.note, fill=_FAINT, font=small, anchor="ra")
-            hr = luma(np.asarray(crop.pictures[-1]))
+            hr, pictures = luma(np.asarray(crop.pictures[-1])), []
             for column, (title, picture) in enumerate(zip(("LR", "Lanczos", name, "HR"), crop.pictures, strict=True)):
-                x = _MARGIN + column * (cell + _MARGIN)
                 title += f"   {psnr(luma(np.asarray(picture)), hr):.2f} dB" if column in (1, 2) else ""
-                pen.text((x, y + _LINE), title, fill=_FAINT, font=small)
-                sheet.paste(picture.resize((cell, cell), Image.Resampling.NEAREST), (x, y + 2 * _LINE))
-        return sheet
+                pictures.append((title, picture.resize((cell, cell), Image.Resampling.NEAREST)))
+            rows.append((f"{i + 1}   {crop.file}", crop.note, pictures))
+        return draw_rows(rows, cell, columns=4)
+
+
+def draw_rows(rows: Sequence[Row], cell: int, *, columns: int) -> Image.Image:
+    """Return a sheet of rows: a title, a note at its right, and pictures of up to `cell` pixels with their captions."""
+    row = 2 * _LINE + cell + 2 * _MARGIN
+    size = (columns * (cell + _MARGIN) + _MARGIN, max(1, len(rows)) * row + _MARGIN)
+    sheet = Image.new("RGB", size, _PAPER)
+    pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(17), ImageFont.load_default(14)
+    for i, (title, note, pictures) in enumerate(rows):
+        y = _MARGIN + i * row
+        pen.text((_MARGIN, y), title, fill=_INK, font=large)
+        pen.text((size[0] - _MARGIN, y + 2), note, fill=_FAINT, font=small, anchor="ra")
+        for column, (caption, picture) in enumerate(pictures):
+            x = _MARGIN + column * (cell + _MARGIN)
+            pen.text((x, y + _LINE), caption, fill=_FAINT, font=small)
+            sheet.paste(picture, (x, y + 2 * _LINE))
+    return sheet
 
 
 def _worst(crops: Iterable[Crop]) -> list[Crop]:

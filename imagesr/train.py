@@ -15,8 +15,9 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from imagesr.command import Parser
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ GRADIENT_NORM = 1.0  # gradients are clipped to it: what made VDSR's depth train
 PICTURES_EVERY = 60  # seconds between two drawings of the statistics
 EXTRA = "Training needs the package {}: pip install 'imagesr[train]'"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-LOSSES = ("mse", "mae", "charbonnier", "ssim")
+LOSSES = ("mse", "log_mse", "log_mse_ssim", "mae", "charbonnier", "ssim")
 
 
 class TrainingError(Exception):
@@ -250,7 +251,7 @@ class Run:
                     f"Expected a loss that is a number. Received: {history.history['loss'][-1]} in epoch "
                     f"{history.epoch[-1] + 1}; try a lower --learning-rate than {config.learning_rate:g}"
                 )
-        else:  # as fit does at its end: the model takes its moving average
+        elif done:  # as fit does at its end: the model takes its moving average, which after no step there is none of
             model.optimizer.finalize_variable_values(model.trainable_weights)
         weights = keras.Model(model.input, model.output)  # without the optimizer
         weights.save_weights(out / "part.weights.h5")
@@ -487,7 +488,8 @@ def _read(texts, split, whole, *, size, **options):
             pairs = fitting
         loaded = load_pairs(pairs, size=size, colour=split == "train", **options)  # Set14 has grey pictures
         sets.append((loaded, source.weight or len(pairs)))
-        pictures += [str(pair.hr) if isinstance(pair.hr, Path) else f"{source}, {i}" for i, pair in enumerate(pairs)]
+        photos = [getattr(pair.hr, "photo", pair.hr) for pair in pairs]
+        pictures += [str(hr) if isinstance(hr, Path) else f"{source}, {i}" for i, hr in enumerate(photos)]
     return sets, pictures
 
 
@@ -520,7 +522,8 @@ def warm_start(model: keras.Model, source: Path, config: Config) -> list[str]:
         twin = named.get(layer.name)
         fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
         (fitting if fits else odd).append(layer)
-    if odd and (same_scale or len(fitting) < len(odd)):
+    # At one scale, layers may be new, as in a deeper network, but not of another shape.
+    if odd and (len(fitting) < len(odd) or (same_scale and any(layer.name in named for layer in odd))):
         names = ", ".join(layer.name for layer in odd[:3])
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
     for layer in fitting:
@@ -554,11 +557,6 @@ def start_from_linear(model: keras.Model, crops, batches: int = 40) -> None:
             layer.project.assign(np.zeros(layer.project.shape))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
-
-
 def _value(text):
     key, equals, value = text.partition("=")
     if not (key and equals and value):
@@ -570,7 +568,7 @@ def _value(text):
 
 
 def _parser():
-    parser = _Parser(prog="imagesr train", description="Train a network.")
+    parser = Parser(prog="imagesr train", description="Train a network.")
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder")

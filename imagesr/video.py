@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -14,29 +13,32 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
 
 import imagesr
 from imagesr.card import find_models
-from imagesr.engines import ENGINES, PRECISIONS, load_engine
-from imagesr.frames import (
-    FORMATS,
-    Frame,
-    InputError,
-    OutputError,
-    Source,
-    VideoInfo,
-    Writer,
-    check_encoder,
-    depth,
-    encoder_options,
+from imagesr.command import (
+    DAMAGED,
+    INTERRUPTED,
+    NOT_STARTED,
+    NOT_WRITTEN,
+    TERMINATED,
+    UNREADABLE,
+    Parser,
+    Terminated,
+    check_record,
+    raise_when_terminated,
+    scale_argument,
+    size_argument,
+    write_whole,
 )
+from imagesr.engines import ENGINES, PRECISIONS, load_engine
+from imagesr.frames import FORMATS, Frame, InputError, Source, VideoInfo, depth
 from imagesr.pipeline import run
 from imagesr.report import Report
 from imagesr.scale import Scale
 from imagesr.upscaler import MAX_SCALE, Upscaler, chain, target_size
+from imagesr.writer import OutputError, Writer, check_encoder, encoder_options
 
-NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
 PREVIEW_S = 10.0
 MAX_THREADS = 256
 MAX_PARALLEL = 4  # each frame in the works takes memory
@@ -246,28 +248,6 @@ def _expected_frames(info: VideoInfo, start, duration):
     return round(seconds * info.rate) if 0 < seconds < float("inf") else None
 
 
-class _Parser(argparse.ArgumentParser):
-    """Report a wrong option in one line."""
-
-    def error(self, message) -> NoReturn:
-        self.exit(NOT_STARTED, f"{self.prog}: {message} (--help lists the options)\n")
-
-
-def _size(text):
-    width, _, height = text.lower().partition("x")
-    try:
-        return int(width), int(height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a size such as 1920x1080, received {text}") from None
-
-
-def _scale(text):
-    try:
-        return Scale.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _key_value(text):
     key, equals, value = text.partition("=")
     if not (key and equals):
@@ -276,19 +256,19 @@ def _key_value(text):
 
 
 def _parser():
-    parser = _Parser(prog="imagesr video", description="Upscale a video; sound and timestamps are kept.")
+    parser = Parser(prog="imagesr video", description="Upscale a video; sound and timestamps are kept.")
     add = parser.add_argument
     add("input", nargs="?", metavar="IN", type=Path, help="the video to upscale")
     add("output", nargs="?", metavar="OUT", type=Path, help=f"the video to write: {' '.join(FORMATS)}")
     add("--demo", metavar="OUT", type=Path, help="render a 720p clip, upscale it to OUT, and leave a PNG beside it")
     large = parser.add_mutually_exclusive_group().add_argument
-    large("-s", "--scale", type=_scale, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
-    large("--size", type=_size, metavar="WxH", help="fit into this size instead; the aspect is kept")
+    large("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
+    large("--size", type=size_argument, metavar="WxH", help="fit into this size instead; the aspect is kept")
     add(
         "-n",
         "--model",
         default="balanced",
-        help="fast, balanced, lanczos, or the folder of a model (default: balanced)",
+        help="fast, balanced, best, lanczos, or the folder of a model (default: balanced)",
     )
     add("--engine", choices=ENGINES, default="openvino", help="the runtime (default: openvino)")
     add(
@@ -357,18 +337,10 @@ def _progress(kind, quiet):
             yield advance
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: what is half done is removed before the process ends."""
-
-
-def _terminate(*_):
-    raise _Terminated
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _parser()
-    options = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_intermixed_args(arguments))  # IN --scale 2 OUT as well
     demo, path, out = options.pop("demo"), options.pop("input"), options.pop("output")
     if (demo is None) == (path is None or out is None):
         parser.error("expected IN and OUT, or --demo OUT")
@@ -376,10 +348,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options["preview"] and (options["start"] or options["duration"]):
         parser.error("expected --preview or --start and --duration, not both")
     options["encoder"] = dict(options["encoder"] or [])
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_when_terminated()
     try:
         if record:
-            _check_record(record, [path, out, demo, demo and demo.with_suffix(".png")])
+            check_record(record, [path, out, demo, demo and demo.with_suffix(".png")])
         with _progress(options.pop("progress"), quiet) as progress:
             if demo:
                 report = run_demo(demo, progress=progress, **options)
@@ -393,29 +365,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(NOT_WRITTEN, error)
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted; nothing was written")
-    except _Terminated:
+    except Terminated:
         return _fail(TERMINATED, "terminated; nothing was written")
     if not quiet:
         print(report, flush=True)
     if record:
         try:
-            record.write_text(json.dumps(report.as_dict(), indent=1) + "\n", "utf-8")
+            write_whole(record, json.dumps(report.as_dict(), indent=1) + "\n")
         except OSError as error:
             return _fail(NOT_WRITTEN, f"Cannot write the report to {record}: {error.strerror}; the video is made")
     if report.missing:
         print(f"imagesr video: the input is damaged: {report.missing}", file=sys.stderr)
         return 0 if allow_truncated else DAMAGED
     return 0
-
-
-def _check_record(record, others):
-    """Raise ValueError for a report that would have no place, or take another file's."""
-    if record.is_dir() or not record.parent.is_dir():
-        raise ValueError(f"Expected a file in an existing folder for the report. Received: {record}")
-    if any(other and record.absolute() == other.absolute() for other in others):
-        raise ValueError(f"Expected a file of its own for the report. Received: {record}")
-    if any(other and record.exists() and other.exists() and record.samefile(other) for other in others):
-        raise ValueError(f"Expected a file of its own for the report. Received: {record}")
 
 
 def _fail(code, message):

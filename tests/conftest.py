@@ -142,3 +142,10 @@ def run_video(*arguments, timeout=120):
     """Run `python -m imagesr.video` as a user does; returns the finished process."""
     command = [sys.executable, "-m", "imagesr.video", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def run_python(*arguments, timeout=120, environment=None):
+    """Run Python with arguments as a user does; returns the finished process."""
+    command = [sys.executable, *map(str, arguments)]
+    env = os.environ | (environment or {})
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)

@@ -17,7 +17,7 @@ def test_every_model_and_lanczos_are_measured(tmp_path, clip):
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "bench.json").read_text())
     rows = {row["model"]: row for row in record["rows"]}
-    assert list(rows)[-4:] == ["lanczos", "linear", "fast", "balanced"]
+    assert list(rows)[-5:] == ["lanczos", "linear", "fast", "balanced", "best"]
     for name in ("lanczos", "fast", "balanced"):
         row = rows[name]
         assert row["fps"] > 0

@@ -11,6 +11,12 @@ from imagesr.metrics import psnr
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
+# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, of the flavour for photographs in int8.
+TIERS = {
+    "fast": (3000, {"1.5": 34.20, "2": 31.05}),
+    "balanced": (6500, {"1.5": 34.55, "2": 31.15}),
+    "best": (13000, {"1.5": 34.80, "2": 31.30, "3": 28.30, "4": 26.75}),
+}
 NETWORKS = [name for name in MODELS if not name.startswith("linear")]  # what has int8
 
 
@@ -28,7 +34,9 @@ def planes(shape, bits, seed=0):
 
 
 def test_what_ships():
-    assert MODELS == ["balanced_x1.5", "fast_x1.5", "linear_x1.5", "linear_x2", "linear_x3", "linear_x4"]
+    tiers = [f"{tier}{flavour}" for tier in TIERS for flavour in ("_x1.5", "-photo_x1.5", "-photo_x2")]
+    tiers += ["best-photo_x3", "best-photo_x4"]
+    assert sorted([*tiers, *(f"linear_x{scale}" for scale in ("1.5", "2", "3", "4"))]) == MODELS
 
 
 def test_the_linear_filter_is_the_floor():
@@ -38,9 +46,10 @@ def test_the_linear_filter_is_the_floor():
     for card in linear.values():
         for figures in card.measured.values():
             assert figures["fp32"]["psnr_y"] > figures["lanczos"]["psnr_y"] + 0.2
-    for name in ("fast", "balanced"):
-        for benchmark, figures in card_of(f"{name}_x1.5").measured.items():
-            assert figures["int8"]["psnr_y"] > linear["1.5"].measured[benchmark]["fp32"]["psnr_y"]
+    for card in map(card_of, NETWORKS):
+        for benchmark in ("B100", "Set5", "Set14", "photos-val"):
+            floor = linear[card.scale].measured[benchmark]["fp32"]["psnr_y"]
+            assert card.measured[benchmark]["int8"]["psnr_y"] > floor, (card.folder, benchmark)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -66,23 +75,31 @@ def test_lower_precision_stays_close(name, precision):
     try:
         low = load_engine(card, precision=precision)
     except ModelError as error:
-        assert precision == "bf16", error
-        pytest.skip(str(error))  # a CPU without it
+        assert precision == "bf16" and "does not compute in bf16" in str(error), error  # no other reason is one
+        pytest.skip(str(error))
     lr = planes((96, 128), 8)
-    assert psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0]) > 40
+    close = psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0])
+    assert close > (
+        36 if card.name.startswith("best") and precision == "int8" else 40
+    )  # `best` is deep: int8 adds up on noise
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_cards_keep_the_promises(name):
     card = card_of(name)
-    fast = name.startswith("fast")
-    assert card.multiply_accumulates <= (3000 if fast else 6500)
+    tier, _, flavour = card.name.partition("-")
+    most, least = TIERS[tier]
+    assert card.multiply_accumulates <= most
     assert card.channels == 1
-    assert card.measured["B100"]["fp32"]["psnr_y"] >= (34.0 if fast else 34.4)
-    assert card.measured["B100"]["fp32"]["psnr_y"] - card.measured["B100"]["int8"]["psnr_y"] <= 0.1
-    if not fast:
+    b100 = card.measured["B100"]
+    assert b100["fp32"]["psnr_y"] - b100["int8"]["psnr_y"] <= 0.1
+    if flavour == "photo":
+        assert b100["int8"]["psnr_y"] >= least[card.scale]
         photos = card.measured["photos-val"]
-        assert photos["fp32"]["psnr_y"] >= photos["lanczos"]["psnr_y"] + 1.5
+        assert (
+            photos["fp32"]["psnr_y"]
+            >= photos["lanczos"]["psnr_y"] + {"1.5": 1.5, "2": 1.2, "3": 1.2, "4": 1.1}[card.scale]
+        )
     assert card.data
     assert set(card.sha256) == {"model.keras", "model.onnx", "model_int8.onnx", "model_u16.onnx"}
 
@@ -94,9 +111,8 @@ def test_a_card_says_what_can_be_measured_again(name, data):
 
     card = card_of(name)
     for precision in ("fp32", "int8"):
-        result = evaluate(
-            upscaler(str(card.folder), Scale(3, 2), precision=precision), find_images([data / "set5"]), Scale(3, 2)
-        )
+        scale = Scale.parse(card.scale)
+        result = evaluate(upscaler(str(card.folder), scale, precision=precision), find_images([data / "set5"]), scale)
         assert result["psnr_y"] == pytest.approx(card.measured["Set5"][precision]["psnr_y"], abs=0.02)
 
 
@@ -154,7 +170,7 @@ def test_a_scale_without_a_model():
 
 
 def test_no_model_of_that_name():
-    with pytest.raises(ModelError, match="balanced, fast, linear"):
+    with pytest.raises(ModelError, match="balanced, balanced-photo, best, best-photo, fast, fast-photo, linear"):
         find_model("slow", Scale(2))
 
 
@@ -190,4 +206,6 @@ def test_flat_areas_stay_flat(name):
 
     assert max(off("fp32")) == 0
     assert max(off("int8")) <= 1
-    assert np.mean(np.array(off("int8")) > 0) < 1 / 3  # 0.43 of the levels when weights are rounded one by one
+    # Of the levels at x1.5, 0.43 when weights are rounded one by one. The more output phases, the likelier is one off.
+    most = {"1.5": 1 / 3, "2": 0.6, "3": 0.7, "4": 0.9}[card_of(name).scale]
+    assert np.mean(np.array(off("int8")) > 0) < most

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -137,6 +138,35 @@ def test_a_table_over_kernels_and_crfs(pictures, tmp_path, capsys):
         assert record["images"][i]["psnr_rgb"] == pytest.approx(np.mean(of_file))
     for title in ("bicubic, libx264 CRF 10", "area, libx264 CRF 35", "mean of all"):
         assert title in table
+
+
+def test_several_models_are_compared_with_the_first(film, pictures, tmp_path, capsys):
+    given = ["--codec", "libx264", "--crf", "12", "34", "--frames", "3", "--data", film, pictures / "a.png"]
+    record, table = measured(capsys, tmp_path, "--model", "lanczos", "fast", *given)
+    alone, _ = measured(capsys, tmp_path, "--model", "fast", *given)
+    (lanczos, fast), (own,) = record["models"], record["own_vmaf_neg"]
+    assert 95 < own <= 100
+    assert (lanczos["model"], fast) == ("lanczos", alone)
+    _, header, *rows = table[table.index("PSNR-Y of fast over lanczos") :].splitlines()
+    assert header.split() == ["bicubic", "12", "bicubic", "34"]
+    cells = {row[:24].strip(): row[24:].split() for row in rows}
+    assert list(cells) == ["film.mp4", "a.png", "mean", "worst", "VMAF-NEG, of the way"]
+    for column, (ours, theirs) in enumerate(zip(fast["conditions"], lanczos["conditions"], strict=True)):
+        gains = [a["psnr_y"] - b["psnr_y"] for a, b in zip(ours["images"], theirs["images"], strict=True)]
+        shown = [float(row[column]) for row in list(cells.values())[:4]]
+        assert shown == pytest.approx([*gains, np.mean(gains), min(gains)], abs=0.006)
+        share = (ours["vmaf_neg"] - theirs["vmaf_neg"]) / (own - theirs["vmaf_neg"])
+        assert float(cells["VMAF-NEG, of the way"][column].rstrip("%")) == pytest.approx(100 * share, abs=0.06)
+
+
+def test_files_of_one_name_are_told_apart(pictures, tmp_path, capsys):
+    for folder in ("dog", "swan"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(pictures / "a.png", tmp_path / folder / "0.png")
+    files = [tmp_path / "dog" / "0.png", pictures / "a.png", tmp_path / "swan" / "0.png"]
+    record, table = measured(capsys, tmp_path, "--model", "lanczos", "--data", *files)
+    assert [row["image"] for row in record["images"]] == ["dog/0.png", "a.png", "swan/0.png"]
+    assert "swan/0.png" in table
 
 
 def test_one_condition_is_the_mean(pictures, tmp_path, capsys):
@@ -332,6 +362,7 @@ def wrong(folder):
         "a folder for json": (["--json", folder / "empty", *data], "--json"),
         "an input for json": (["--json", good, *data], "input"),
         "no place for the sheet": (["--sheet", folder / "none" / "a.png", *data], "--sheet"),
+        "a sheet of two": (["--model", "fast", "lanczos", "--sheet", folder / "a.png", *data], "one model"),
         "a lossy sheet": (["--sheet", folder / "a.jpg", *data], ".png"),
         "a file that is no network": (["--model", folder / "not.keras", *data], "not.keras"),
         "no file of a network": (["--model", folder / "none.keras", *data], "none.keras"),

@@ -62,11 +62,16 @@ def lively(model):
         elif layer.trainable and layer.name != "anchor":
             layer.set_weights([random.normal(0, 1 / np.sqrt(w[..., 0].size), w.shape) for w in layer.get_weights()])
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][-1]
+    if not last.use_bias:  # the linear filter: near the identity, or its mean may lie outside the range
+        kernel = random.normal(0, 0.02, last.kernel.shape)
+        kernel[last.kernel.shape[0] // 2, last.kernel.shape[1] // 2] += 1
+        last.set_weights([kernel])
+        return model
     height, width = (n or 24 for n in model.input.shape[1:3])
     sr = keras.ops.convert_to_numpy(model(samples((height, width), model.input.shape[-1], 8) / np.float32(255)))
-    kernel, *bias = last.get_weights()
+    kernel, bias = last.get_weights()
     gain = 0.25 / sr.std()
-    last.set_weights([kernel * gain, *(b * gain + 0.5 - gain * sr.mean() for b in bias)])
+    last.set_weights([kernel * gain, bias * gain + 0.5 - gain * sr.mean()])
     return model
 
 

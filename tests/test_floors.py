@@ -13,22 +13,37 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "tiling", "metrics", "sheet", "report"],
+    ["scale", "card", "images", "frames", "writer", "tiling", "metrics", "sheet", "report", "command"],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
-    ["upscaler", "pipeline", "clips", "evaluate", "export", "train"],
-    ["demo", "video", "bench"],
+    [
+        "upscaler",
+        "pipeline",
+        "clips",
+        "evaluate",
+        "export",
+        "train",
+        "live",
+        "camera",
+        "sound",
+        "window",
+        "sinks",
+        "show",
+    ],
+    ["demo", "video", "bench", "compare", "webcam", "play"],
     ["__main__"],
 ]
 ONLY_IN = {
-    "av": {"frames"},
+    "av": {"frames", "writer"},
     "tensorflow": {"datasets", "train", "bench"},
     "openvino": {"engines"},
     "onnxruntime": {"engines"},
     "ai_edge_litert": {"engines"},
     "nncf": {"export"},
-    "cv2": {"datasets"},
+    "cv2": {"datasets", "camera", "window", "sinks", "show"},
+    "sounddevice": {"sound"},
+    "pyvirtualcam": {"sinks"},
     "matplotlib": {"plots"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
@@ -98,6 +113,17 @@ def test_running_needs_no_tensorflow(door):
     assert not heavy & loaded_by(f"import imagesr.{door}")
 
 
+@pytest.mark.parametrize("door", ["webcam", "play", "compare"])
+def test_live_doors_load_opencv_before_pyav_and_nothing_heavy(door):
+    code = f"import imagesr.{door}, sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not {"tensorflow", "keras", "matplotlib", "onnx", "onnxruntime", "nncf"} & set(loaded)
+    assert ("cv2" in loaded) == (door != "compare")
+    if "cv2" in loaded:  # the other way round its windows hang
+        assert loaded.index("cv2") < loaded.index("av")
+
+
 def test_running_a_model_loads_no_tensorflow():
     code = "import numpy, imagesr; imagesr.load('fast')(numpy.zeros((1, 16, 16, 1), 'uint8'))"
     assert not {"tensorflow", "keras", "cv2"} & loaded_by(code)
@@ -117,4 +143,13 @@ def test_a_door_without_its_extra_says_what_to_install(command, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert "pip install 'imagesr[train]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["webcam"], ["play", "x.mp4"]])
+def test_a_live_door_without_its_extra_says_what_to_install(command):
+    start = f"sys.modules['cv2'] = None; sys.argv[1:] = {command}; from imagesr.__main__ import main"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {start}; exit(main())"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'imagesr[live]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

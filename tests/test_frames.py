@@ -6,20 +6,10 @@ from conftest import picture, write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagesr.frames import (
-    Frame,
-    InputError,
-    Packet,
-    Resizer,
-    Source,
-    _working_format,
-    encoder_options,
-    first_frames_repeated,
-    fitted,
-    plane,
-)
+from imagesr.frames import Frame, InputError, Packet, Resizer, Source, _working_format, fitted, plane
 from imagesr.scale import Scale
 from imagesr.upscaler import target_size
+from imagesr.writer import encoder_options, first_frames_repeated
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from imagesr.models import MODELS
 from imagesr.models.realtime import realtime
 from imagesr.scale import Scale
 from imagesr.train import LOSSES as NAMES_OF_LOSSES
-from imagesr.train import Config, TrainingError, main, start_from_linear, train, warm_start
+from imagesr.train import Config, Run, TrainingError, main, start_from_linear, train, warm_start
 
 SCALE = Scale(3, 2)
 
@@ -79,6 +79,13 @@ def test_training_starts_from_the_linear_filter(photos):
     sr = keras.ops.convert_to_numpy(model(lr[None, ..., None] / np.float32(255)))[0, ..., 0] * 255
     lanczos = np.asarray(Image.fromarray(lr).resize(hr.shape[::-1], Image.Resampling.LANCZOS), float)
     assert np.mean((sr - hr) ** 2) < np.mean((lanczos - hr) ** 2)
+
+
+def test_no_step_at_all_leaves_the_linear_filter(photos, tmp_path):
+    settings = config(photos, model="linear", architecture={}, steps=0)
+    model = train(settings, tmp_path / "run")
+    run = Run(settings, tmp_path / "other")
+    assert run.psnr_y(model) > run.bicubic + 0.3
 
 
 def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
@@ -394,6 +401,10 @@ def test_losses_are_their_formulas():
     assert set(LOSSES) == set(NAMES_OF_LOSSES)
     np.testing.assert_allclose(LOSSES["mse"](hr, sr), ((hr - sr) ** 2).mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(LOSSES["mae"](hr, sr), np.abs(hr - sr).mean((1, 2, 3)), rtol=1e-5)
+    logarithm = np.log(((hr - sr) ** 2).mean((1, 2, 3)) + 1e-5) - np.log(1e-5)
+    np.testing.assert_allclose(LOSSES["log_mse"](hr, sr), logarithm, rtol=1e-5)
+    both = logarithm + 20 * LOSSES["ssim"](hr, sr)
+    np.testing.assert_allclose(LOSSES["log_mse_ssim"](hr, sr), both, rtol=1e-5)
     charbonnier = np.sqrt((hr - sr) ** 2 + 1e-6).mean((1, 2, 3))
     np.testing.assert_allclose(LOSSES["charbonnier"](hr, sr), charbonnier, rtol=1e-5)
     wanted = [1 - np.mean([ssim(a[..., c], b[..., c], peak=1) for c in range(3)]) for a, b in zip(hr, sr, strict=True)]

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from imagesr.datasets.davis import davis
 from imagesr.datasets.div2k import div2k, flickr2k
-from imagesr.datasets.folders import BENCHMARKS, benchmark, clips, folder
+from imagesr.datasets.folders import BENCHMARKS, benchmark, clips, film, folder
 
 # Each takes the folder, the scale and the split, "train" or "val".
 DATASETS = {
     "folder": folder,
     "clips": clips,
+    "film": film,
     "div2k": div2k,
     "flickr2k": flickr2k,
     "davis": davis,

@@ -1,4 +1,4 @@
-"""Check folders of pictures: `python -m imagesr.datasets verify DIR` and `python -m imagesr.datasets leaks A B`."""
+"""Check folders of pictures, and film them: `python -m imagesr.datasets verify DIR`, `leaks A B`, `film DIR OUT`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from imagesr.datasets.checks import SUMS, leaks, verify, write_sums, write_whole
+from imagesr.command import write_whole
+from imagesr.datasets.checks import SUMS, leaks, verify, write_sums
+from imagesr.datasets.film import camera
+from imagesr.datasets.pairs import shape
+from imagesr.images import find_images, read_rgb
+from imagesr.writer import OutputError, write_clip
 
 EXTRA = "Comparing pictures needs the package {}: pip install 'imagesr[train]'"
 EPILOG = (
@@ -22,7 +29,9 @@ progress = partial(tqdm, disable=None, leave=False, dynamic_ncols=True)  # None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="imagesr datasets", description="Check folders of pictures.", epilog=EPILOG)
+    parser = argparse.ArgumentParser(
+        prog="imagesr datasets", description="Check folders of pictures, and film them.", epilog=EPILOG
+    )
     commands = parser.add_subparsers(metavar="COMMAND")
     what = "look for damaged, doubled, changed and unpaired files"
     command = commands.add_parser("verify", help=what, description=what.capitalize(), epilog=EPILOG)
@@ -35,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("b", type=Path, metavar="B")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the leaks to FILE")
     command.set_defaults(run=run_leaks)
+    what = "pan across photographs, into lossless clips to measure on"
+    command = commands.add_parser("film", help=what, description=what.capitalize(), epilog=EPILOG)
+    command.add_argument("folder", type=Path, metavar="PHOTOS")
+    command.add_argument("out", type=Path, metavar="OUT", help="a new folder for the clips")
+    command.add_argument("--frames", type=int, default=60, help="of each clip (default: 60)")
+    command.set_defaults(run=run_film)
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -95,6 +110,40 @@ def run_leaks(options: argparse.Namespace) -> int:
     if options.json and not save(partial(write_whole, options.json, json.dumps(asdict(result), indent=1) + "\n")):
         return 4
     return 1 if result.leaks else 3 if result.unreadable else 0
+
+
+def run_film(options: argparse.Namespace) -> int:
+    """Write a clip of every photograph in a folder, and return the exit code."""
+    if options.frames < 1:
+        raise ValueError(f"Expected a number of frames of at least 1. Received: {options.frames}")
+    photos = find_images([options.folder])
+    if options.out.exists() or not options.out.absolute().parent.is_dir():
+        raise ValueError(f"Expected a new folder, in one that exists. Received: {options.out}")
+    # Some of the photograph stays out of sight, for the camera to move to; every scale takes multiples of 24 whole.
+    sizes = {photo: tuple(n * 6 // 7 // 24 * 24 for n in shape(photo)) for photo in photos}
+    for photo, size in sizes.items():
+        if not all(size):
+            raise ValueError(f"Expected photographs of at least 28 pixels a side. Received: {photo}")
+    if len({photo.stem for photo in photos}) < len(photos):
+        raise ValueError(f"Expected photographs of different names, endings aside. Received: {options.folder}")
+    options.out.mkdir()
+    for number, (photo, size) in enumerate(progress(sizes.items(), unit=" clips")):
+        frames = camera(read_rgb(photo), size, options.frames, np.random.default_rng(number))
+        if not save(partial(_write_film, options.out / f"{photo.stem}.mp4", frames)):
+            return 4
+    print(f"{len(photos)} clips of {options.frames} frames in {options.out}")
+    return 0
+
+
+def _write_film(path, frames):
+    part = path.with_name(path.name + ".part")
+    try:
+        write_clip(part, map(Image.fromarray, frames), 25, crf=0)
+        part.replace(path)
+    except OutputError as error:
+        raise OSError(0, str(error), str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def save(write) -> bool:

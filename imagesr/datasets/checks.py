@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from imagesr.command import write_whole
 from imagesr.images import SUFFIXES, kind
 
 SUMS = "SHA256SUMS"
@@ -284,19 +285,6 @@ def write_sums(path: Path, sha256: dict[str, str]) -> None:
         escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         lines.append(f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n")
     write_whole(path, "".join(lines))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is whole under its name, or not there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

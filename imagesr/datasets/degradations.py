@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from PIL import Image
 
-from imagesr.frames import Frame, compressed, plane, rgb
+from imagesr.frames import Frame, plane, rgb
 from imagesr.images import KERNELS, degrade, resize
 from imagesr.scale import Scale
+from imagesr.writer import compressed
 
 _RATE = Fraction(25)
 _BT601 = 5  # AVCOL_SPC_BT470BG
-# One thread, no log: crops are small, and batches are made side by side.
+# One thread, no log: crops are small, and batches are made side by side. No mbtree: with it x264 does not code a film
+# with predicted frames the same way twice (20 times in 150).
 _ENCODERS = {
-    "h264": ("libx264", {"preset": "medium", "threads": "1"}),
+    "h264": ("libx264", {"preset": "medium", "threads": "1", "x264-params": "mbtree=0"}),
     "hevc": ("libx265", {"preset": "fast", "x265-params": "log-level=none:pools=none:frame-threads=1"}),
 }
 
@@ -59,28 +62,34 @@ def jpeg(lr: np.ndarray, quality: float, random: np.random.Generator) -> np.ndar
     return np.asarray(Image.open(file))
 
 
-def _codec(lr, crf, name, pan):
-    """Compress as the last of some frames of a pan, so that it is predicted from the others like most of a film."""
+def _codec(film, crf, name):
+    """Compress pictures of one size as the frames of a film."""
     codec, options = _ENCODERS[name]
-    height, width = lr.shape[:2]
+    height, width = film[0].shape[:2]
     # To whole macroblocks: on others x264 now and then reads beyond the picture, and the same crop is not the same.
-    whole = np.pad(lr, ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (lr.ndim - 2), mode="edge")
-    frames = [_frame(np.roll(whole, tuple(shift), (0, 1))) for shift in pan]
-    *_, last = compressed(frames, codec, options | {"crf": f"{crf:.1f}"}, _RATE)
-    last.colorspace = _BT601  # as _frame made it
-    result = plane(last, 0) if lr.ndim == 2 else rgb(last)
-    return result[:height, :width].copy()
+    border = ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (film[0].ndim - 2)
+    frames = [_frame(np.pad(lr, border, mode="edge")) for lr in film]
+    results = []
+    for frame in compressed(frames, codec, options | {"crf": f"{crf:.1f}"}, _RATE):
+        frame.colorspace = _BT601  # as _frame made it
+        picture = plane(frame, 0) if film[0].ndim == 2 else rgb(frame)
+        results.append(picture[:height, :width].copy())
+    return results
+
+
+def _pan(lr, step):
+    """Return a film that ends in the picture, so that it is predicted from the others like most of a film."""
+    return [np.roll(lr, tuple(n * step), (0, 1)) for n in (2, 1, 0)]
 
 
 def h264(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
     """Compress by x264 at a constant rate factor."""
-    step = random.integers(-3, 4, 2)
-    return _codec(lr, crf, "h264", [2 * step, step, 0 * step])
+    return _codec(_pan(lr, random.integers(-3, 4, 2)), crf, "h264")[-1]
 
 
 def hevc(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
     """Compress by x265 at a constant rate factor, as a key frame: others it does not code the same way twice."""
-    return _codec(lr, crf, "hevc", [np.zeros(2, int)])
+    return _codec([lr], crf, "hevc")[0]
 
 
 def _frame(picture):
@@ -146,13 +155,37 @@ class Degradation:
 
     def __call__(self, hr: np.ndarray, scale: Scale, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (LR, HR) of a uint8 picture, (H, W) or (H, W, 3), its sides multiples of `up`."""
+        kernel, drawn = self._draw(random)
+        lr, hr = self._reduce(hr, scale, kernel, drawn)
+        for name, strength, own in drawn:
+            if name not in ("softness", "blur"):
+                lr = DEGRADATIONS[name][0](lr, strength, own)
+        return lr, hr
+
+    def film(
+        self, hr: Sequence[np.ndarray], scale: Scale, random: np.random.Generator
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the (LR, HR) pairs of the frames of a film: degraded alike, and by an encoder as one film."""
+        kernel, drawn = self._draw(random)
+        # Every frame has the generators as they were drawn: what softens one softens all.
+        lr, hr = zip(*(self._reduce(picture, scale, kernel, deepcopy(drawn)) for picture in hr), strict=True)
+        for name, strength, own in drawn:
+            if name in _ENCODERS:
+                lr = _codec(lr, strength, name)
+            elif name not in ("softness", "blur"):
+                lr = [DEGRADATIONS[name][0](picture, strength, own) for picture in lr]
+        return list(zip(lr, hr, strict=True))
+
+    def _draw(self, random):
+        """Draw a kernel and steps before any is applied: what one step draws does not change what the next one does."""
         kernel = self.kernels[random.integers(len(self.kernels))]
-        # Drawn before anything is applied: what one step draws does not change what the next one does.
-        drawn = [
+        return kernel, [
             (name, random.uniform(low, high), random.spawn(1)[0])
             for name, low, high, chance in self.steps
             if random.random() < chance
         ]
+
+    def _reduce(self, hr, scale, kernel, drawn):
         for name, strength, own in drawn:
             if name == "softness":
                 hr = softness(hr, strength, own)
@@ -161,7 +194,4 @@ class Degradation:
             if name == "blur":
                 source = blur(source, strength, own)
         lr, _ = degrade(source, scale, kernel)
-        for name, strength, own in drawn:
-            if name not in ("softness", "blur"):
-                lr = DEGRADATIONS[name][0](lr, strength, own)
         return lr, hr

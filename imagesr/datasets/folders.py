@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imagesr.datasets.film import SHOTS, Shot
 from imagesr.datasets.pairs import Pair
 from imagesr.frames import FORMATS, InputError, rgb_frames
 from imagesr.images import find_images
@@ -27,6 +28,12 @@ BENCHMARKS = {
 def folder(place: Path, scale: Scale, split: str) -> list[Pair]:
     """List the photographs directly inside a folder; both splits are the whole of it."""
     return [Pair(None, file) for file in find_images([place])]
+
+
+def film(place: Path, scale: Scale, split: str) -> list[Pair]:
+    """List films of the photographs directly inside a folder: `SHOTS` of each, one to measure on."""
+    shots = SHOTS if split == "train" else 1
+    return [Pair(None, Shot(photo, i)) for photo in find_images([place]) for i in range(shots)]
 
 
 def benchmark(name: str) -> Callable[[Path, Scale, str], list[Pair]]:

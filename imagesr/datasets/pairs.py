@@ -12,13 +12,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from imagesr.datasets.degradations import Degradation
+from imagesr.datasets.film import KEPT, Shot, window
 from imagesr.images import degrade, kind, read_rgb, resize
 from imagesr.metrics import luma
 from imagesr.scale import Scale
 
 SIZES = (1.0, 0.7, 0.5)  # scale augmentation: relative sizes at which every HR picture is shown
 
-Picture = Path | np.ndarray  # a file, or RGB uint8 (H, W, 3)
+Picture = Path | np.ndarray | Shot  # a file, RGB uint8 (H, W, 3), or a film of a photograph
 
 
 class Pair(NamedTuple):
@@ -53,14 +54,19 @@ def load_pairs(
             raise ValueError(
                 f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
             )
-        if min(n - m for n, m in zip(shape(pair[1], colour), size, strict=True)) < 0:
-            wanted, found = (f"{w}x{h}" for h, w in (size, shape(pair[1])))
+        have = shape(pair.hr, colour)
+        if isinstance(pair.hr, Shot):
+            have = window(have, scale)
+        if min(n - m for n, m in zip(have, size, strict=True)) < 0 or not all(have):
+            wanted, found = (f"{w}x{h}" for h, w in (size, have))
             raise ValueError(
-                f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair[1])} of {found}"
+                f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair.hr)} of {found}"
             )
-    _check_memory(pairs, channels, sizes)
+    _check_memory(pairs, scale, channels, sizes)
 
     def read(pair):
+        if isinstance(pair.hr, Shot):
+            return pair.hr.pairs(scale, channels, degradation)
         hr = _read(pair.hr, channels)
         if pair.lr is not None and degradation == Degradation():
             lr = _read(pair.lr, channels)
@@ -94,8 +100,11 @@ def _read(picture, channels):
 def shape(picture, colour=False):
     """Return (height, width), of a file from its header alone; raises ValueError for one deeper than 8 bits.
 
+    Of a film it is its photograph's.
     With `colour`, also for one without: among colour pictures it is a mistake.
     """
+    if isinstance(picture, Shot):
+        picture = picture.photo
     if not isinstance(picture, Path):
         return picture.shape[:2]
     try:
@@ -109,13 +118,19 @@ def shape(picture, colour=False):
     return (width, height) if turned else (height, width)
 
 
-def _check_memory(pairs, channels, sizes):
+def _check_memory(pairs, scale, channels, sizes):
     try:
         meminfo = Path("/proc/meminfo").read_text("utf-8")
         free = 1024 * int(meminfo.partition("MemAvailable:")[2].split()[0])
     except (OSError, IndexError, ValueError):  # a system that does not tell
         return
-    needed = sum(np.prod(shape(pair.hr)) for pair in pairs) * channels * sum(s**2 for s in sizes) * 1.5
+
+    def pixels(hr):
+        if isinstance(hr, Shot):
+            return KEPT * np.prod(window(shape(hr), scale))
+        return np.prod(shape(hr)) * sum(s**2 for s in sizes)
+
+    needed = sum(pixels(pair.hr) for pair in pairs) * channels * 1.5
     if needed > 0.9 * free:
         raise ValueError(
             f"Expected pictures that fit into memory, {free / 1e9:.1f} GB free. Received: {len(pairs)} pictures, "
@@ -126,4 +141,5 @@ def _check_memory(pairs, channels, sizes):
 def _words(item):
     if isinstance(item, np.ndarray):
         return f"an array of shape {item.shape}"
+    item = getattr(item, "photo", item)
     return str(item) if isinstance(item, Path) else f"{type(item).__name__} {item!r:.60}"
