@@ -7,7 +7,7 @@ import time as _time
 STARTED = _time.perf_counter()  # `first_frame_s` of a Report counts from here: the first import of any command
 
 __version__ = "0.1.0"
-__all__ = ["load", "upscale_video"]
+__all__ = ["load", "upscale_image", "upscale_video"]
 
 
 def __getattr__(name):
@@ -16,6 +16,10 @@ def __getattr__(name):
         from imagesr.video import upscale_video
 
         return upscale_video
+    if name == "upscale_image":
+        from imagesr.enlarge import upscale_image
+
+        return upscale_image
     if name == "load":
         from imagesr.upscaler import load
 

@@ -8,6 +8,7 @@ from importlib import import_module
 
 COMMANDS = {
     "video": "upscale a video",
+    "image": "upscale photographs",
     "bench": "measure the models on this machine",
     "models": "list the networks and what they cost",
     "datasets": "check data sets: verify, leaks",

@@ -15,7 +15,7 @@ from imagesr.frames import InputError
 from imagesr.scale import Scale
 from imagesr.writer import OutputError
 
-NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
+SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
 
 
 class Parser(argparse.ArgumentParser):

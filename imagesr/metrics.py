@@ -11,7 +11,12 @@ CEILING = 100.0  # dB
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Return the BT.601 studio luma, uint8 in [16, 235], of an (H, W, 3) uint8 RGB picture."""
-    return np.rint(rgb @ _BT601 + 16).astype(np.uint8)
+    return np.rint(luma_of(rgb)).astype(np.uint8)
+
+
+def luma_of(rgb: np.ndarray) -> np.ndarray:
+    """Return the BT.601 studio luma, floating point from 16 to 235, of (…, 3) RGB from 0 to 255."""
+    return rgb @ _BT601.astype(rgb.dtype if rgb.dtype.kind == "f" else float) + 16
 
 
 def with_luma(rgb: np.ndarray, plane: np.ndarray) -> np.ndarray:
@@ -19,7 +24,7 @@ def with_luma(rgb: np.ndarray, plane: np.ndarray) -> np.ndarray:
 
     In YCbCr a change of luma alone moves red, green and blue by the same amount.
     """
-    change = (plane - (rgb @ _BT601 + 16)) * (255 / 219)
+    change = (plane - luma_of(rgb)) * (255 / 219)
     return np.rint(np.clip(rgb + change[..., np.newaxis], 0, 255)).astype(np.uint8)
 
 

@@ -62,6 +62,18 @@ def target_size(info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, 
     return tuple(size)
 
 
+def whole_unit(cards: Sequence[ModelCard], *, halved: bool = False) -> int:
+    """Return the number of which a length must be a multiple for every model, and halved chroma, to come out whole."""
+    for unit in range(1, 1024):
+        length, whole = Fraction(unit), True
+        for card in cards:
+            whole = whole and length % card.multiple == 0
+            length *= _fraction(card)
+        if whole and length.denominator == 1 and not (halved and (unit % 2 or length % 2)):
+            return unit
+    raise ModelError(f"Expected models whose sizes fit together. Received: {', '.join(card.scale for card in cards)}")
+
+
 class Upscaler:
     """Upscale frames of one video: luma through the engines, chroma by swscale.
 
@@ -78,7 +90,7 @@ class Upscaler:
         if any(card.channels != 1 for card, _ in steps):
             raise ModelError("Expected models of luma, with 1 channel: others cannot run on video yet")
         scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
-        units = [self._unit(scale, halved) for halved in info.halved]
+        units = [whole_unit([card for card, _ in steps], halved=halved) for halved in info.halved]
         padded = [
             max(_SMALLEST, -(-n // unit) * unit) for n, unit in zip((info.width, info.height), units, strict=True)
         ]
@@ -94,17 +106,6 @@ class Upscaler:
             self._inside = Frame(scale.grow(info.width), scale.grow(info.height), gray)
             self._down = Resizer(*size, gray, kernel="lanczos")
             self._resize = Resizer(*size, info.pix_fmt, kernel="bicubic")
-
-    def _unit(self, scale, halved):
-        """Return the number of which a length must be a multiple for every step, and the chroma, to come out whole."""
-        for unit in range(1, 1024):
-            length, whole = Fraction(unit), True
-            for card, _ in self._steps:
-                whole = whole and length % card.multiple == 0
-                length *= _fraction(card)
-            if whole and length.denominator == 1 and not (halved and (unit % 2 or length % 2)):
-                return unit
-        raise ModelError(f"Expected models whose sizes fit together. Received scale {scale}")
 
     def __call__(self, frame: Frame | Packet) -> Frame | Packet:
         if isinstance(frame, Packet):

@@ -174,6 +174,25 @@ def test_openvino_runs_its_own_format_where_there_is_one(exported):
         load_engine(without("model.onnx", "model.xml"), precision="fp32")
 
 
+@pytest.mark.parametrize("name", ["edsr_baseline", "fsrcnn"])
+def test_photographs_go_through_every_kind_of_network(name, exported):
+    """RGB networks take colours as they are, also of grey and transparent pictures; the result is Keras's."""
+    import imagesr
+
+    card = exported(name).card
+    lr = samples((96, 80), 3, 8)[0]
+    sr = imagesr.upscale_image(lr, scale=card.scale, model=str(card.folder))
+    size = tuple(Scale.parse(card.scale).grow(n) for n in lr.shape[:2])
+    assert sr.shape == (*size, 3)
+    if card.channels == 3:
+        whole = load_engine(card, precision="fp32")(lr[np.newaxis])[0]
+        inner = (slice(size[0] // 3, -size[0] // 3), slice(size[1] // 3, -size[1] // 3))
+        assert np.abs(sr[inner].astype(int) - whole[inner]).max() <= 1
+    for channels in (2, 4):
+        more = np.dstack([lr[..., :1]] * channels)
+        assert imagesr.upscale_image(more, scale=card.scale, model=str(card.folder)).shape == (*size, channels)
+
+
 def test_litert_serves_several_threads(exported):
     engine = load_engine(exported("espcn").card, engine="litert")
     frames = [samples((20 + i % 3, 30), 1, 8, seed=i) for i in range(12)]

@@ -13,12 +13,13 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "writer", "tiling", "metrics", "sheet", "report", "command"],
+    ["scale", "card", "images", "frames", "writer", "photos", "tiling", "metrics", "sheet", "report", "command"],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
     [
         "upscaler",
+        "enlarge",
         "pipeline",
         "clips",
         "evaluate",
@@ -31,11 +32,12 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "bench", "compare", "webcam", "play"],
+    ["demo", "video", "image", "bench", "compare", "webcam", "play"],
     ["__main__"],
 ]
 ONLY_IN = {
     "av": {"frames", "writer"},
+    "pyvips": {"photos"},
     "tensorflow": {"datasets", "train", "bench"},
     "openvino": {"engines"},
     "onnxruntime": {"engines"},
@@ -81,7 +83,8 @@ def place(name):
 @pytest.mark.parametrize(("module", "tree"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_go_downstairs(module, tree):
     here = room(module)
-    lazy = {"imagesr": {"video", "upscaler"}}.get(here, set())  # __getattr__ opens doors when they are asked for
+    # __getattr__ opens doors when they are asked for.
+    lazy = {"imagesr": {"video", "upscaler", "enlarge"}}.get(here, set())
     for name in imports(tree):
         top = name.split(".")[0]
         if top == "imagesr":
@@ -107,7 +110,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "bench", "demo", "evaluate"])
+@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate"])
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
