@@ -47,13 +47,13 @@ def photo_model(model: str) -> str:
     return f"{model}-photo" if f"{model}-photo" in names else model
 
 
-def load_steps(model: str, scale: Scale, *, engine: str = "openvino", threads: int = 0) -> list[Step]:
+def load_steps(model: str, scale: Scale, *, threads: int = 0) -> list[Step]:
     """Load the models that reach a scale one after another, at 16 bits: RGB goes to luma and back, and rounds once.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. Raises ModelError.
     """
     cards = chain(find_models(photo_model(model)), Fraction(scale.up, scale.down))
-    loaded = {card.scale: load_engine(card, engine=engine, bits=16, threads=threads) for card in cards}
+    loaded = {card.scale: load_engine(card, bits=16, threads=threads) for card in cards}
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
     return [(card, loaded[card.scale]) for card in cards]

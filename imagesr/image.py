@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 from imagesr.command import NOT_WRITTEN, SOME_FAILED, UNREADABLE, Parser, in_words, scale_argument, size_argument
-from imagesr.engines import ENGINES
 from imagesr.enlarge import MODEL, SMALLEST_TILE, enlarging, last, load_steps, photo_scale
 from imagesr.frames import InputError
 from imagesr.photos import FORMATS, MAX_PIXELS, SUFFIXES, check_size, read_photo, write_photo
@@ -106,7 +105,7 @@ def image(options: argparse.Namespace) -> int:
 
     @cache
     def steps_to(scale):
-        return load_steps(options.model, scale, engine=options.engine, threads=options.threads)
+        return load_steps(options.model, scale, threads=options.threads)
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
     pairs[0][1].parent.mkdir(exist_ok=True)
@@ -209,6 +208,7 @@ def _tile(text):
 def _parser():
     parser = Parser(
         prog="imagesr image",
+        usage="imagesr image [options] IN ... OUT",
         description="Upscale photographs. OUT is a file for one, a folder for several; - is standard input and output.",
         epilog=f"A result has at most {MAX_PIXELS / 1e6:,.0f} megapixels.",
     )
@@ -225,7 +225,6 @@ def _parser():
     add("--quality", type=int, default=95, help="of JPEG and WebP, up to 100 (default: 95)")
     add("--strip", action="store_true", help="leave out EXIF, XMP and IPTC; the colour profile stays")
     add("--allow-truncated", action="store_true", help="take what can be read of a damaged picture")
-    add("--engine", choices=ENGINES, default="openvino", help="the runtime (default: openvino)")
     add("--threads", type=int, default=0, help="of the network (default: 0, every core)")
     add("-y", dest="overwrite", action="store_true", help="overwrite what is there")
     add("-q", "--quiet", action="store_true", help="print errors only")
