@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import subprocess
 import sys
 import time
@@ -117,6 +119,7 @@ class Window:
 
     def __init__(self, title: str, enlarger: Enlarger, info: VideoInfo, *, view: View | None = None):
         _check_screen()
+        _leave_qt_its_events()
         self.title, self.view, self._enlarger, self._info = title, view or View(), enlarger, info
         self._lanczos, self._dragging, self._full = Lanczos(info), False, False
         self._message, self._until = "", 0.0
@@ -356,3 +359,14 @@ def _check_screen():
         lines = [line for line in found.stderr.strip().splitlines() if line.strip()]
         built = any("not implemented" in line for line in lines)
         raise WindowError("this OpenCV was built without windows" if built else "there is no screen to draw on")
+
+
+def _leave_qt_its_events():
+    """Have Qt call the system's libX11-xcb instead of that in OpenCV's wheel.
+
+    The wheel's is of libX11 1.6, and says to whom events belong at a place where libX11 looks no more since 1.7: Xlib
+    takes some of them, and a window stays black for good where it takes the one that says that it is to be seen.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # not there: then nor is the libGL without which OpenCV does not load
+            ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)
