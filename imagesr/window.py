@@ -352,7 +352,7 @@ def _check_screen():
         raise WindowError("PyAV was imported before OpenCV: begin with 'import cv2'")
     code = "import cv2; cv2.namedWindow('w'); cv2.waitKey(1)"
     try:
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         raise WindowError("the screen does not answer") from None
     if found.returncode:
