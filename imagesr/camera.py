@@ -25,14 +25,16 @@ _CLOCK = Fraction(1, 90_000)
 _PATIENCE_MS = 10_000  # for a stream to open, and for its next frame
 _RETRY_S = 1.0
 _TRIES = 3
+_MOST_LATE_S = 0.5  # of a file that cannot be decoded at its pace: from there on it comes later, as a camera would
 
 
 class Camera:
     """Open a camera index, a device, a file or a URL, and iterate over what it delivers.
 
-    What has an end, a file, is delivered at its own pace; a camera and a stream as fast as they come. `size`
-    (width, height) and `fps` are wishes that a camera need not fulfil. Where a camera or stream ends, the iteration
-    does so too, with a sentence in `ended`; with `reconnect` it waits until it is back, and tells so by `tell`.
+    What has an end, a file, is delivered at its own pace, or slower where it cannot be decoded so fast; a camera and a
+    stream as fast as they come. `size` (width, height) and `fps` are wishes that a camera need not fulfil. Where a
+    camera or stream ends, the iteration does so too, with a sentence in `ended`; with `reconnect` it waits until it is
+    back, and tells so by `tell`.
     Raises InputError where nothing can be read.
     """
 
@@ -121,6 +123,9 @@ class Camera:
                 if self.finite:
                     now = begun + self._moment(number)
                     self._wait(now)
+                    late = time.perf_counter() - now
+                    if late > _MOST_LATE_S:
+                        begun, now = begun + late, now + late
                 if picture.shape[:2] != (self.info.height, self.info.width):
                     picture = cv2.resize(picture, (self.info.width, self.info.height))  # a camera that came back
                 yield Shot(from_bgr(picture), now)
