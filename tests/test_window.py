@@ -238,7 +238,9 @@ def test_pictures_and_recordings_are_kept(desk):
 
 @pytest.mark.parametrize("desk", [("imagesr.webcam", "FILM")], indirect=True)
 def test_the_scale_changes(desk):
+    before = desk.picture()[:18].astype(int)
     desk.press("z")
+    desk.wait_for(lambda: np.abs(desk.picture()[:18] - before).max() > 100)  # its first line says so
 
     def sizes():
         desk.press("p")
