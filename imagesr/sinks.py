@@ -14,7 +14,7 @@ import cv2
 from imagesr.frames import Frame, bgr, plane
 from imagesr.live import Shot
 
-_PAGE = b"""<!doctype html><meta charset=utf-8><title>imagesr</title>
+_PAGE = b"""<!doctype html><meta charset=utf-8><title>imagesr</title><link rel=icon href=data:,>
 <style>body{margin:0;background:#111}img{display:block;max-width:100%;margin:auto}</style>
 <img src=stream alt="the upscaled camera">"""
 _JPEG_QUALITY = 90
