@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "video": "upscale a video",
     "image": "upscale photographs",
+    "send": "send photographs to a running service",
     "bench": "measure the models on this machine",
     "models": "list the networks and what they cost",
     "datasets": "check data sets: verify, leaks",

@@ -97,6 +97,17 @@ def read_photo(source: Path | bytes, *, name: str = "", damaged: bool = False) -
         raise InputError(f"Expected a picture that can be read. Received: {name} ({reason(error)})") from None
 
 
+def whole_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
+    """Read a photo to its end and return its (width, height). Raises InputError for one that is not whole."""
+    picture = read_photo(source, name=name).picture
+    try:
+        picture.avg()
+    except pyvips.Error as error:
+        name = name or str(source)
+        raise InputError(f"Expected a whole picture. Received: {name} ({reason(error)})") from None
+    return picture.width, picture.height
+
+
 def kind_of(beginning: bytes) -> tuple[str, str] | None:
     """Return what a file is by its first 16 bytes, as its name and the operation that reads it; None for others."""
     return next((kind[:2] for kind in _KINDS if re.match(kind[2], beginning, re.S)), None)

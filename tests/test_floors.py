@@ -13,7 +13,20 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "writer", "photos", "tiling", "metrics", "sheet", "report", "command"],
+    [
+        "scale",
+        "card",
+        "images",
+        "frames",
+        "writer",
+        "photos",
+        "batch",
+        "tiling",
+        "metrics",
+        "sheet",
+        "report",
+        "command",
+    ],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
@@ -32,7 +45,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "webcam", "play"],
+    ["demo", "video", "image", "bench", "compare", "webcam", "play", "send"],
     ["__main__"],
 ]
 ONLY_IN = {
@@ -47,6 +60,7 @@ ONLY_IN = {
     "sounddevice": {"sound"},
     "pyvirtualcam": {"sinks"},
     "matplotlib": {"plots"},
+    "httpx": {"send"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
 KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
@@ -110,7 +124,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate"])
+@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "send"])
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
@@ -156,3 +170,12 @@ def test_a_live_door_without_its_extra_says_what_to_install(command):
     assert done.returncode == 2
     assert "pip install 'imagesr[live]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_send_without_its_extra_says_what_to_install(tmp_path):
+    start = "import sys, importlib.machinery as m; find = m.PathFinder.find_spec"
+    hide = "m.PathFinder.find_spec = lambda name, *rest: None if name == 'httpx' else find(name, *rest)"
+    code = f"{start}; {hide}; from imagesr.send import main; exit(main(['x', '--to', 'http://x', '--out', 'y']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "imagesr send: it needs the package httpx: pip install 'imagesr[serve]'"
