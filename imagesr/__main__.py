@@ -19,6 +19,7 @@ COMMANDS = {
     "webcam": "upscale a camera as it films",
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
+    "serve": "upscale photographs over HTTP",
 }
 
 

@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesr.batch import check_outputs, find_photos, into_folder
 from imagesr.command import (
-    NOT_STARTED,
     NOT_WRITTEN,
     SOME_FAILED,
     UNREADABLE,
@@ -92,7 +90,10 @@ class Sent:
 
 def check_service(url: str) -> None:
     """Raise ValueError for what is no URL, and where no service answers."""
-    import httpx
+    try:
+        import httpx
+    except ModuleNotFoundError as error:
+        raise ValueError(f"it needs the package {error.name}: pip install 'imagesr[serve]'") from None
 
     try:
         answer = httpx.get(f"{url}/healthz", timeout=10)
@@ -270,12 +271,12 @@ def _keep(answer, out, size):
 def send(options: argparse.Namespace) -> int:
     """Send every picture that the options name; returns the exit code."""
     _check_numbers(options)
+    check_service(options.to)
     photos, _ = find_photos(options.paths, SUFFIXES)
     pairs = into_folder(photos, options.out, options.format)
     check_outputs(pairs, options.out)
     if options.json:
         check_record(options.json, [file for pair in pairs for file in pair[:2]])
-    check_service(options.to)
     options.out.mkdir(exist_ok=True)
     sent, begun = Sent(len(pairs)), time.monotonic()
     try:
@@ -354,11 +355,7 @@ def _parser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = _parser().parse_intermixed_args(arguments)
-    if find_spec("httpx") is None:
-        print("imagesr send: it needs the package httpx: pip install 'imagesr[serve]'", file=sys.stderr)
-        return NOT_STARTED
-    return in_words("send", send, options)
+    return in_words("send", send, _parser().parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

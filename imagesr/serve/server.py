@@ -1,0 +1,95 @@
+"""The server around the routes: signals drain it, and connections that dawdle are closed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from imagesr.serve.app import UPLOAD_SECONDS, Guard, Service, create_app
+
+DRAIN_SECONDS = 60
+_REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
+
+
+class _Protocol(H11Protocol):
+    """Close connections on which a request does not come to its end, be it ever so slow, or a body nobody reads."""
+
+    _patience = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
+
+    def data_received(self, data):
+        super().data_received(data)
+        whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        if self._patience and whole:
+            self._patience.cancel()
+            self._patience = None
+        elif not self._patience and not whole:
+            self._patience = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+
+    def connection_lost(self, exc):
+        if self._patience:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg):
+        body = json.dumps({"error": "Expected HTTP. Received: something else"}).encode()
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        headers.append((b"content-length", str(len(body)).encode()))
+        try:
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        except h11.LocalProtocolError:  # an answer is under way already
+            pass
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """Drain at the first signal: what has begun is finished, and /readyz says no. End at the second."""
+
+    def __init__(self, config, service):
+        super().__init__(config)
+        self._service, self._until = service, None
+
+    def handle_exit(self, sig, frame):
+        if self._service.draining:
+            self.should_exit = self.force_exit = True
+            self._captured_signals.append(sig)
+        self._service.draining = True
+        self._until = self._until or time.monotonic() + DRAIN_SECONDS
+
+    async def on_tick(self, counter):
+        drained = self._service.draining and (not self._service.open or time.monotonic() > self._until)
+        return await super().on_tick(counter) or drained
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket; raises ValueError where there is no such place to listen at."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"Expected a free port. Received: {host}:{port} ({error})") from None
+
+
+def serve(service: Service, place: socket.socket) -> None:
+    """Answer until a signal comes."""
+    config = uvicorn.Config(
+        Guard(create_app(service), service),
+        http=_Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    _Server(config, service).run(sockets=[place])
