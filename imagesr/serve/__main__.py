@@ -3,6 +3,7 @@
 # Nothing is imported before it is needed: the processes that decode run this file, too, and are to be small.
 from __future__ import annotations
 
+import os
 import sys
 
 EXTRA = "pip install 'imagesr[serve]'"
@@ -42,6 +43,8 @@ def _parser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # One matrix of a tile is too small to share: threads that wait for it at full speed took half the machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from imagesr.command import in_words
 
     return in_words("serve", serve, _parser().parse_args(arguments))

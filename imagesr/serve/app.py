@@ -83,7 +83,7 @@ class Service:
         self.figures.places_taken.set_function(lambda: self.places.taken)
         self.figures.open.set_function(lambda: self.open)
         self.open = 0  # requests for a picture, from the first byte to the last
-        self.warm = self.draining = False
+        self.draining = False
         self._threads = threads
         self._steps = lru_cache(_CHAINS)(self._load)
 
@@ -95,12 +95,12 @@ class Service:
             self.folder = Path(folder)
             self.turns, self.decoders = Turns(), Decoders(self.folder)
             self.encoders = ThreadPoolExecutor(2, "encode")
-            warming = asyncio.create_task(self._warm_up())
+            self.warming = asyncio.create_task(self._warm_up())
             try:
                 yield
             finally:
-                warming.cancel()
-                await asyncio.wait([warming])
+                self.warming.cancel()
+                await asyncio.wait([self.warming])
                 self.turns.close()
                 self.decoders.close()
                 self.encoders.shutdown(cancel_futures=True)
@@ -111,7 +111,6 @@ class Service:
         try:
             await self.decoders.warm()
             await self.turns.run(self._enlarge(picture, self.model, Scale(2), spools))
-            self.warm = True
         finally:
             for spool in spools:
                 spool.close()
@@ -120,7 +119,7 @@ class Service:
         """Raise a Refusal while nothing is taken in."""
         if self.draining:
             raise Refusal(503, "draining", "Expected a service that stays. It is being stopped", {"Retry-After": "5"})
-        if not self.warm:
+        if not self.warming.done():
             raise Refusal(503, "cold", "Expected a service that is warm. It is starting", {"Retry-After": "1"})
 
     async def make(self, source: Path, model: str, scale: Scale, format: str, times: dict[str, float]) -> Path:
@@ -278,7 +277,8 @@ def create_app(service: Service) -> FastAPI:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
-        service.figures.refusals.labels(refusal.why).inc()
+        if request.method == "POST":
+            service.figures.refusals.labels(refusal.why).inc()
         return _error(refusal.status, refusal.sentence, refusal.headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -324,8 +324,13 @@ def create_app(service: Service) -> FastAPI:
             str,
             Query(
                 description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is taken, too",
-                json_schema_extra={"type": "number", "exclusiveMinimum": 1, "maximum": MAX_SCALE},
-                examples=["1.5", "2", "4"],
+                json_schema_extra={
+                    "type": "number",
+                    "exclusiveMinimum": 1,
+                    "maximum": MAX_SCALE,
+                    "default": 2,
+                    "examples": [1.5, 2, 4],
+                },
             ),
         ] = "2",
         model: Annotated[

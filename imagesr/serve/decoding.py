@@ -82,7 +82,7 @@ class Decoders:
 
 def _begin(folder):
     """Set up a process: imports here, so that they find the settings, and the limit does not count them."""
-    os.environ |= {"TMPDIR": folder, "VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1"}
+    os.environ |= {"TMPDIR": folder, "VIPS_CONCURRENCY": "1"}
     import imagesr.photos  # noqa: F401
 
     if sys.platform == "linux":

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from imagesr.serve.app import UPLOAD_SECONDS, Guard, Service, create_app
 
 DRAIN_SECONDS = 60
+_DOWNLOAD_SECONDS = 10  # after that
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
 
 
@@ -66,8 +67,9 @@ class _Server(uvicorn.Server):
         self._until = self._until or time.monotonic() + DRAIN_SECONDS
 
     async def on_tick(self, counter):
-        drained = self._service.draining and (not self._service.open or time.monotonic() > self._until)
-        return await super().on_tick(counter) or drained
+        service = self._service
+        drained = service.draining and (not service.open or time.monotonic() > self._until)
+        return await super().on_tick(counter) or drained or _failed(service)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,7 +91,15 @@ def serve(service: Service, place: socket.socket) -> None:
         proxy_headers=False,
         server_header=False,
         access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        log_level="error",
+        timeout_graceful_shutdown=_DOWNLOAD_SECONDS,
     )
     _Server(config, service).run(sockets=[place])
+    if _failed(service):
+        service.warming.result()
+
+
+def _failed(service):
+    """Tell whether there is no model to serve with."""
+    warming = service.warming
+    return warming.done() and not warming.cancelled() and warming.exception()

@@ -34,6 +34,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="turns", daemon=True)
         self._thread.start()
 
@@ -54,18 +55,21 @@ class Turns:
             raise
 
     def close(self) -> None:
-        """End the thread after the step under way; what has not come to its end stays there."""
+        """End the thread after the step under way; whoever still waits for a result gets a RuntimeError."""
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
 
     def _run(self):
-        while job := self._jobs.get():
+        while (job := self._jobs.get()) or not self._jobs.empty():
+            if not job:
+                self._jobs.put(None)  # behind those that are left
+                continue
             begun = time.perf_counter()
             try:
-                if job.dropped:
+                if job.dropped or self._closed:
                     job.steps.close()
-                    job.done.set_result(None)
-                    continue
+                    raise RuntimeError("It was given up")
                 next(job.steps)
             except StopIteration as end:
                 job.busy += time.perf_counter() - begun
