@@ -21,6 +21,7 @@ from imagesr.serve.refusal import Refusal
 
 SECONDS = 10  # for one picture
 _MEMORY = 2**29  # bytes that a process may take for one picture
+_LONGEST = 65_535  # pixels a side: tiles are square, and a line of a million pixels takes as many as a large picture
 _TEXT = 2**22  # bytes of text, profile and the like that a PNG may hold, inflated
 _WORKERS = 2  # a picture that takes long does not hold up the next
 
@@ -108,6 +109,9 @@ def _decode(source, target, wish):
         if size[0] * size[1] > wish.most:
             most = f"{wish.most / 1e6:g} megapixels"
             raise Refusal(413, "pixels", f"Expected a picture of at most {most}. Received: {size[0]}x{size[1]}")
+        if max(size) > _LONGEST:
+            sentence = f"Expected a picture of at most {_LONGEST:,} pixels a side. Received: {size[0]}x{size[1]}"
+            raise Refusal(413, "pixels", sentence)
         large = wish.scale.grow(size[0]), wish.scale.grow(size[1])
         if large[0] * large[1] > wish.most_grown:
             most = f"{wish.most_grown / 1e6:g} megapixels"
