@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import picture
 from PIL import Image
+from running import running_service
 
 from imagesr.send import main
 
@@ -326,3 +327,28 @@ def test_a_terminal_gets_a_bar(photos, tmp_path):
     assert b"0/3 [" in text
     assert b"The stub will not." in text
     assert b"2 of 3 made, 1 failed" in text
+
+
+# And the real service
+
+
+def test_the_real_service_makes_a_folder_larger(photos, tmp_path, capsys):
+    """Its only place makes most requests wait; one picture is damaged; killed in the middle, the rest is made later."""
+    for number in range(6):
+        Image.fromarray(picture(300, 200, shift=number * 9)).save(photos / f"more{number}.png")
+    (photos / "broken.jpg").write_bytes((photos / "b.jpg").read_bytes()[:200])
+    with running_service("-n", "fast", "--queue", "0") as service:
+        command = [sys.executable, "-m", "imagesr.send", photos, "--to", service.url, "--out", tmp_path / "out"]
+        command += ["-n", "fast", "--jobs", "4"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while not list((tmp_path / "out").glob("*.png")):
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        assert run(photos, service.url, "-n", "fast", "--jobs", "4") == 1
+    err = capsys.readouterr().err
+    assert "broken.jpg: Expected a picture that can be read" in err
+    assert "there already, 1 failed" in err
+    wanted = DOUBLED | {f"more{number}.png": (600, 400) for number in range(6)}
+    found = sizes(tmp_path / "out")
+    assert {name: size for name, size in found.items() if not name.endswith(".part")} == wanted
