@@ -139,6 +139,7 @@ def bombs():
         "65500 x 65500 JPEG": _with_size(jpeg, 65_500, 65_500),
         "5000 x 8 JPEG, no data": _with_size(jpeg, 5000, 8),
         "4000 scans": scans[:first] + scans[first:end] * 444 + scans[end:],
+        "4000 x 4000, 820 scans, all valid": many_scans(4000, 4000),
         "16 Mpx, 2000 scans": _with_size(scans[:first] + scans[first:end] * 222 + scans[end:], 4000, 4000),
         "EXIF points at itself": _with_exif(jpeg, b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0\x08\0\0\0"),
         "EXIF of 65,000 tags": _with_exif(jpeg, b"MM\0*\0\0\0\x08" + struct.pack(">H", 5400) + bytes(12) * 5400),
@@ -171,6 +172,31 @@ def _with_size(jpeg, width, height):
     """Return a JPEG that declares another size."""
     sof = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2"))
     return jpeg[: sof + 5] + struct.pack(">HH", height, width) + jpeg[sof + 9 :]
+
+
+def many_scans(width, height):
+    """Return a grey progressive JPEG in which every bit of every coefficient is a scan of its own, all of them zero.
+
+    Runs of blocks without a coefficient (ITU T.81, G.1.2.2) make a scan of 250,000 blocks 15 bytes long.
+    """
+    blocks = -(-width // 8) * -(-height // 8)
+    # Symbol 0xE0 begins a run of 2^14 blocks and what 14 more bits say, 0x00 one of a single block.
+    full, rest = divmod(blocks, 2**15 - 1)
+    runs = ("0" + "1" * 14) * full + (f"0{rest - 2**14:014b}" if rest >= 2**14 else "10" * rest)
+
+    def scan(first, last, high, low, bits):
+        data = int(bits + "1" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8), "big").replace(b"\xff", b"\xff\0")
+        return segment(0xDA, bytes([1, 1, 0, first, last, high << 4 | low])) + data
+
+    parts = [
+        segment(0xDB, bytes([0, *[1] * 64])),
+        segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + bytes([1, 0x11, 0])),
+        segment(0xC4, bytes([0x00, 1, *[0] * 15, 0])),
+        segment(0xC4, bytes([0x10, 1, 1, *[0] * 14, 0xE0, 0x00])),
+        scan(0, 0, 0, 0, "0" * blocks),
+        *(scan(at, at, low + 1 if low < 12 else 0, low, runs) for at in range(1, 64) for low in range(12, -1, -1)),
+    ]
+    return b"\xff\xd8" + b"".join(parts) + b"\xff\xd9"
 
 
 def _with_exif(jpeg, tiff):

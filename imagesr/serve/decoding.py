@@ -22,6 +22,7 @@ from imagesr.serve.refusal import Refusal
 SECONDS = 10  # for one picture
 _MEMORY = 2**29  # bytes that a process may take for one picture
 _LONGEST = 65_535  # pixels a side: tiles are square, and a line of a million pixels takes as many as a large picture
+_SCANS = 100  # of a JPEG: a progressive one has ten, and each costs a pass over the picture
 _TEXT = 2**22  # bytes of text, profile and the like that a PNG may hold, inflated
 _WORKERS = 2  # a picture that takes long does not hold up the next
 
@@ -103,7 +104,7 @@ def _decode(source, target, wish):
     from imagesr.photos import check_size, read_photo, store_decoded
 
     try:
-        _check_chunks(source)
+        _check_bombs(source.read_bytes())
         picture = read_photo(source, name="one").picture
         size = picture.width, picture.height
         if size[0] * size[1] > wish.most:
@@ -126,9 +127,10 @@ def _decode(source, target, wish):
         raise Refusal(400, "damaged", str(error).replace(str(source), "the picture")) from None
 
 
-def _check_chunks(source):
-    """Refuse a PNG whose text or profile is a bomb: libpng's kin inflate 60 MB of each before they say no."""
-    data = source.read_bytes()
+def _check_bombs(data):
+    """Refuse what is small and costs much: a PNG's text or profile (libpng inflates 60 MB of each), a JPEG's scans."""
+    if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > _SCANS:
+        raise Refusal(413, "scans", f"Expected a JPEG of at most {_SCANS} scans. Received: {scans:,}")
     place, left = 8, _TEXT
     while data.startswith(b"\x89PNG") and place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
