@@ -85,6 +85,8 @@ def _begin(folder):
     os.environ |= {"TMPDIR": folder, "VIPS_CONCURRENCY": "1"}
     import imagesr.photos  # noqa: F401
 
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of a stranger's file would fill the log
+
     if sys.platform == "linux":
         import resource
 
@@ -103,7 +105,7 @@ def _decode(source, target, wish):
 
     try:
         _check_chunks(source)
-        picture = read_photo(source, name="one").picture
+        picture = read_photo(source, name="a damaged one").picture
         size = picture.width, picture.height
         if size[0] * size[1] > wish.most:
             most = f"{wish.most / 1e6:g} megapixels"
