@@ -275,7 +275,7 @@ def encode_photo(
         note("jpeg holds no transparency: laid on white")
         picture = picture.flatten(background=255)
     options = {
-        "png": {"compression": 6},
+        "png": {"compression": 3, "filter": "paeth"},
         "jpeg": {"Q": quality, "subsample_mode": "off", "optimize_coding": True},
         "webp": {"Q": quality, "smart_subsample": True},
         "tiff": {
@@ -298,12 +298,9 @@ def store_decoded(picture: Picture, out: Path) -> None:
 
     Raises InputError where the picture's file is damaged.
     """
-    picture = picture.copy()
-    for name in picture.get_fields():
-        if picture.get_typeof(name) and name.startswith(("png-comment-", "jpeg-thumbnail-data")):
-            picture.remove(name)
     try:
-        picture.vipssave(str(out))
+        # Comments stay behind: in a PNG their very names may be no text.
+        picture.vipssave(str(out), keep="icc:exif:xmp:iptc")
     except pyvips.Error as error:
         raise InputError(f"The picture is damaged: {reason(error)}") from None
 

@@ -22,7 +22,7 @@ COLOURS = [(200, 40, 60), (30, 160, 70), (40, 60, 200), (128, 128, 128), (250, 2
 @pytest.fixture(scope="module")
 def client():
     """Return a client of a service, which stays whole to the end."""
-    with running_service("-n", "fast") as service, httpx.Client(base_url=service.url, timeout=60) as client:
+    with running_service("-n", "fast") as service, httpx.Client(base_url=service.url, timeout=HANG) as client:
         yield client
         assert service.process.poll() is None
         assert not service.gauge("imagesr_places_taken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 
@@ -82,6 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(service: Service, place: socket.socket) -> None:
     """Answer until a signal comes."""
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # it warns of strangers' metadata
     config = uvicorn.Config(
         Guard(create_app(service), service),
         http=_Protocol,
