@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import pyvips
 from conftest import picture
-from hostile import bombs, check, measure, mutated, saved, seeds, send
+from hostile import HANG, bombs, check, measure, mutated, saved, seeds, send
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
