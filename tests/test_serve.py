@@ -72,7 +72,8 @@ class Server:
         return none and not any(path for root in self.folder.iterdir() for path in root.iterdir())
 
     def children(self):
-        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [child for task in tasks for child in task.read_text().split()]
 
     def end(self):
         """Wait until it has ended; returns its exit code and what it said."""
@@ -356,6 +357,9 @@ def test_the_openapi_document_keeps_its_word(server):
         schema = parameter["schema"]
         for value in [*schema.get("examples", []), *schema.get("enum", []), schema["default"]]:
             assert server.post(SMALL, f"?{parameter['name']}={value}").status_code == 200
+    parts = document["paths"]["/models/{folder}/{file}"]["get"]["parameters"]
+    path = "/".join(part["schema"]["examples"][0] for part in parts)
+    assert httpx.get(f"{server.url}/models/{path}").status_code == 200
     schemas = document["components"]["schemas"]
     assert server.post(SVG).json()["error"] == schemas["Error"]["properties"]["error"]["examples"][0]
     models = httpx.get(f"{server.url}/models").json()

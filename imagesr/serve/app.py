@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Path as Part
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -400,7 +401,11 @@ def create_app(service: Service) -> FastAPI:
             404: {"model": Error, "description": "No model of the service has this file"},
         },
     )
-    async def model_file(request: Request, folder: str, file: str) -> Response:
+    async def model_file(
+        request: Request,
+        folder: Annotated[str, Part(examples=["best-photo_x2"])],
+        file: Annotated[str, Part(examples=["model.onnx"])],
+    ) -> Response:
         """Return an ONNX file of a model, as `/models` lists them."""
         if (folder, file) not in files:
             raise HTTPException(404)
