@@ -227,6 +227,10 @@ def test_models_and_their_files(server):
         assert (response.status_code, list(response.json())) == (404, ["error"])
 
 
+def test_the_last_byte_that_is_allowed(server):
+    assert server.post(SMALL + bytes(MAX_BYTES - len(SMALL))).status_code == 200
+
+
 def test_probes_figures_and_the_page(server):
     assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
     assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready"}

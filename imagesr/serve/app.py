@@ -37,7 +37,6 @@ from imagesr.upscaler import MAX_SCALE, chain
 
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10
-SEND_SECONDS = 30  # without a byte taken, and a download is given up
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CHAINS = 8  # models loaded at a time
@@ -505,7 +504,7 @@ def _chunks(file: Path) -> Iterator[bytes]:
 
 
 class Guard:
-    """Add to every answer the headers that keep a page to itself, count it, and give up who does not take it."""
+    """Add to every answer the headers that keep a page to itself, and count it."""
 
     def __init__(self, app: Any, service: Service):
         self._app, self._service = app, service
@@ -520,7 +519,6 @@ class Guard:
                 message = message | {"headers": [*message.get("headers", ()), *_HEADERS]}
                 path = getattr(scope.get("route"), "path", "other")
                 self._service.figures.requests.labels(path, message["status"]).inc()
-            async with asyncio.timeout(SEND_SECONDS):
-                await send(message)
+            await send(message)
 
         await self._app(scope, receive, guarded)
