@@ -72,7 +72,8 @@ class Server:
         return none and not any(path for root in self.folder.iterdir() for path in root.iterdir())
 
     def children(self):
-        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [child for task in tasks for child in task.read_text().split()]
 
     def end(self):
         """Wait until it has ended; returns its exit code and what it said."""
@@ -226,6 +227,10 @@ def test_models_and_their_files(server):
         assert (response.status_code, list(response.json())) == (404, ["error"])
 
 
+def test_the_last_byte_that_is_allowed(server):
+    assert server.post(SMALL + bytes(MAX_BYTES - len(SMALL))).status_code == 200
+
+
 def test_probes_figures_and_the_page(server):
     assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
     assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready"}
@@ -356,6 +361,9 @@ def test_the_openapi_document_keeps_its_word(server):
         schema = parameter["schema"]
         for value in [*schema.get("examples", []), *schema.get("enum", []), schema["default"]]:
             assert server.post(SMALL, f"?{parameter['name']}={value}").status_code == 200
+    parts = document["paths"]["/models/{folder}/{file}"]["get"]["parameters"]
+    path = "/".join(part["schema"]["examples"][0] for part in parts)
+    assert httpx.get(f"{server.url}/models/{path}").status_code == 200
     schemas = document["components"]["schemas"]
     assert server.post(SVG).json()["error"] == schemas["Error"]["properties"]["error"]["examples"][0]
     models = httpx.get(f"{server.url}/models").json()

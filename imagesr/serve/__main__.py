@@ -12,7 +12,8 @@ EXTRA = "pip install 'imagesr[serve]'"
 def serve(options) -> int:
     """Serve until a signal comes; returns the exit code."""
     if options.queue < 0 or not 0 < options.megapixels <= 1000 or not 0 <= options.threads <= 256:
-        raise ValueError("Expected a queue of 0 or more, up to 1000 megapixels and 256 threads. Received others")
+        received = f"{options.queue}, {options.megapixels:g}, {options.threads}"
+        raise ValueError(f"Expected a queue of 0 or more, up to 1000 megapixels and 256 threads. Received: {received}")
     try:
         from imagesr.serve.app import Service
         from imagesr.serve.server import listen, serve
@@ -20,6 +21,8 @@ def serve(options) -> int:
         raise ValueError(f"it needs the package {error.name}: {EXTRA}") from None
 
     service = Service(model=options.model, queue=options.queue, megapixels=options.megapixels, threads=options.threads)
+    if sys.platform != "linux":
+        print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
     with listen(options.host, options.port) as place:
         host, port = place.getsockname()[:2]
         print(f"imagesr serve: http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Path as Part
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -36,7 +37,6 @@ from imagesr.upscaler import MAX_SCALE, chain
 
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10
-SEND_SECONDS = 30  # without a byte taken, and a download is given up
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CHAINS = 8  # models loaded at a time
@@ -400,7 +400,11 @@ def create_app(service: Service) -> FastAPI:
             404: {"model": Error, "description": "No model of the service has this file"},
         },
     )
-    async def model_file(request: Request, folder: str, file: str) -> Response:
+    async def model_file(
+        request: Request,
+        folder: Annotated[str, Part(examples=["best-photo_x2"])],
+        file: Annotated[str, Part(examples=["model.onnx"])],
+    ) -> Response:
         """Return an ONNX file of a model, as `/models` lists them."""
         if (folder, file) not in files:
             raise HTTPException(404)
@@ -500,7 +504,7 @@ def _chunks(file: Path) -> Iterator[bytes]:
 
 
 class Guard:
-    """Add to every answer the headers that keep a page to itself, count it, and give up who does not take it."""
+    """Add to every answer the headers that keep a page to itself, and count it."""
 
     def __init__(self, app: Any, service: Service):
         self._app, self._service = app, service
@@ -515,7 +519,6 @@ class Guard:
                 message = message | {"headers": [*message.get("headers", ()), *_HEADERS]}
                 path = getattr(scope.get("route"), "path", "other")
                 self._service.figures.requests.labels(path, message["status"]).inc()
-            async with asyncio.timeout(SEND_SECONDS):
-                await send(message)
+            await send(message)
 
         await self._app(scope, receive, guarded)

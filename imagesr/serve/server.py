@@ -16,29 +16,39 @@ from imagesr.serve.app import UPLOAD_SECONDS, Guard, Service, create_app
 DRAIN_SECONDS = 60
 _DOWNLOAD_SECONDS = 10  # after that
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
+_TAKE_SECONDS = 30  # for the next 64 KiB of an answer
 
 
 class _Protocol(H11Protocol):
-    """Close connections on which a request does not come to its end, be it ever so slow, or a body nobody reads."""
+    """Close connections whose request does not come to its end, or whose answer nobody takes."""
 
-    _patience = None
+    _sending = _taking = None
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self._patience = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
+        self._sending = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
 
     def data_received(self, data):
         super().data_received(data)
         whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
-        if self._patience and whole:
-            self._patience.cancel()
-            self._patience = None
-        elif not self._patience and not whole:
-            self._patience = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+        if self._sending and whole:
+            self._sending.cancel()
+            self._sending = None
+        elif not self._sending and not whole:
+            self._sending = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+
+    def pause_writing(self):
+        super().pause_writing()
+        self._taking = self.loop.call_later(_TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self):
+        super().resume_writing()
+        self._taking.cancel()
 
     def connection_lost(self, exc):
-        if self._patience:
-            self._patience.cancel()
+        for timer in (self._sending, self._taking):
+            if timer:
+                timer.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg):
