@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "video": "upscale a video",
     "image": "upscale photographs",
+    "send": "send photographs to a running service",
     "bench": "measure the models on this machine",
     "models": "list the networks and what they cost",
     "datasets": "check data sets: verify, leaks",
@@ -18,6 +19,7 @@ COMMANDS = {
     "webcam": "upscale a camera as it films",
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
+    "serve": "upscale photographs over HTTP",
 }
 
 

@@ -53,10 +53,14 @@ def load_steps(model: str, scale: Scale, *, threads: int = 0) -> list[Step]:
     `model` is a name, of which the flavour for photographs is taken, or a folder. Raises ModelError.
     """
     cards = chain(find_models(photo_model(model)), Fraction(scale.up, scale.down))
-    loaded = {card.scale: load_engine(card, bits=16, threads=threads) for card in cards}
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
-    return [(card, loaded[card.scale]) for card in cards]
+    return load_chain(cards, threads=threads)
+
+
+def load_chain(cards: Sequence[ModelCard], *, threads: int = 0) -> list[Step]:
+    """Load models that run one after another; an engine for each place, since tiles have another shape there."""
+    return [(card, load_engine(card, bits=16, threads=threads)) for card in cards]
 
 
 def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
@@ -79,12 +83,14 @@ def enlarging(
     *,
     tta: bool = False,
     tile: int = TILE,
+    fixed: bool = False,
     spools: list[Spool],
 ) -> Generator[float, None, Picture]:
     """Enlarge a picture to (width, height), a tile a step; the generator's result is the new picture.
 
     Luma, and alpha as if it were luma, go through the networks, colours are enlarged by bicubic, as on video: the luma
     of the result is the network's, its chroma the bicubic's. Where the networks go beyond `size`, the rest is Lanczos.
+    With `fixed` every tile has the same shape, whatever the picture's size: small ones are mirrored out to it.
     `tta` averages over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
     Every step yields the share of the picture that it has done. Rows are kept in a Spool that is added to `spools`, to
     be closed by the caller when the result is written.
@@ -101,7 +107,10 @@ def enlarging(
     unit = whole_unit([card for card, _ in steps])
     margin = _up_to(_reach(steps), unit)
     most = max(unit, tile - 2 * margin)
-    wide, high = (_divided(length, most, unit) for length in (picture.width, picture.height))
+    if fixed:
+        wide = high = most // unit * unit
+    else:
+        wide, high = (_divided(length, most, unit) for length in (picture.width, picture.height))
     if tta:
         wide = high = max(wide, high)  # runtimes compile for a shape: lying and upright tiles have one
     columns, lines = (range(0, n, step) for n, step in ((picture.width, wide), (picture.height, high)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import shutil
 import sys
 import tempfile
@@ -13,42 +12,15 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from imagesr.batch import ENDINGS, PIPE, check_outputs, find_photos, into_folder
 from imagesr.command import NOT_WRITTEN, SOME_FAILED, UNREADABLE, Parser, in_words, scale_argument, size_argument
 from imagesr.enlarge import MODEL, SMALLEST_TILE, enlarging, last, load_steps, photo_scale
 from imagesr.frames import InputError
-from imagesr.photos import FORMATS, MAX_PIXELS, SUFFIXES, check_size, read_photo, write_photo
+from imagesr.photos import FORMATS, MAX_PIXELS, check_size, read_photo, write_photo
 from imagesr.scale import Scale
 from imagesr.tiling import TILE
 from imagesr.upscaler import MAX_SCALE
 from imagesr.writer import OutputError
-
-_SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-_PIPE = Path("-")
-
-
-def find_photos(places: Sequence[str]) -> tuple[list[Path], bool]:
-    """List the photos that files, folders and patterns name, and say whether there may be several.
-
-    Raises InputError for a place that is missing or holds none.
-    """
-    found, several = [], len(places) > 1
-    for place in places:
-        path = Path(place)
-        if path == _PIPE or path.is_file():
-            found.append(path)
-            continue
-        several = True
-        if path.is_dir():
-            inside = sorted(path.iterdir())
-        elif glob.has_magic(place):
-            inside = sorted(map(Path, glob.glob(place)))  # noqa: PTH207, a pattern may be absolute
-        else:
-            raise InputError(f"Expected a picture, a folder or a pattern. There is none at {place}")
-        photos = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
-        if not photos:
-            raise InputError(f"Expected pictures ({' '.join(sorted(SUFFIXES))}). There is none in {place}")
-        found += photos
-    return found, several
 
 
 def plan(places: Sequence[str], out: str, format: str | None, *, overwrite: bool) -> list[tuple[Path, Path, str]]:
@@ -59,40 +31,20 @@ def plan(places: Sequence[str], out: str, format: str | None, *, overwrite: bool
     photos, several = find_photos(places)
     folder = Path(out)
     if not (several or folder.is_dir() or out.endswith(("/", "\\"))):
-        kind = format or (FORMATS.get(folder.suffix.lower()) if folder != _PIPE else "png")
+        kind = format or (FORMATS.get(folder.suffix.lower()) if folder != PIPE else "png")
         if not kind:
             raise ValueError(f"Expected an output ending in {' '.join(FORMATS)}, or --format. Received: {out}")
         pairs = [(photos[0], folder, kind)]
     elif out == "-":
         raise ValueError("Expected one picture for standard output. Received several; name a folder")
     else:
-        pairs = []
-        for photo in photos:
-            kind = format or FORMATS.get(photo.suffix.lower(), "png")
-            kept = photo.suffix if FORMATS.get(photo.suffix.lower()) == kind else _SUFFIX[kind]
-            name = "stdin" if photo == _PIPE else photo.stem
-            pairs.append((photo, folder / (name + kept), kind))
-    _check(pairs, folder, overwrite)
-    return pairs
-
-
-def _check(pairs, folder, overwrite):
-    outs = [out for _, out, _ in pairs if out != _PIPE]
-    if len(set(outs)) < len(outs):
-        twice = next(out for out in outs if outs.count(out) > 1)
-        raise ValueError(f"Expected pictures that become files of different names. Two become {twice}")
-    parent = folder.parent if outs else Path()
-    if not parent.is_dir():
-        raise ValueError(f"Expected an existing folder to write into. Received: {parent}")
-    if folder.is_file() and (len(pairs) > 1 or folder not in outs):
-        raise ValueError(f"Expected a folder for several pictures. Received a file: {folder}")
-    for photo, out, _ in pairs:
-        if out != _PIPE and out.exists() and photo != _PIPE and out.samefile(photo):
-            raise ValueError(f"Expected an output other than the input. Received: {out}")
-    there = [out for out in outs if out.exists()]
+        pairs = into_folder(photos, folder, format)
+    check_outputs(pairs, folder)
+    there = [out for _, out, _ in pairs if out != PIPE and out.exists()]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ValueError(f"Expected outputs that are not there yet. {there[0]}{more} exist; -y overwrites")
+    return pairs
 
 
 def image(options: argparse.Namespace) -> int:
@@ -126,8 +78,8 @@ def image(options: argparse.Namespace) -> int:
 
 def _upscale(photo, target, format, options, steps_to, count):
     begun = time.perf_counter()
-    source = sys.stdin.buffer.read() if photo == _PIPE else photo
-    name = "standard input" if photo == _PIPE else str(photo)
+    source = sys.stdin.buffer.read() if photo == PIPE else photo
+    name = "standard input" if photo == PIPE else str(photo)
     read = read_photo(source, name=name, damaged=options.allow_truncated)
     picture, spools = read.picture, []
     sizes = [(picture.width, picture.height)]
@@ -160,7 +112,7 @@ def _upscale(photo, target, format, options, steps_to, count):
 
 
 def _write(picture, target, format, writing):
-    if target != _PIPE:
+    if target != PIPE:
         write_photo(picture, target, format, **writing)
         return
     with tempfile.TemporaryDirectory(prefix="imagesr-") as folder:
@@ -221,7 +173,7 @@ def _parser():
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add("--tile", type=_tile, default="auto", help=f"pixels a side, or off: at once (default: auto, {TILE})")
-    add("--format", choices=_SUFFIX, help="of the files (default: by OUT's name, or each picture's own)")
+    add("--format", choices=ENDINGS, help="of the files (default: by OUT's name, or each picture's own)")
     add("--quality", type=int, default=95, help="of JPEG and WebP, up to 100 (default: 95)")
     add("--strip", action="store_true", help="leave out EXIF, XMP and IPTC; the colour profile stays")
     add("--allow-truncated", action="store_true", help="take what can be read of a damaged picture")

@@ -97,6 +97,17 @@ def read_photo(source: Path | bytes, *, name: str = "", damaged: bool = False) -
         raise InputError(f"Expected a picture that can be read. Received: {name} ({reason(error)})") from None
 
 
+def whole_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
+    """Read a photo to its end and return its (width, height). Raises InputError for one that is not whole."""
+    picture = read_photo(source, name=name).picture
+    try:
+        picture.avg()
+    except pyvips.Error as error:
+        name = name or str(source)
+        raise InputError(f"Expected a whole picture. Received: {name} ({reason(error)})") from None
+    return picture.width, picture.height
+
+
 def kind_of(beginning: bytes) -> tuple[str, str] | None:
     """Return what a file is by its first 16 bytes, as its name and the operation that reads it; None for others."""
     return next((kind[:2] for kind in _KINDS if re.match(kind[2], beginning, re.S)), None)
@@ -237,6 +248,22 @@ def write_photo(
     `quality` is that of JPEG and WebP, whose colours are not subsampled. `strip` leaves out EXIF, XMP and IPTC; the
     colour profile always stays. Raises OutputError.
     """
+    part = out.with_name(out.name + ".part")
+    try:
+        encode_photo(picture, part, format, quality=quality, strip=strip, note=note)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, out)
+    except OSError as error:
+        raise OutputError(f"Cannot write {out}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def encode_photo(
+    picture: Picture, out: Path, format: str, *, quality: int = 95, strip: bool = False, note: Callable = print
+) -> None:
+    """Write a picture as `write_photo` does, straight to a file that nobody else knows of yet; raises OutputError."""
     picture = picture.copy()
     picture.remove("jpeg-thumbnail-data")  # of the small picture; nothing happens where there is none
     if format in ("jpeg", "webp") and picture.format == "ushort":
@@ -248,7 +275,7 @@ def write_photo(
         note("jpeg holds no transparency: laid on white")
         picture = picture.flatten(background=255)
     options = {
-        "png": {"compression": 6},
+        "png": {"compression": 3, "filter": "paeth"},
         "jpeg": {"Q": quality, "subsample_mode": "off", "optimize_coding": True},
         "webp": {"Q": quality, "smart_subsample": True},
         "tiff": {
@@ -257,21 +284,35 @@ def write_photo(
             "bigtiff": picture.width * picture.height > 2**28,
         },
     }[format]
-    part = out.with_name(out.name + ".part")
     try:
-        getattr(picture, f"{format}save")(str(part), keep="icc" if strip else "all", **options)
-        written = pyvips.Image.new_from_file(str(part))
-        if (written.width, written.height) != (picture.width, picture.height):
-            raise OutputError(f"Expected {picture.width}x{picture.height} in {part}. It has another size")
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, out)
+        getattr(picture, f"{format}save")(str(out), keep="icc" if strip else "all", **options)
+        written = pyvips.Image.new_from_file(str(out))
     except pyvips.Error as error:
         raise OutputError(f"Cannot write {out}: {reason(error)}") from None
-    except OSError as error:
-        raise OutputError(f"Cannot write {out}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    if (written.width, written.height) != (picture.width, picture.height):
+        raise OutputError(f"Expected {picture.width}x{picture.height} in {out}. It has another size")
+
+
+def store_decoded(picture: Picture, out: Path) -> None:
+    """Write all pixels of a picture, and the metadata that results keep, for `open_decoded` in another process.
+
+    Raises InputError where the picture's file is damaged.
+    """
+    try:
+        # Comments stay behind: in a PNG their very names may be no text.
+        picture.vipssave(str(out), keep="icc:exif:xmp:iptc")
+    except pyvips.Error as error:
+        raise InputError(f"The picture is damaged: {reason(error)}") from None
+
+
+def open_decoded(file: Path) -> Picture:
+    """Open what `store_decoded` wrote: pixels are mapped from the file, when they are asked for."""
+    return pyvips.Image.vipsload(str(file))
+
+
+def stop(picture: Picture) -> None:
+    """Let whoever works a picture out, in another thread, fail at the next row."""
+    picture.set_kill(True)
 
 
 def reason(error: pyvips.Error) -> str:

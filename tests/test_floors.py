@@ -13,7 +13,20 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "writer", "photos", "tiling", "metrics", "sheet", "report", "command"],
+    [
+        "scale",
+        "card",
+        "images",
+        "frames",
+        "writer",
+        "photos",
+        "batch",
+        "tiling",
+        "metrics",
+        "sheet",
+        "report",
+        "command",
+    ],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
@@ -32,7 +45,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "webcam", "play"],
+    ["demo", "video", "image", "bench", "compare", "webcam", "play", "send", "serve"],
     ["__main__"],
 ]
 ONLY_IN = {
@@ -47,6 +60,12 @@ ONLY_IN = {
     "sounddevice": {"sound"},
     "pyvirtualcam": {"sinks"},
     "matplotlib": {"plots"},
+    "httpx": {"send"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "pebble": {"serve"},
+    "prometheus_client": {"serve"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
 KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
@@ -110,7 +129,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate"])
+@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "send", "serve.app"])
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
@@ -156,3 +175,19 @@ def test_a_live_door_without_its_extra_says_what_to_install(command):
     assert done.returncode == 2
     assert "pip install 'imagesr[live]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "command"), [("fastapi", ["serve"]), ("httpx", ["send", "x", "--to", "http://x", "--out", "y"])]
+)
+def test_the_service_without_its_extra_says_what_to_install(package, command):
+    start = f"sys.modules['{package}'] = None; sys.argv[1:] = {command}; from imagesr.__main__ import main"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {start}; exit(main())"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'imagesr[serve]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_processes_that_decode_load_no_network_and_no_server():
+    heavy = {"openvino", "fastapi", "uvicorn", "starlette"}
+    assert not heavy & loaded_by("import imagesr.serve.__main__, imagesr.serve.decoding, imagesr.photos")

@@ -1,0 +1,19 @@
+# The service: docker build -t imagesr . && docker run -p 127.0.0.1:5000:5000 --read-only --tmpfs /tmp imagesr
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir '.[serve]'
+
+FROM python:3.12-slim
+COPY --from=build /opt/imagesr /opt/imagesr
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin imagesr
+USER 10001
+# Nothing but /tmp is written: rows of results that are under way.
+ENV PATH=/opt/imagesr/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /tmp
+EXPOSE 5000
+# A first SIGTERM drains: give it time, docker stop -t 80.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/healthz', timeout=4)"]
+ENTRYPOINT ["imagesr", "serve", "--host", "0.0.0.0", "--port", "5000"]

@@ -1,0 +1,1 @@
+"""The HTTP service: photographs in, larger ones out."""

@@ -1,0 +1,26 @@
+"""Let schemathesis hold a running service to its OpenAPI document."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import running_service
+
+HERE = Path(__file__).parent
+PROGRAM = str(Path(sys.executable).with_name("schemathesis"))
+
+
+@pytest.mark.parametrize("examples", [4, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_service_keeps_its_word(examples, tmp_path):
+    found = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": "pictures_hook", "PYTHONPATH": found}
+    with running_service("-n", "fast") as service:
+        command = [PROGRAM, "run", f"{service.url}/openapi.json", "--max-examples", str(examples), "--seed", "1"]
+        command += ["--no-color", "--request-timeout", "60"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+        assert "Traceback" not in service.log()
+    assert int(re.search(r"(\d+) generated", done.stdout)[1]) > 100
