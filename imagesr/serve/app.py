@@ -33,6 +33,7 @@ from imagesr.serve.decoding import Decoders, Wish
 from imagesr.serve.figures import STAGES, Figures
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.turns import Places, Turns
+from imagesr.serve.web import RUNTIME, STATIC
 from imagesr.upscaler import MAX_SCALE, chain
 
 MAX_BYTES = 5 * 2**20
@@ -196,6 +197,9 @@ class Measured(BaseModel):
     scale: str = Field(examples=["2"])
     parameters: int = Field(examples=[44400])
     multiply_accumulates: float = Field(description="per pixel of the picture", examples=[11057.0])
+    channels: int = Field(description="1 where it takes luma, 3 where it takes RGB", examples=[1])
+    multiple: int = Field(description="of which height and width given to its files must be multiples", examples=[2])
+    receptive_field: int = Field(description="in pixels of the picture", examples=[26])
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.377])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]
@@ -214,6 +218,9 @@ class Models(BaseModel):
     """Hold the models that `model` may name."""
 
     default: str = Field(examples=["best"])
+    max_bytes: int = Field(description="of a picture", examples=[MAX_BYTES])
+    max_pixels: int = Field(description="of a picture", examples=[16_000_000])
+    runtime: str | None = Field(description="where ONNX Runtime for browsers is, if it is", examples=[None])
     models: list[Model]
 
 
@@ -226,6 +233,9 @@ def described(service: Service) -> dict[str, Any]:
                 "scale": card.scale,
                 "parameters": card.parameters,
                 "multiply_accumulates": card.multiply_accumulates,
+                "channels": card.channels,
+                "multiple": card.multiple,
+                "receptive_field": card.receptive_field,
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }
@@ -233,7 +243,13 @@ def described(service: Service) -> dict[str, Any]:
         ]
         also = [other for other, photo in service.names.items() if photo == name != other]
         models.append({"name": name, "also": also, "scales": scales})
-    return {"default": service.model, "models": models}
+    return {
+        "default": service.model,
+        "max_bytes": MAX_BYTES,
+        "max_pixels": service.most,
+        "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
+        "models": models,
+    }
 
 
 _REFUSED = {
@@ -432,7 +448,7 @@ def create_app(service: Service) -> FastAPI:
         return Response(service.figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.
-    app.router.default = StaticFiles(directory=Path(__file__).parent / "static", html=True)
+    app.router.default = StaticFiles(directory=STATIC, html=True)
     return app
 
 

