@@ -39,6 +39,7 @@ from imagesr.upscaler import MAX_SCALE, chain
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_FULL_SECONDS = 0.08  # before a 429: who asks again at once would take the time that others' pictures need
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CHAINS = 8  # models loaded at a time
 _CHUNK = 2**18
@@ -295,6 +296,8 @@ def create_app(service: Service) -> FastAPI:
     async def refused(request: Request, refusal: Refusal) -> Response:
         if request.method == "POST":
             service.figures.refusals.labels(refusal.why).inc()
+        if refusal.status == 429:
+            await asyncio.sleep(_FULL_SECONDS)
         return _error(refusal.status, refusal.sentence, refusal.headers)
 
     @app.exception_handler(ClientDisconnect)
