@@ -14,7 +14,7 @@ PACKAGE = ROOT / "imagesr"
 FLOORS = [
     ["imagesr"],
     ["scale", "card", "images", "frames", "writer", "photos", "tiling", "metrics", "sheet", "report", "command"],
-    ["layers", "losses", "cost", "models"],
+    ["layers", "losses", "cost", "models", "perceptual"],
     ["datasets", "plots"],
     ["engines"],
     [
@@ -24,6 +24,7 @@ FLOORS = [
         "clips",
         "evaluate",
         "export",
+        "gan",
         "train",
         "live",
         "camera",
@@ -38,7 +39,7 @@ FLOORS = [
 ONLY_IN = {
     "av": {"frames", "writer"},
     "pyvips": {"photos"},
-    "tensorflow": {"datasets", "train", "bench"},
+    "tensorflow": {"datasets", "train", "gan", "bench"},
     "openvino": {"engines"},
     "onnxruntime": {"engines"},
     "ai_edge_litert": {"engines"},
@@ -49,7 +50,7 @@ ONLY_IN = {
     "matplotlib": {"plots"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
-KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
+KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train", "gan", "perceptual"}
 
 
 def room(module):
