@@ -33,8 +33,8 @@ EXTRA = "Training needs the package {}: pip install 'imagesr[train]'"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 LOSSES = ("mse", "log_mse", "log_mse_ssim", "mae", "charbonnier", "ssim")
 GAN_LEARNING_RATE = 1e-4  # the paper's
-# How much each part of a loss counts. Pixels keep colours and PSNR, which features alone let go.
-WEIGHTS = {"pixel": 1.0, "perceptual": 0.1, "adversarial": 5e-3}
+# How much each part of a loss counts: their gradients are then about alike at the start (MAE, `photos`, bce).
+WEIGHTS = {"pixel": 1.0, "perceptual": 0.01, "adversarial": 0.01}
 
 
 class TrainingError(Exception):

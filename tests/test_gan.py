@@ -20,6 +20,7 @@ from imagesr.datasets.degradations import Degradation
 from imagesr.gan import adversarial_losses, discriminator
 from imagesr.images import resize
 from imagesr.perceptual import content_loss, distance, load_extractor, vgg19
+from imagesr.plots import draw_curves
 from imagesr.scale import Scale
 from imagesr.train import Config, Run, TrainingError, main, train, warm_start
 
@@ -27,9 +28,10 @@ SMALL = {"filters": 4, "blocks": 1}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_yardstick():
-    """Leave out the timing of 30 frames, 3 seconds of every run."""
+def quick():
+    """Leave out the timing of 30 frames, 3 seconds of every run, and the curves."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imagesr.plots.draw_curves", lambda *_: None)
         patch.setattr("imagesr.train.seconds_30_frames", lambda model: (1.0, "not measured"))
         yield
 
@@ -82,12 +84,12 @@ def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp
     names = ["loss", "pixel", "perceptual", "adversarial", "d_loss", "d_real", "d_fake", "psnr_y", "learning_rate"]
     assert sorted(history(tmp_path / "whole")[0]) == sorted(["step", *names])
     assert [row["step"] for row in history(tmp_path / "whole")] == [3, 5]
+    draw_curves(tmp_path / "whole" / "history.csv", tmp_path / "whole" / "statistics", 30.0)
     drawn = {path.name for path in (tmp_path / "whole" / "statistics").iterdir()}
     assert drawn == {
         *(f"{name}.png" for name in names if name not in ("d_real", "d_fake")),
         *("d.png", "samples.png", "samples_000000003.png", "samples_000000005.png"),
     }
-    monkeypatch.setattr("imagesr.plots.draw_curves", lambda *_: None)  # once is enough
 
     class StopError(Exception):
         pass
