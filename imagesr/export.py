@@ -54,6 +54,8 @@ def read_run(run: Path) -> tuple[keras.Model, dict[str, Any]]:
         config = json.loads((run / "config.json").read_text("utf-8"))
         # The card says which data, not where somebody kept it.
         config |= {key: [_without_place(source) for source in config[key]] for key in ("data", "val")}
+        if config.get("perceptual"):  # the weights' file is nobody's business
+            config["perceptual"] = config["perceptual"].partition("=")[0]
         if config.get("init"):
             config["init"] = _end(config["init"]).as_posix()
     except (OSError, ValueError, TypeError, KeyError) as error:

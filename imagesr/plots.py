@@ -10,28 +10,38 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-CURVES = {"loss": "loss", "psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learning rate"}
+LABELS = {"psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learning rate"}
+ANSWERS = {"d_real": "D(real)", "d_fake": "D(fake)"}  # a discriminator's, in one figure
 
 
 def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
-    """Draw `loss.png`, `psnr_y.png` and `learning_rate.png` over the steps from a run's `history.csv`.
+    """Draw every column of a run's `history.csv` over the steps: `loss.png`, `psnr_y.png`, `learning_rate.png` …
 
-    `bicubic` is the PSNR-Y to compare with, in dB, drawn as a line.
+    `bicubic` is the PSNR-Y to compare with, in dB, drawn as a line. A GAN's D(real) and D(fake) are in `d.png`.
     """
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
-    for key, label in CURVES.items():
+    keys = [key for key in rows[0] if key != "step" and key not in ANSWERS] if rows else []
+    figures = {key: {key: LABELS.get(key, key)} for key in keys}
+    if rows and ANSWERS.keys() <= rows[0].keys():
+        figures["d"] = ANSWERS
+    for key, curves in figures.items():
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        axes.plot(steps, [float(row[key]) for row in rows], marker="." if len(rows) < 40 else None)
+        for column, label in curves.items():
+            values = [float(row[column]) for row in rows]
+            axes.plot(steps, values, marker="." if len(rows) < 40 else None, label=label if len(curves) > 1 else None)
+        if len(curves) > 1:
+            axes.set_ylim(0, 1)
+            axes.legend()
         if key == "psnr_y":
             axes.axhline(bicubic, color="grey", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
             axes.set_ylim(bottom=max(axes.get_ylim()[0], bicubic - 3))  # how a network begins tells little
             axes.legend()
         if key == "loss":
             axes.set_yscale("log")
-        axes.set(xlabel="step", ylabel=label)
+        axes.set(xlabel="step", ylabel=", ".join(curves.values()))
         axes.grid(alpha=0.3)
         _save(figure, folder / f"{key}.png")
 

@@ -32,6 +32,9 @@ PICTURES_EVERY = 60  # seconds between two drawings of the statistics
 EXTRA = "Training needs the package {}: pip install 'imagesr[train]'"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 LOSSES = ("mse", "log_mse", "log_mse_ssim", "mae", "charbonnier", "ssim")
+GAN_LEARNING_RATE = 1e-4  # the paper's
+# How much each part of a loss counts: their gradients are then about alike at the start (MAE, `photos`, bce).
+WEIGHTS = {"pixel": 1.0, "perceptual": 0.01, "adversarial": 0.01}
 
 
 class TrainingError(Exception):
@@ -43,7 +46,10 @@ class Config:
     """Say what a run is; saved as `config.json` in its folder, so that it can be resumed or repeated.
 
     `data` and `val` are `NAME=DIR` or `NAME=DIR@WEIGHT`, `architecture` the options of the network's builder, `degrade`
-    what `Degradation.parse` reads. `patch` is a training crop's side in HR pixels, `steps` the total.
+    what `Degradation.parse` reads. `patch` is a training crop's side in HR pixels, `steps` the total. `gan` makes a run
+    stage two of SRGAN: the discriminator's `filters`, and `relativistic`. `weights` are of `pixel`, which is `loss`,
+    `perceptual` and `adversarial`; `perceptual` is what `load_extractor` reads, or `none`. `curriculum` is the share of
+    the steps over which degradations become as frequent as `degrade` says.
     """
 
     data: tuple[str, ...]
@@ -61,6 +67,11 @@ class Config:
     strategy: str | None = None
     init: str | None = None
     seed: int = 0
+    gan: Mapping[str, Any] | None = None
+    from_scratch: bool = False
+    perceptual: str = "none"
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    curriculum: float = 0.0
 
     def __post_init__(self):
         """Raise ValueError for what no run can be; every door comes through here."""
@@ -77,6 +88,17 @@ class Config:
                 )
         if self.architecture.get("channels", 1) not in (1, 3):
             raise ValueError(f"Expected channels of 1 or 3. Received: {self.architecture['channels']}")
+        if not isinstance(self.curriculum, (int, float)) or not 0 <= self.curriculum <= 1:
+            raise ValueError(f"Expected curriculum from 0 to 1. Received: {self.curriculum}")
+        for key, known in {"weights": WEIGHTS, "gan": ("filters", "relativistic")}.items():
+            if odd := set(getattr(self, key) or ()) - set(known):
+                raise ValueError(f"Expected {key} of {', '.join(known)}. Received: {odd.pop()}")
+        if any(not isinstance(weight, (int, float)) or not weight >= 0 for weight in self.weights.values()):
+            raise ValueError(f"Expected weights of 0 or more. Received: {dict(self.weights)}")
+        if self.gan is not None and not (self.init or self.from_scratch):
+            raise ValueError("Expected --init RUN, a GAN's stage one, or --from-scratch. Received: none")
+        if self.gan is not None and self.strategy:
+            raise ValueError(f"Expected no strategy for a GAN: it trains on one device. Received: {self.strategy}")
 
     @classmethod
     def read(cls, file: Path) -> Config:
@@ -129,8 +151,9 @@ def train(config: Config, out: Path) -> keras.Model:
     new, saved = not out.exists(), out / "config.json"
     if saved.exists() and (other := Config.read(saved)) != config:
         raise ValueError(f"Expected the config of the run in {out}: {other}. Received: {config}")
-    if config.strategy and keras.backend.backend() != "tensorflow":
-        raise ValueError(f"Expected KERAS_BACKEND=tensorflow for a strategy. Received: {keras.backend.backend()}")
+    if (config.strategy or config.gan is not None) and keras.backend.backend() != "tensorflow":
+        what = "a strategy" if config.strategy else "a GAN"
+        raise ValueError(f"Expected KERAS_BACKEND=tensorflow for {what}. Received: {keras.backend.backend()}")
     out.mkdir(parents=True, exist_ok=True)
     config.write(saved)
     policy = keras.config.dtype_policy()
@@ -169,6 +192,9 @@ class Run:
         fresh = ["anchor"] if not started else []  # layers that nothing has given weights to
         if config.init and not started:
             fresh = warm_start(self.model, Path(config.init), config)
+            if config.gan is not None and fresh:
+                raise ValueError(f"Expected a whole stage one at scale {self.scale}. Received: {config.init}")
+        self.trainer, self.loss = _trainer(config, self.model)
 
         read = {"scale": self.scale, "channels": self.channels, "degradation": degradation}
         sets, files = _read(config.data, "train", whole, size=size, sizes=(1.0,) if whole else SIZES, **read)
@@ -177,6 +203,7 @@ class Run:
         if both := len(set(files) & set(val_files)):
             print(f"NOTE: {both} pictures are in --data and in --val: PSNR will flatter")
         options = {"batch": config.batch, "size": size, "steps": config.steps, "seed": config.seed}
+        options["curriculum"] = config.curriculum
         self.crops = RandomCrops(sets, self.scale, degradation=degradation, **options)
         # Pictures smaller than such a crop give what they have.
         crop = size if whole else (CROP - CROP % (2 * self.scale.up),) * 2
@@ -196,8 +223,6 @@ class Run:
         """Give the network its optimizer and loss."""
         import keras
 
-        from imagesr import losses
-
         config = self.config
         warmup = min(500, config.steps // 10)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -211,8 +236,13 @@ class Run:
         average = {"use_ema": True, "ema_momentum": 1 - 1 / min(1000, max(1, config.steps / 10))}
         with _scope(config.strategy):
             optimizer = keras.optimizers.Adam(schedule, global_clipnorm=GRADIENT_NORM, **average)
-            self.model.compile(optimizer, losses.LOSSES[config.loss])
+            self.model.compile(optimizer, self.loss)
             self.model.optimizer.build(self.model.trainable_variables)
+        if config.gan is not None:
+            opponent = self.trainer.discriminator
+            opponent.compile(keras.optimizers.Adam(schedule, global_clipnorm=GRADIENT_NORM))
+            opponent.optimizer.build(opponent.trainable_variables)
+            self.trainer.compile(optimizer=None)  # each network has its own
 
     def train(self) -> keras.Model:
         """Train to the end; returns the collapsed network."""
@@ -228,7 +258,7 @@ class Run:
         done = 0
         if checkpoint := self.last_checkpoint():
             done, file = checkpoint
-            model.load_weights(file)
+            _load_checkpoint(self.trainer, file)
             print(f"going on from step {done:,} of {config.steps:,}", flush=True)
         else:
             print(f"PSNR-Y of bicubic {self.bicubic:.2f} dB, before the first step {self.psnr_y():.2f} dB", flush=True)
@@ -237,7 +267,7 @@ class Run:
             self.crops.start = done
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Your input ran out of data")  # the last epoch may be a short one
-                history = model.fit(
+                history = self.trainer.fit(
                     _fed(self.crops, config),
                     initial_epoch=done // EPOCH,
                     epochs=-(-config.steps // EPOCH),
@@ -246,12 +276,13 @@ class Run:
                     verbose="auto" if sys.stdout.isatty() else 2,
                     callbacks=[keras.callbacks.TerminateOnNaN(), _after_epoch(self)],
                 )
-            if not np.isfinite(history.history["loss"][-1]):
-                raise TrainingError(
-                    f"Expected a loss that is a number. Received: {history.history['loss'][-1]} in epoch "
-                    f"{history.epoch[-1] + 1}; try a lower --learning-rate than {config.learning_rate:g}"
-                )
-        elif done:  # as fit does at its end: the model takes its moving average, which after no step there is none of
+            for name, values in history.history.items():
+                if not np.isfinite(values[-1]):
+                    raise TrainingError(
+                        f"Expected a {name} that is a number. Received: {values[-1]} in epoch "
+                        f"{history.epoch[-1] + 1}; try a lower --learning-rate than {config.learning_rate:g}"
+                    )
+        if config.steps:  # the model takes its moving average, as fit does at its end where it trains nothing else
             model.optimizer.finalize_variable_values(model.trainable_weights)
         weights = keras.Model(model.input, model.output)  # without the optimizer
         weights.save_weights(out / "part.weights.h5")
@@ -298,8 +329,8 @@ class Run:
                     results[j] = picture
         return results
 
-    def draw(self) -> None:
-        """Draw the run's curves and a few crops into `statistics/`."""
+    def draw(self, step: int | None = None) -> None:
+        """Draw the run's curves and a few crops into `statistics/`; a GAN's also under the number of the step."""
         from imagesr.plots import draw_curves, draw_samples
 
         if (self.out / "history.csv").exists():
@@ -307,7 +338,10 @@ class Run:
         few = range(0, len(self.val), -(-len(self.val) // 4))
         sr = self.upscaled()
         title = f"{self.config.model} x{self.scale}"
-        draw_samples([(self.val[i][0], sr[i], self.val[i][1]) for i in few], self.out / "statistics/samples.png", title)
+        samples = self.out / "statistics/samples.png"
+        draw_samples([(self.val[i][0], sr[i], self.val[i][1]) for i in few], samples, title)
+        if self.config.gan is not None and step is not None:
+            shutil.copyfile(samples, samples.with_name(f"samples_{step:09}.png"))
 
     def yardstick(self, plain: keras.Model) -> None:
         """Print, and write to `yardstick.json`, the time for 30 frames, PSNR and parameters."""
@@ -348,6 +382,44 @@ def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
     return seconds, f"720p, Keras, float32{'' if fits else ', reckoned from a piece of 96x96'}"
 
 
+def _trainer(config, model):
+    """Return what `fit` is called on, the network or the GAN that holds it, and the network's loss."""
+    from keras import ops
+
+    from imagesr.losses import LOSSES
+
+    pixel_loss, extractor, weights = LOSSES[config.loss], None, WEIGHTS | config.weights
+    if config.perceptual != "none":
+        from imagesr.perceptual import content_loss, load_extractor
+
+        extractor = load_extractor(config.perceptual)
+    if config.gan is not None:
+        from imagesr.gan import SRGAN, discriminator
+
+        opponent = discriminator(channels=model.input.shape[-1], filters=config.gan.get("filters", 64))
+        options = {"extractor": extractor, "weights": weights, "pixel_loss": pixel_loss}
+        return SRGAN(model, opponent, relativistic=config.gan.get("relativistic", False), **options), pixel_loss
+    if not extractor:
+        return model, pixel_loss
+
+    def loss(hr, sr):
+        content = content_loss(extractor(hr), extractor(sr))
+        return weights["pixel"] * ops.mean(pixel_loss(hr, sr)) + weights["perceptual"] * content
+
+    return model, loss
+
+
+def _load_checkpoint(trainer, file):
+    """Load what training goes on with; raises ValueError for a GAN's checkpoint that lacks one of its networks."""
+    if hasattr(trainer, "discriminator"):
+        import h5py
+
+        with h5py.File(file) as h5:
+            if missing := {"generator", "discriminator"} - set(h5):
+                raise ValueError(f"Expected the GAN's networks in {file}, to go on with. It lacks its {missing.pop()}")
+    trainer.load_weights(file)
+
+
 def _after_epoch(run: Run) -> keras.callbacks.Callback:
     """Return the callback that measures, records, saves and draws after every epoch, in this order.
 
@@ -364,20 +436,20 @@ def _after_epoch(run: Run) -> keras.callbacks.Callback:
 
         def on_epoch_end(self, epoch, logs=None):
             step = min((epoch + 1) * EPOCH, run.config.steps)
-            if not np.isfinite(logs["loss"]):
+            if not np.isfinite([*logs.values()]).all():
                 self.model.stop_training = True
                 return
             swap = keras.callbacks.SwapEMAWeights()
-            swap.set_model(self.model)
+            swap.set_model(run.model)
             swap.on_test_begin()
             psnr_y = run.psnr_y()
-            due = time.monotonic() - self.drawn > PICTURES_EVERY
-            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-            row = {"step": step, "loss": float(logs["loss"]), "psnr_y": psnr_y}
+            due = run.config.gan is not None or time.monotonic() - self.drawn > PICTURES_EVERY
+            optimizer = getattr(run.model.optimizer, "inner_optimizer", run.model.optimizer)
+            row = {"step": step} | {name: float(value) for name, value in logs.items()} | {"psnr_y": psnr_y}
             row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             _append_row(history, row)
             if due:
-                run.draw()
+                run.draw(step)
                 self.drawn = time.monotonic()
             swap.on_test_end()
             logs["psnr_y"], logs["learning_rate"] = psnr_y, row["learning_rate"]
@@ -581,6 +653,10 @@ def _parser():
     add("--data", nargs="+", metavar="NAME=DIR", help=f"what to train on: {sets}")
     add("--val", nargs="+", metavar="NAME=DIR", help="what to measure on, pictures not among the others")
     add("--degrade", nargs="+", metavar="STEP", help="how LR comes of HR, e.g. kernel=bicubic,area h264=18:28@0.5")
+    text = (
+        "share of the steps over which --degrade's steps become ever more frequent, from none to as often as they say"
+    )
+    add("--curriculum", type=float, metavar="SHARE", help=text)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help=f"in all (default: {defaults['steps']})")
     length.add_argument("--epochs", type=int, help=f"the same in epochs of {EPOCH} steps")
@@ -596,6 +672,12 @@ def _parser():
         help="start from its weights, or a .weights.h5 or (but for realtime) .keras file",
     )
     add("--seed", type=int)
+    text = "stage two of SRGAN, from --init; the discriminator's filters=64, relativistic=true"
+    add("--gan", nargs="*", type=_value, metavar="KEY=VALUE", help=text)
+    add("--from-scratch", action="store_true", default=None, help="let a GAN start from random weights")
+    text = "features to compare too: photos, vgg19[:LAYER][=FILE], none, or a folder (default with --gan: photos)"
+    add("--perceptual", metavar="EXTRACTOR", help=text)
+    add("--weights", nargs="+", type=_value, metavar="PART=N", help=f"of the loss's {', '.join(WEIGHTS)}")
     return parser
 
 
@@ -611,6 +693,10 @@ def _config(parser, options) -> Config:
         given["steps"] = given.pop("epochs") * EPOCH
     if "architecture" in given:
         given["architecture"] = dict(given["architecture"])
+    if "gan" in given:
+        given = {"perceptual": "photos", "learning_rate": GAN_LEARNING_RATE} | given | {"gan": dict(given["gan"])}
+    if "weights" in given:
+        given["weights"] = dict(given["weights"])
     for key in ("data", "val"):
         given |= {key: tuple(_absolute(text) for text in given[key])} if key in given else {}
     if "init" in given:

