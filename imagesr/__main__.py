@@ -18,6 +18,7 @@ COMMANDS = {
     "webcam": "upscale a camera as it films",
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
+    "blind": "ask people which of two looks better",
 }
 
 

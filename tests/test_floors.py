@@ -45,7 +45,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "webcam", "play"],
+    ["demo", "video", "image", "bench", "compare", "blind", "webcam", "play"],
     ["__main__"],
 ]
 ONLY_IN = {
