@@ -37,6 +37,7 @@ FLOORS = [
         "clips",
         "evaluate",
         "export",
+        "interpolate",
         "train",
         "live",
         "camera",
@@ -62,7 +63,7 @@ ONLY_IN = {
     "matplotlib": {"plots"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
-KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
+KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "interpolate", "train"}
 
 
 def room(module):
