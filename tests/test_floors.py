@@ -27,7 +27,7 @@ FLOORS = [
         "command",
         "niqe",
     ],
-    ["layers", "losses", "cost", "models"],
+    ["layers", "losses", "cost", "models", "perceptual"],
     ["datasets", "plots"],
     ["engines"],
     [
@@ -35,6 +35,7 @@ FLOORS = [
         "enlarge",
         "pipeline",
         "clips",
+        "naturalness",
         "evaluate",
         "export",
         "interpolate",
