@@ -20,6 +20,7 @@ COMMANDS = {
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
     "serve": "upscale photographs over HTTP",
+    "blind": "ask people which of two looks better",
 }
 
 

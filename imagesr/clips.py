@@ -18,7 +18,7 @@ import numpy as np
 
 from imagesr.frames import Frame, Resizer, Source, VideoInfo, fitted, plane, rgb
 from imagesr.images import KERNELS, resize
-from imagesr.metrics import figures
+from imagesr.metrics import figures, means
 from imagesr.scale import Scale
 from imagesr.sheet import Worst
 from imagesr.writer import compressed, encoder_options
@@ -121,10 +121,11 @@ def measure_clip(
     *,
     frames: int,
     ffmpeg: str | None = None,
+    measure: Callable[..., dict[str, float]] = figures,
     worst: Worst | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict:
-    """Measure the first `frames` frames of a clip: the means of `figures` over them, and `vmaf_neg` if there is ffmpeg.
+    """Measure the first `frames` frames of a clip: the means of `measure` over them, and `vmaf_neg` if there is ffmpeg.
 
     LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes what the
     LR clip is and the (width, height) of HR. `ffmpeg` is what `vmaf_ffmpeg` returns. `advance` is called after every
@@ -149,7 +150,7 @@ def measure_clip(
             for frame in (lr, sr):  # the codec was not told
                 frame.color_range, frame.colorspace = hr.color_range, hr.colorspace
             hr_y, sr_y, hr_rgb, sr_rgb = plane(hr, 0), plane(sr, 0), rgb(hr), rgb(sr)
-            rows.append(figures(sr_y, hr_y, sr_rgb, hr_rgb, shave=scale.up))
+            rows.append(measure(sr_y, hr_y, sr_rgb, hr_rgb, shave=scale.up))
             if worst:
                 pictures = partial(_in_colour, lr, sr_rgb, hr_rgb)
                 worst.see(path.name, str(condition), sr_y, hr_y, pictures)
@@ -157,7 +158,7 @@ def measure_clip(
                 vmaf.add(hr, sr)
             advance()
         result = {"image": path.name, "frames": len(rows)}
-        result |= {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        result |= means(rows, dict.fromkeys(key for row in rows for key in row))
         return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
 
 

@@ -20,7 +20,9 @@ from imagesr.command import INTERRUPTED, NOT_STARTED, NOT_WRITTEN, TERMINATED, P
 from imagesr.engines import ENGINES, PRECISIONS, Engine, import_engine, load_engine
 from imagesr.frames import Frame, InputError, Resizer, VideoInfo
 from imagesr.images import KERNELS, SUFFIXES, degrade, read_rgb, resize
-from imagesr.metrics import figures, luma, with_luma
+from imagesr.metrics import figures, luma, means, with_luma
+from imagesr.naturalness import COLUMNS as PERCEPTUAL
+from imagesr.naturalness import EXTRACTORS, JUDGE, perceptual_figures
 from imagesr.scale import Scale
 from imagesr.sheet import Worst
 from imagesr.tiling import tiled
@@ -28,7 +30,8 @@ from imagesr.upscaler import MAX_SCALE, Upscaler
 
 BASELINES = ("bicubic", "lanczos")
 FRAMES = 60  # of a clip
-COLUMNS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "vmaf_neg": "VMAF-NEG"}
+COLUMNS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "vmaf_neg": "VMAF-NEG", **PERCEPTUAL}
+FINE = {"ssim_y", "lpips", "dists", *EXTRACTORS.values()}  # figures that need four digits
 _PLAIN = Condition()
 
 Network = tuple[ModelCard, Engine]
@@ -40,6 +43,7 @@ def evaluate(
     scale: Scale,
     *,
     condition: Condition = _PLAIN,
+    measure: Callable[..., dict[str, float]] = figures,
     worst: Worst | None = None,
 ) -> dict:
     """Measure `upscale`, a function from LR RGB to SR, luma (H, W) or RGB (H, W, 3), on HR pictures.
@@ -47,8 +51,8 @@ def evaluate(
     LR is an RGB picture of 8 bits, as in the benchmarks since EDSR; the papers before it enlarge luma that was never
     rounded, 0.02 dB better. PSNR-Y and SSIM-Y compare BT.601 luma of 8 bits, PSNR-RGB all three samples, without `up`
     border pixels. Where SR is luma its colours are LR's chroma enlarged by bicubic, as papers show it: PSNR-RGB then
-    says what is left of the gain in colour. Returns the means under `psnr_y`, `ssim_y` and `psnr_rgb`, and a list with
-    each picture's under `images`.
+    says what is left of the gain in colour. What `perceptual_figures` returns gives more as `measure`. Returns the
+    means under `psnr_y`, `ssim_y`, `psnr_rgb` …, and a list with each picture's under `images`.
     """
     images = []
     for path in paths:
@@ -56,10 +60,10 @@ def evaluate(
         lr, hr_y = condition.coded_picture(lr), luma(hr)
         sr = upscale(lr)
         sr_y, sr = (sr, with_luma(resize(lr, hr_y.shape[::-1]), sr)) if sr.ndim == 2 else (luma(sr), sr)
-        images.append({"image": path.name, **figures(sr_y, hr_y, sr, hr, shave=scale.up)})
+        images.append({"image": path.name, **measure(sr_y, hr_y, sr, hr, shave=scale.up)})
         if worst:
             worst.see(path.name, str(condition), sr_y, hr_y, lambda pictures=(lr, sr, hr): pictures)
-    return _means(images) | {"images": images}
+    return means(images, COLUMNS) | {"images": images}
 
 
 def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.ndarray]:
@@ -193,12 +197,6 @@ def _check_picture(path, scale):
         raise ValueError(f"Expected pictures of at least {least + scale.up} pixels a side. Received: {path}")
 
 
-def _means(rows):
-    """Return the mean of every figure over the rows that have it."""
-    columns = {key: [row[key] for row in rows if key in row] for key in COLUMNS}
-    return {key: float(np.mean(values)) for key, values in columns.items() if values}
-
-
 def _scale(text):
     scale = scale_argument(text)
     if not 1 < float(scale) <= MAX_SCALE:
@@ -233,6 +231,17 @@ def _parser():
     add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
+    add(
+        "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
+    )
+    add("--lpips", type=Path, metavar="FILE", help="also LPIPS, by an ONNX file of it; implies --perceptual")
+    add("--dists", type=Path, metavar="FILE", help="also DISTS, by an ONNX file of it; implies --perceptual")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw PSNR over the perceptual distance into FILE, a PNG; implies it, too",
+    )
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     add("--sheet", type=Path, metavar="FILE", help="draw the worst crops into FILE, a PNG")
     return parser
@@ -246,8 +255,8 @@ def _check_output(option, file, inputs):
         raise ValueError(f"Expected a file that can be written for {option}. Received: {file}")
     if file.exists() and any(file.samefile(other) for other in inputs):
         raise ValueError(f"Expected a file of its own for {option}. Received an input: {file}")
-    if option == "--sheet" and file.suffix.lower() != ".png":
-        raise ValueError(f"Expected a file ending in .png for --sheet. Received: {file}")
+    if option != "--json" and file.suffix.lower() != ".png":
+        raise ValueError(f"Expected a file ending in .png for {option}. Received: {file}")
 
 
 def _prepare(options):
@@ -258,10 +267,14 @@ def _prepare(options):
     files, left_out = find_files(options.data, options.scale)
     _check_output("--json", options.json, files)
     _check_output("--sheet", options.sheet, files)
+    _check_output("--plot", options.plot, files)
     if options.sheet and len(options.model) > 1:
         raise ValueError(f"Expected one model with --sheet. Received: {', '.join(options.model)}")
     loading = {"engine": options.engine, "precision": options.precision}
     networks = {model: load_network(model, options.scale, **loading) for model in options.model}
+    measure = figures
+    if options.perceptual or options.lpips or options.dists or options.plot:
+        measure = perceptual_figures(lpips=options.lpips, dists=options.dists)
     for reason in left_out:
         _say(f"left out: {reason}")
     ffmpeg = None
@@ -277,16 +290,20 @@ def _prepare(options):
             ffmpeg = vmaf_ffmpeg()
         except ValueError as error:
             _say(error)
-    return networks, conditions, files, ffmpeg
+    return networks, conditions, files, measure, ffmpeg
 
 
-def _measure(options, model, network, conditions, files, ffmpeg, worst):
+def _measure(options, model, network, conditions, files, measure, ffmpeg, worst):
     """Measure every file under every condition, print the rows of a table as they come, and return the record."""
     from tqdm import tqdm
 
     pictures = _on_pictures(model, network, options.scale)
     frames = _on_frames(model, network)
-    columns = [key for key in COLUMNS if ffmpeg or key != "vmaf_neg"]
+    left_out = set() if measure is not figures else set(PERCEPTUAL)
+    left_out |= {
+        key for key, by in (("vmaf_neg", ffmpeg), ("lpips", options.lpips), ("dists", options.dists)) if not by
+    }
+    columns = [key for key in COLUMNS if key not in left_out]
     labels = _labels(files)
     width = max(28, *(len(str(item)) + 2 for item in (*conditions, *labels)))
     steps = sum(1 if _is_picture(file) else options.frames for file in files) * len(conditions)
@@ -299,31 +316,34 @@ def _measure(options, model, network, conditions, files, ffmpeg, worst):
             sys.stdout.flush()
 
         def figures_of(row):
-            return (f"{row[key]:.{4 if key == 'ssim_y' else 2}f}" if key in row else "" for key in columns)
+            return (f"{row[key]:.{4 if key in FINE else 2}f}" if key in row else "" for key in columns)
 
         for condition in conditions:
             tell(str(condition), (COLUMNS[key] for key in columns))
             rows = []
             for file, label in zip(files, labels, strict=True):
                 if _is_picture(file):
-                    (row,) = evaluate(pictures, [file], options.scale, condition=condition, worst=worst)["images"]
+                    shown = {"condition": condition, "measure": measure, "worst": worst}
+                    (row,) = evaluate(pictures, [file], options.scale, **shown)["images"]
                     bar.update()
                 else:
-                    shown = {"frames": options.frames, "ffmpeg": ffmpeg, "worst": worst, "advance": bar.update}
-                    row = measure_clip(file, frames, options.scale, condition, **shown)
+                    shown = {"ffmpeg": ffmpeg, "measure": measure, "worst": worst, "advance": bar.update}
+                    row = measure_clip(file, frames, options.scale, condition, frames=options.frames, **shown)
                     bar.update(options.frames - row["frames"])
                 row["image"] = label
                 tell(label, figures_of(row))
                 rows.append(row)
-            results.append(vars(condition) | _means(rows) | {"images": rows})
+            results.append(vars(condition) | means(rows, COLUMNS) | {"images": rows})
             tell(f"mean of {len(rows)}", figures_of(results[-1]))
         if len(results) > 1:
-            tell("mean of all", figures_of(_means(results)))
+            tell("mean of all", figures_of(means(results, COLUMNS)))
     # Of each file its mean under all conditions.
-    images = [row | _means([result["images"][i] for result in results]) for i, row in enumerate(results[0]["images"])]
+    images = [
+        row | means([result["images"][i] for result in results], COLUMNS) for i, row in enumerate(results[0]["images"])
+    ]
     precision = network[1].precision if network else None
     record = {"model": model, "scale": str(options.scale), "precision": precision}
-    return record | _means(results) | {"images": images, "conditions": results}
+    return record | means(results, COLUMNS) | {"images": images, "conditions": results}
 
 
 def _labels(files):
@@ -359,6 +379,22 @@ def _compare(record, first, own):
         tell("VMAF-NEG, of the way", shares)
 
 
+def _plot(records, file):
+    """Draw the trade between fidelity and naturalness, a point for each model."""
+    from imagesr.plots import draw_trade
+
+    key = "lpips" if "lpips" in records[0] else JUDGE
+    points = [(_short(record["model"]), record[key], record["psnr_y"]) for record in records]
+    label = "LPIPS" if key == "lpips" else f"distance in the feature space {COLUMNS[key].lower()}"
+    draw_trade(points, file, f"{label} (natural: left)", "PSNR-Y, dB (faithful: up)")
+
+
+def _short(model):
+    """Return what a model is called in a picture: its name, or that of the run that it is the network of."""
+    path = Path(model)
+    return path.parent.name if path.name == "model.keras" else path.name
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
@@ -373,7 +409,7 @@ def main(arguments: list[str] | None = None) -> int:
             if len(networks) > 1:
                 print(f"{chr(10) if records else ''}{model}")
             records.append(_measure(options, model, network, *prepared, worst))
-        *_, files, ffmpeg = prepared
+        _, files, _, ffmpeg = prepared
         films = [file for file in files if ffmpeg and len(records) > 1 and not _is_picture(file)]
         own = [own_vmaf(film, options.scale, frames=options.frames, ffmpeg=ffmpeg) for film in films]
         for record in records[1:]:
@@ -381,6 +417,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
             options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        if options.plot:
+            _plot(records, options.plot)
         if worst:
             worst.draw(Path(options.model[0]).name).save(options.sheet)
     except KeyboardInterrupt:

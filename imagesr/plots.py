@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, and what the network makes of a few crops."""
+"""Pictures of a run: its curves, and what the network makes of a few crops; and of many: what each trades for what."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def draw_samples(samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], p
             axes.imshow(crop, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_title(f"{name} {crop.shape[1]}x{crop.shape[0]}", fontsize=9)
             axes.axis("off")
+    _save(figure, path)
+
+
+def draw_trade(points: Sequence[tuple[str, float, float]], path: Path, x: str, y: str) -> None:
+    """Draw points, each a name and two figures, over axes labelled `x` and `y`."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, *point in points:
+        axes.plot(*point, "o")
+        axes.annotate(name, point, (6, 6), textcoords="offset points")
+    axes.margins(0.15)
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
     _save(figure, path)
 
 

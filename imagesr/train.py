@@ -678,11 +678,33 @@ def _parser():
     text = "features to compare too: photos, vgg19[:LAYER][=FILE], none, or a folder (default with --gan: photos)"
     add("--perceptual", metavar="EXTRACTOR", help=text)
     add("--weights", nargs="+", type=_value, metavar="PART=N", help=f"of the loss's {', '.join(WEIGHTS)}")
+    add(
+        "--interpolate",
+        nargs=2,
+        type=Path,
+        metavar=("A", "B"),
+        help="train nothing: blend the weights of two runs or .keras files of one architecture into --out",
+    )
+    add("--alpha", type=float, help="how much of B: 0 is A, 1 is B")
     return parser
 
 
+def _interpolate(parser, options):
+    from imagesr.interpolate import interpolate_runs
+
+    out, pair, alpha = (options.pop(key) for key in ("out", "interpolate", "alpha"))
+    if alpha is None:
+        parser.error("expected --alpha, from 0 to 1, with --interpolate")
+    if given := [key for key, value in options.items() if value not in (None, False)]:
+        parser.error(f"--interpolate trains nothing: leave out --{given[0].replace('_', '-')}")
+    interpolate_runs(*pair, alpha, out)
+    print(f"{out / 'model.keras'}: {1 - alpha:g} of {pair[0]}, {alpha:g} of {pair[1]}")
+
+
 def _config(parser, options) -> Config:
-    out, resume, base = (options.pop(key) for key in ("out", "resume", "config"))
+    out, resume, base, _ = (options.pop(key) for key in ("out", "resume", "config", "interpolate"))
+    if options.pop("alpha") is not None:
+        parser.error("--alpha goes with --interpolate")
     given = {key: value for key, value in options.items() if value is not None}
     if resume:
         if given or base:
@@ -730,7 +752,10 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
     try:
-        train(_config(parser, vars(options)), out)
+        if options.interpolate:
+            _interpolate(parser, vars(options))
+        else:
+            train(_config(parser, vars(options)), out)
     except ModuleNotFoundError as error:
         print(f"imagesr train: {EXTRA.format(error.name)}", file=sys.stderr)
         return 2

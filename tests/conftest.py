@@ -1,6 +1,8 @@
 """Clips made by PyAV, and ffmpeg as the independent reader of what came of them."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -149,3 +151,32 @@ def run_python(*arguments, timeout=120, environment=None):
     command = [sys.executable, *map(str, arguments)]
     env = os.environ | (environment or {})
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start a Chromium without a window; skipped where there is none."""
+    driver = shutil.which("chromedriver")
+    if not driver:
+        pytest.skip("needs Chromium (apt install chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+        *("--disable-component-update", "--disable-sync", "--window-size=1400,1200"),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, Service(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def handlers():
+    """Give the test run its own answer to SIGTERM back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

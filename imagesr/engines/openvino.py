@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -34,6 +36,28 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
         return _OpenVINO(core, core.read_model(file), options, precision)
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
+
+
+def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Load an ONNX graph from two pictures, float32 NCHW of any size, to one number; it runs at fp32.
+
+    Raises ModelError for a file that is not one.
+    """
+    core = ov.Core()
+    try:
+        graph = core.read_model(file)
+        if len(graph.inputs) != 2 or len(graph.outputs) != 1:
+            raise RuntimeError(f"{len(graph.inputs)} inputs, {len(graph.outputs)} outputs")
+        for picture in graph.inputs:
+            if not picture.partial_shape.compatible(ov.PartialShape([1, 3, 99, 113])):  # the size of no example
+                raise RuntimeError(f"an input of the shape {picture.partial_shape}")
+        compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        raise ModelError(
+            f"Expected an ONNX file with two pictures of any size as inputs and their distance as output in {file}. "
+            f"Received: {_reason(error)}"
+        ) from None
+    return lambda a, b: float(compiled([a, b])[0].reshape(-1)[0])
 
 
 class _OpenVINO:
