@@ -18,6 +18,7 @@ COMMANDS = {
     "webcam": "upscale a camera as it films",
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
+    "recursive": "draw pixels one by one: train, sample",
 }
 
 

@@ -32,7 +32,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "webcam", "play"],
+    ["demo", "video", "image", "bench", "compare", "webcam", "play", "recursive"],
     ["__main__"],
 ]
 ONLY_IN = {
@@ -49,7 +49,7 @@ ONLY_IN = {
     "matplotlib": {"plots"},
 }
 # keras may be imported in these alone; elsewhere it would slow down every start.
-KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train"}
+KERAS = {"layers", "losses", "cost", "models", "datasets", "engines", "export", "train", "recursive"}
 
 
 def room(module):
@@ -110,7 +110,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate"])
+@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "recursive.__main__"])
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
@@ -139,7 +139,10 @@ def test_every_command_is_a_module_with_main():
         assert callable(door(command))
 
 
-@pytest.mark.parametrize("command", [["models"], ["train", "--data", "x", "--val", "y", "--out", "z"]])
+TRAIN = ["train", "--data", "x", "--val", "y", "--out", "z"]
+
+
+@pytest.mark.parametrize("command", [["models"], TRAIN, ["recursive", *TRAIN]])
 def test_a_door_without_its_extra_says_what_to_install(command, tmp_path):
     start = f"sys.modules['keras'] = None; sys.argv[1:] = {command}; from imagesr.__main__ import main"
     code = f"import sys; {start}; exit(main())"
