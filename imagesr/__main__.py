@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "compare two videos on one page",
     "serve": "upscale photographs over HTTP",
     "blind": "ask people which of two looks better",
+    "recursive": "draw pixels one by one: train, sample",
 }
 
 

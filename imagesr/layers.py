@@ -65,6 +65,36 @@ class CollapsibleConv2D(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("imagesr")
+class MaskedConv2D(keras.layers.Conv2D):
+    """Convolve what comes up to a pixel, its last tap being the pixel itself; there, colours see those before them.
+
+    Input and output channels are thirds, of red, green and blue. `mask` A lets a third see the thirds before it, B
+    also itself. Padding is valid: the caller pads above and on the left. Source: arXiv 1601.06759, section 3.4.
+    """
+
+    def __init__(self, filters, kernel_size, *, mask, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        if mask not in ("A", "B"):
+            raise ValueError(f"Expected a mask of A or B. Received: {mask}")
+        self.mask = mask
+
+    def allowed(self) -> np.ndarray:
+        """Return the mask of the kernel, ones and zeros in its shape."""
+        *_, inputs, outputs = shape = self._kernel.shape
+        source, target = (np.arange(n) * 3 // n for n in (inputs, outputs))
+        compare = np.less if self.mask == "A" else np.less_equal
+        mask = np.ones(shape, np.float32)
+        mask[-1, -1] = compare.outer(source, target)
+        return mask
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel * ops.cast(self.allowed(), kernel.dtype))
+
+    def get_config(self):
+        return super().get_config() | {"mask": self.mask}
+
+
 def collapsed(model: keras.Model) -> keras.Model:
     """Return the network that computes the same in float32 with built-in layers alone: what is saved and run."""
 

@@ -49,7 +49,7 @@ FLOORS = [
         "sinks",
         "show",
     ],
-    ["demo", "video", "image", "bench", "compare", "blind", "webcam", "play", "send", "serve"],
+    ["demo", "video", "image", "bench", "compare", "blind", "webcam", "play", "send", "serve", "recursive"],
     ["__main__"],
 ]
 ONLY_IN = {
@@ -85,6 +85,7 @@ KERAS = {
     "gan",
     "interpolate",
     "train",
+    "recursive",
 }
 
 
@@ -146,7 +147,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "send", "serve.app"])
+@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "send", "serve.app", "recursive.__main__"])
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
@@ -175,7 +176,10 @@ def test_every_command_is_a_module_with_main():
         assert callable(door(command))
 
 
-@pytest.mark.parametrize("command", [["models"], ["train", "--data", "x", "--val", "y", "--out", "z"]])
+TRAIN = ["train", "--data", "x", "--val", "y", "--out", "z"]
+
+
+@pytest.mark.parametrize("command", [["models"], TRAIN, ["recursive", *TRAIN]])
 def test_a_door_without_its_extra_says_what_to_install(command, tmp_path):
     start = f"sys.modules['keras'] = None; sys.argv[1:] = {command}; from imagesr.__main__ import main"
     code = f"import sys; {start}; exit(main())"
