@@ -147,7 +147,9 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize("door", ["video", "image", "bench", "demo", "evaluate", "send", "serve.app", "recursive.__main__"])
+@pytest.mark.parametrize(
+    "door", ["video", "image", "bench", "demo", "evaluate", "send", "serve.app", "recursive.__main__"]
+)
 def test_running_needs_no_tensorflow(door):
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
     assert not heavy & loaded_by(f"import imagesr.{door}")
