@@ -81,6 +81,7 @@ PAPERS = [
     ("srresnet", "4", {}, 1_550_659),
     ("realtime", "3/2", {"filters": 16, "blocks": 4, "anchor": 3}, 11_501),  # what ships as fast
     ("realtime", "3/2", {"filters": 32, "blocks": 2, "anchor": 5}, 23_181),  # and as balanced
+    ("realtime", "2", {"filters": 16, "blocks": 5, "unshuffle": 1}, 12_440),  # and as best-photo at x2
 ]
 
 
@@ -96,6 +97,7 @@ def test_parameters_are_the_papers(name, scale, options, count):
         ("edsr_baseline", "2", {}, 1_372_608, 72),  # 35 convolutions on LR, one on HR
         ("vdsr", "2", {}, 2_658_916, 25),  # 41 HR pixels, and bicubic's 4
         ("realtime", "3/2", {"filters": 16, "blocks": 4, "anchor": 3}, 2853, 26),
+        ("realtime", "2", {"filters": 16, "blocks": 5, "unshuffle": 1}, 12_340, 15),  # 3×3 seven times
         ("linear", "2", {}, 484, 11),
     ],
 )
