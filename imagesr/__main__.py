@@ -11,7 +11,7 @@ COMMANDS = {
     "image": "upscale photographs",
     "bench": "measure the models on this machine",
     "models": "list the networks and what they cost",
-    "datasets": "check data sets: verify, leaks",
+    "datasets": "check data sets: verify, leaks; make some: film, scenes",
     "train": "train a network",
     "export": "make a trained network runnable",
     "evaluate": "measure a model on pictures and clips",

@@ -13,7 +13,20 @@ PACKAGE = ROOT / "imagesr"
 # Lower floors first. A room imports from lower floors, and on its own floor from rooms to its left.
 FLOORS = [
     ["imagesr"],
-    ["scale", "card", "images", "frames", "writer", "photos", "tiling", "metrics", "sheet", "report", "command"],
+    [
+        "scale",
+        "card",
+        "images",
+        "frames",
+        "writer",
+        "photos",
+        "depth",
+        "tiling",
+        "metrics",
+        "sheet",
+        "report",
+        "command",
+    ],
     ["layers", "losses", "cost", "models"],
     ["datasets", "plots"],
     ["engines"],
