@@ -12,7 +12,7 @@ COMMANDS = {
     "send": "send photographs to a running service",
     "bench": "measure the models on this machine",
     "models": "list the networks and what they cost",
-    "datasets": "check data sets: verify, leaks",
+    "datasets": "check data sets: verify, leaks; make some: film, scenes",
     "train": "train a network",
     "export": "make a trained network runnable",
     "evaluate": "measure a model on pictures and clips",

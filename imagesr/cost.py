@@ -23,13 +23,13 @@ def model_scale(model: keras.Model) -> Scale:
 
 def input_size(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) that the network takes: its own if it has a fixed one, else `size`."""
-    height, width = model.input.shape[1:3]
+    height, width = model.inputs[0].shape[1:3]
     return (height or size[0], width or size[1])
 
 
 def multiple(model: keras.Model) -> int:
     """Return the number of which heights and widths of the input must be multiples."""
-    if None not in model.input.shape[1:3]:
+    if None not in model.inputs[0].shape[1:3]:
         return 1
     factors = [op.block_size for op in model.operations if type(op).__name__ == "SpaceToDepth"]
     return int(np.prod(factors, dtype=int))

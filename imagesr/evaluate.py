@@ -17,10 +17,12 @@ from imagesr import clips
 from imagesr.card import ModelCard, ModelError, find_model
 from imagesr.clips import Condition, clip_info, lr_info, measure_clip, own_vmaf, vmaf_ffmpeg
 from imagesr.command import INTERRUPTED, NOT_STARTED, NOT_WRITTEN, TERMINATED, Parser, scale_argument
+from imagesr.depth import DepthSource, as_channels, near_edges
 from imagesr.engines import ENGINES, PRECISIONS, Engine, import_engine, load_engine
+from imagesr.engines.depth import depth_source
 from imagesr.frames import Frame, InputError, Resizer, VideoInfo
 from imagesr.images import KERNELS, SUFFIXES, degrade, read_rgb, resize
-from imagesr.metrics import figures, luma, means, with_luma
+from imagesr.metrics import CEILING, figures, luma, means, psnr, with_luma
 from imagesr.naturalness import COLUMNS as PERCEPTUAL
 from imagesr.naturalness import EXTRACTORS, JUDGE, perceptual_figures
 from imagesr.scale import Scale
@@ -30,7 +32,14 @@ from imagesr.upscaler import MAX_SCALE, Upscaler
 
 BASELINES = ("bicubic", "lanczos")
 FRAMES = 60  # of a clip
-COLUMNS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "vmaf_neg": "VMAF-NEG", **PERCEPTUAL}
+COLUMNS = {
+    "psnr_y": "PSNR-Y",
+    "ssim_y": "SSIM-Y",
+    "psnr_rgb": "PSNR-RGB",
+    "psnr_edges": "at edges",
+    "vmaf_neg": "VMAF-NEG",
+    **PERCEPTUAL,
+}
 FINE = {"ssim_y", "lpips", "dists", *EXTRACTORS.values()}  # figures that need four digits
 _PLAIN = Condition()
 
@@ -45,22 +54,29 @@ def evaluate(
     condition: Condition = _PLAIN,
     measure: Callable[..., dict[str, float]] = figures,
     worst: Worst | None = None,
+    depth: DepthSource | None = None,
+    edges: DepthSource | None = None,
 ) -> dict:
     """Measure `upscale`, a function from LR RGB to SR, luma (H, W) or RGB (H, W, 3), on HR pictures.
 
     LR is an RGB picture of 8 bits, as in the benchmarks since EDSR; the papers before it enlarge luma that was never
     rounded, 0.02 dB better. PSNR-Y and SSIM-Y compare BT.601 luma of 8 bits, PSNR-RGB all three samples, without `up`
     border pixels. Where SR is luma its colours are LR's chroma enlarged by bicubic, as papers show it: PSNR-RGB then
-    says what is left of the gain in colour. What `perceptual_figures` returns gives more as `measure`. Returns the
-    means under `psnr_y`, `ssim_y`, `psnr_rgb` …, and a list with each picture's under `images`.
+    says what is left of the gain in colour. What `perceptual_figures` returns gives more as `measure`. With `depth`,
+    `upscale` is given the map as well. With `edges`, PSNR-Y is also that of the pixels within `up` of a jump of depth,
+    `psnr_edges`. Returns the means under `psnr_y`, `ssim_y`, `psnr_rgb` …, and a list with each picture's as `images`.
     """
     images = []
     for path in paths:
-        lr, hr = degrade(read_rgb(path), scale, condition.kernel)
+        lr, hr = degrade(picture := read_rgb(path), scale, condition.kernel)
         lr, hr_y = condition.coded_picture(lr), luma(hr)
-        sr = upscale(lr)
+        sources = {depth, edges} - {None}
+        maps = {source: source(path, lr, picture.shape[:2])[: len(hr), : hr.shape[1]] for source in sources}
+        sr = upscale(lr, maps[depth]) if depth else upscale(lr)
         sr_y, sr = (sr, with_luma(resize(lr, hr_y.shape[::-1]), sr)) if sr.ndim == 2 else (luma(sr), sr)
         images.append({"image": path.name, **measure(sr_y, hr_y, sr, hr, shave=scale.up)})
+        if edges and (near := near_edges(maps[edges], scale.up))[scale.up : -scale.up, scale.up : -scale.up].any():
+            images[-1]["psnr_edges"] = min(psnr(sr_y, hr_y, shave=scale.up, where=near), CEILING)
         if worst:
             worst.see(path.name, str(condition), sr_y, hr_y, lambda pictures=(lr, sr, hr): pictures)
     return means(images, COLUMNS) | {"images": images}
@@ -102,9 +118,11 @@ def _load_keras(path, scale):
         raise ModelError(f"Expected a .keras file. There is none at {path}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
     runtime = import_engine("keras")
-    model = runtime.read_network(path)
+    network = runtime.read_network(path, depth=True)
     from imagesr import cost
+    from imagesr.layers import DEPTH_REACH, without_depth
 
+    model, takes_depth = without_depth(network), len(network.inputs) > 1
     _, *size, channels = model.input.shape
     if size != [None, None]:
         raise _fixed_size(path, size)
@@ -115,7 +133,7 @@ def _load_keras(path, scale):
         scale=str(scale),
         channels=channels,
         multiple=cost.multiple(model),
-        receptive_field=cost.receptive_field(model),
+        receptive_field=cost.receptive_field(model) + 2 * DEPTH_REACH * scale.down * takes_depth,
         parameters=cost.parameters(model),
         multiply_accumulates=cost.multiply_accumulates(model),
         config={},
@@ -125,23 +143,25 @@ def _load_keras(path, scale):
         sha256={},
     )
 
-    def run(planes):
-        sr = runtime.keras.ops.convert_to_numpy(model(planes.astype(np.float32) / 255, training=False))
-        return np.rint(np.clip(sr * 255, 0, 255)).astype(np.uint8)
+    def run(planes, *guide):
+        lr = planes.astype(np.float32) / 255
+        sr = network([lr, *guide], training=False) if guide else model(lr, training=False)
+        return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 
-    run.precision = "fp32"
+    run.precision, run.takes_depth = "fp32", takes_depth
     return card, run
 
 
 def _on_pictures(model, network, scale):
     if network is None:
-        return lambda lr: resize(lr, (scale.grow(lr.shape[1]), scale.grow(lr.shape[0])), model)
+        return lambda lr, depth=None: resize(lr, (scale.grow(lr.shape[1]), scale.grow(lr.shape[0])), model)
     card, engine = network
     halo = card.receptive_field // 2 + card.multiple
 
-    def upscale(lr):
+    def upscale(lr, depth=None):
         planes = luma(lr) if card.channels == 1 else lr
-        return tiled(engine, planes, scale=scale, multiple=card.multiple, halo=halo)
+        guide = None if depth is None or not getattr(engine, "takes_depth", False) else as_channels(depth)
+        return tiled(engine, planes, scale=scale, multiple=card.multiple, halo=halo, guide=guide)
 
     return upscale
 
@@ -197,6 +217,14 @@ def _check_picture(path, scale):
         raise ValueError(f"Expected pictures of at least {least + scale.up} pixels a side. Received: {path}")
 
 
+def _check_maps(path, scale, sources):
+    picture = read_rgb(path)
+    lr, _ = degrade(picture, scale)
+    for source in sources:
+        if source:
+            source(path, lr, picture.shape[:2])
+
+
 def _scale(text):
     scale = scale_argument(text)
     if not 1 < float(scale) <= MAX_SCALE:
@@ -242,6 +270,9 @@ def _parser():
         metavar="FILE",
         help="draw PSNR over the perceptual distance into FILE, a PNG; implies it, too",
     )
+    add("--depth", type=Path, nargs="+", default=[], metavar="DIR", help="depth maps, for networks that take them")
+    add("--depth-model", type=Path, metavar="FILE", help="an ONNX file that estimates depth, in the place of --depth")
+    add("--edges", type=Path, nargs="+", metavar="DIR", help="depth maps at whose jumps to measure (default: --depth)")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     add("--sheet", type=Path, metavar="FILE", help="draw the worst crops into FILE, a PNG")
     return parser
@@ -275,12 +306,18 @@ def _prepare(options):
     measure = figures
     if options.perceptual or options.lpips or options.dists or options.plot:
         measure = perceptual_figures(lpips=options.lpips, dists=options.dists)
+    given = depth_source(options.depth, options.depth_model, options.scale)
+    depth = given, depth_source(options.edges, None, options.scale) if options.edges else given
+    if any(depth) and not all(map(_is_picture, files)):
+        raise ValueError("Expected pictures alone, where there is depth. Received: clips")
     for reason in left_out:
         _say(f"left out: {reason}")
     ffmpeg = None
     for file in files:
         if _is_picture(file):
             _check_picture(file, options.scale)
+            if options.depth or options.edges:
+                _check_maps(file, options.scale, depth)
         else:
             info = clip_info(file, options.scale)
             for model, network in networks.items():
@@ -290,10 +327,10 @@ def _prepare(options):
             ffmpeg = vmaf_ffmpeg()
         except ValueError as error:
             _say(error)
-    return networks, conditions, files, measure, ffmpeg
+    return networks, conditions, depth, files, measure, ffmpeg
 
 
-def _measure(options, model, network, conditions, files, measure, ffmpeg, worst):
+def _measure(options, model, network, conditions, depth, files, measure, ffmpeg, worst):
     """Measure every file under every condition, print the rows of a table as they come, and return the record."""
     from tqdm import tqdm
 
@@ -303,6 +340,7 @@ def _measure(options, model, network, conditions, files, measure, ffmpeg, worst)
     left_out |= {
         key for key, by in (("vmaf_neg", ffmpeg), ("lpips", options.lpips), ("dists", options.dists)) if not by
     }
+    left_out |= set() if depth[1] else {"psnr_edges"}
     columns = [key for key in COLUMNS if key not in left_out]
     labels = _labels(files)
     width = max(28, *(len(str(item)) + 2 for item in (*conditions, *labels)))
@@ -324,6 +362,7 @@ def _measure(options, model, network, conditions, files, measure, ffmpeg, worst)
             for file, label in zip(files, labels, strict=True):
                 if _is_picture(file):
                     shown = {"condition": condition, "measure": measure, "worst": worst}
+                    shown |= {"depth": depth[0], "edges": depth[1]}
                     (row,) = evaluate(pictures, [file], options.scale, **shown)["images"]
                     bar.update()
                 else:
@@ -409,7 +448,7 @@ def main(arguments: list[str] | None = None) -> int:
             if len(networks) > 1:
                 print(f"{chr(10) if records else ''}{model}")
             records.append(_measure(options, model, network, *prepared, worst))
-        _, files, _, ffmpeg = prepared
+        _, _, files, _, ffmpeg = prepared
         films = [file for file in files if ffmpeg and len(records) > 1 and not _is_picture(file)]
         own = [own_vmaf(film, options.scale, frames=options.frames, ffmpeg=ffmpeg) for film in films]
         for record in records[1:]:

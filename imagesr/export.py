@@ -56,8 +56,13 @@ def read_run(run: Path) -> tuple[keras.Model, dict[str, Any]]:
         config |= {key: [_without_place(source) for source in config[key]] for key in ("data", "val")}
         if config.get("perceptual"):  # the weights' file is nobody's business
             config["perceptual"] = config["perceptual"].partition("=")[0]
-        if config.get("init"):
-            config["init"] = _end(config["init"]).as_posix()
+        for key in ("init", "depth_model"):
+            if config.get(key):
+                config[key] = _end(config[key]).as_posix()
+        if config.get("depth"):
+            config["depth"] = [_end(place).as_posix() for place in config["depth"]]
+        if config.get("depth") or config.get("depth_model"):
+            print(f"NOTE: exported models take no depth: {run} becomes what it is where depth is missing", flush=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"Expected a run of imagesr train, or a .keras file. Received: {run} ({error})") from None
     return import_engine("keras").read_network(run / "model.keras"), config

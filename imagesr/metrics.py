@@ -38,10 +38,16 @@ def _shaved(a, b, shave):
     return a[inside].astype(np.float64), b[inside].astype(np.float64)
 
 
-def psnr(sr: np.ndarray, hr: np.ndarray, *, shave: int = 0, peak: float = 255) -> float:
-    """Return the peak signal-to-noise ratio in dB, `shave` border pixels left out; inf for equal pictures."""
+def psnr(
+    sr: np.ndarray, hr: np.ndarray, *, shave: int = 0, peak: float = 255, where: np.ndarray | None = None
+) -> float:
+    """Return the peak signal-to-noise ratio in dB, `shave` border pixels left out; inf for equal pictures.
+
+    `where`, bool (H, W), says which pixels of two planes count; some must.
+    """
     sr, hr = _shaved(sr, hr, shave)
-    error = np.mean((sr - hr) ** 2)
+    counted = True if where is None else where[shave : -shave or None, shave : -shave or None]
+    error = np.mean((sr - hr) ** 2, where=counted)
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
 

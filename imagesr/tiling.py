@@ -25,6 +25,7 @@ def tiled(
     multiple: int = 1,
     halo: int = 0,
     tile: int = TILE,
+    guide: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a network on a picture of any size, (H, W) or (H, W, channels), and return the picture enlarged.
 
@@ -33,7 +34,8 @@ def tiled(
     through in tiles of `tile` pixels a side, all of one size, since runtimes compile for a size: the last of a row
     begins earlier instead of being smaller. `halo` pixels at a tile's inner edges are run and thrown away: with half
     the network's receptive field plus `multiple`, the result is that of the whole picture. Tiles are at least four
-    halos wide, or most of the work would be thrown away. All lengths are LR pixels.
+    halos wide, or most of the work would be thrown away. All lengths are LR pixels. `guide`, (H·scale,
+    W·scale, channels), goes through beside the picture: then `run` takes a piece of each.
     """
     unit = math.lcm(multiple, scale.down)
     height, width = (_up_to(max(n, SMALLEST), unit) for n in picture.shape[:2])
@@ -44,13 +46,19 @@ def tiled(
     else:
         halo = _up_to(halo, unit)
         side = max(_up_to(tile, unit), 4 * halo)
+    grown = (height * scale.up // scale.down, width * scale.up // scale.down)
+    if guide is not None:
+        guide = np.pad(guide, [(0, n - m) for n, m in zip(grown, guide.shape[:2], strict=True)] + [(0, 0)], mode="edge")
     sr = None
     for y, kept_rows, rows in _pieces(height, side, halo, scale):
         for x, kept_columns, columns in _pieces(width, side, halo, scale):
-            result = run(np.ascontiguousarray(planes[np.newaxis, y : y + side, x : x + side]))[0]
+            pieces = [planes[np.newaxis, y : y + side, x : x + side]]
+            if guide is not None:
+                top, left, bottom, right = (n * scale.up // scale.down for n in (y, x, y + side, x + side))
+                pieces.append(guide[np.newaxis, top:bottom, left:right])
+            result = run(*map(np.ascontiguousarray, pieces))[0]
             if sr is None:
-                size = (height * scale.up // scale.down, width * scale.up // scale.down)
-                sr = np.empty((*size, result.shape[-1]), result.dtype)
+                sr = np.empty((*grown, result.shape[-1]), result.dtype)
             sr[rows, columns] = result[kept_rows, kept_columns]
     sr = sr[: scale.grow(picture.shape[0]), : scale.grow(picture.shape[1])]
     return sr if picture.ndim == 3 else sr[..., 0]

@@ -49,7 +49,9 @@ class Config:
     what `Degradation.parse` reads. `patch` is a training crop's side in HR pixels, `steps` the total. `gan` makes a run
     stage two of SRGAN: the discriminator's `filters`, and `relativistic`. `weights` are of `pixel`, which is `loss`,
     `perceptual` and `adversarial`; `perceptual` is what `load_extractor` reads, or `none`. `curriculum` is the share of
-    the steps over which degradations become as frequent as `degrade` says.
+    the steps over which degradations become as frequent as `degrade` says. With `depth`,
+    folders of maps, or `depth_model`, an estimator's ONNX file, the network takes depth too, and of a share of
+    `depth_dropout` of the crops it is hidden; an error where depth jumps counts `edge_weight` times.
     """
 
     data: tuple[str, ...]
@@ -72,6 +74,10 @@ class Config:
     perceptual: str = "none"
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curriculum: float = 0.0
+    depth: tuple[str, ...] = ()
+    depth_model: str | None = None
+    depth_dropout: float = 0.2
+    edge_weight: float = 1.0
 
     def __post_init__(self):
         """Raise ValueError for what no run can be; every door comes through here."""
@@ -86,6 +92,11 @@ class Config:
                 raise ValueError(
                     f"Expected {key} to be one of {', '.join(map(str, values))}. Received: {getattr(self, key)}"
                 )
+        if not 0 <= self.depth_dropout <= 1 or not self.edge_weight > 0:
+            received = f"{self.depth_dropout}, {self.edge_weight}"
+            raise ValueError(f"Expected depth_dropout from 0 to 1, edge_weight above 0. Received: {received}")
+        if self.edge_weight != 1 and not self.takes_depth:
+            raise ValueError(f"Expected depth or depth_model for an edge_weight. Received: {self.edge_weight}")
         if self.architecture.get("channels", 1) not in (1, 3):
             raise ValueError(f"Expected channels of 1 or 3. Received: {self.architecture['channels']}")
         if not isinstance(self.curriculum, (int, float)) or not 0 <= self.curriculum <= 1:
@@ -99,6 +110,13 @@ class Config:
             raise ValueError("Expected --init RUN, a GAN's stage one, or --from-scratch. Received: none")
         if self.gan is not None and self.strategy:
             raise ValueError(f"Expected no strategy for a GAN: it trains on one device. Received: {self.strategy}")
+        if self.takes_depth and (self.gan is not None or self.perceptual != "none"):
+            raise ValueError("Expected depth without a GAN and without perceptual: neither knows of it. Received both")
+
+    @property
+    def takes_depth(self) -> bool:
+        """Say whether the network takes depth beside LR."""
+        return bool(self.depth or self.depth_model)
 
     @classmethod
     def read(cls, file: Path) -> Config:
@@ -121,6 +139,7 @@ class Config:
 
     def build(self) -> keras.Model:
         """Return the untrained network; raises ValueError for options that it does not have."""
+        from imagesr.layers import with_depth
         from imagesr.models import MODELS
 
         if self.model not in MODELS:
@@ -131,7 +150,8 @@ class Config:
                 f"Expected options of {self.model} ({', '.join(sorted(known))}). Received: {unknown.pop()}"
             )
         try:
-            return MODELS[self.model](self.scale, **self.architecture)
+            model = MODELS[self.model](self.scale, **self.architecture)
+            return with_depth(model, Scale.parse(self.scale)) if self.takes_depth else model
         except TypeError as error:
             raise ValueError(f"Expected options that {self.model} can be built with. Received: {error}") from None
 
@@ -177,6 +197,7 @@ class Run:
         from imagesr.datasets.crops import RandomCrops, fixed_crops
         from imagesr.datasets.degradations import Degradation
         from imagesr.datasets.pairs import SIZES
+        from imagesr.engines.depth import depth_source
         from imagesr.images import resize
 
         self.config, self.out, self.scale = config, out, Scale.parse(config.scale)
@@ -185,8 +206,8 @@ class Run:
         keras.config.set_dtype_policy(_policy(config.precision))
         with _scope(config.strategy):
             self.model = config.build()
-        self.channels = self.model.input.shape[-1]
-        whole = None not in self.model.input.shape[1:3]  # a network that takes whole frames
+        self.channels = self.model.output.shape[-1]
+        whole = None not in self.model.inputs[0].shape[1:3]  # a network that takes whole frames
         size = _crop_size(config, self.model)
         started = self.last_checkpoint()
         fresh = ["anchor"] if not started else []  # layers that nothing has given weights to
@@ -196,18 +217,22 @@ class Run:
                 raise ValueError(f"Expected a whole stage one at scale {self.scale}. Received: {config.init}")
         self.trainer, self.loss = _trainer(config, self.model)
 
-        read = {"scale": self.scale, "channels": self.channels, "degradation": degradation}
+        model = Path(config.depth_model) if config.depth_model else None
+        depth = depth_source([*map(Path, config.depth)], model, self.scale)
+        read = {"scale": self.scale, "channels": self.channels, "degradation": degradation, "depth": depth}
         sets, files = _read(config.data, "train", whole, size=size, sizes=(1.0,) if whole else SIZES, **read)
         val, val_files = _read(config.val, "val", whole, size=size if whole else (0, 0), **read)
         val = [pair for pairs, _ in val for pair in pairs]
         if both := len(set(files) & set(val_files)):
             print(f"NOTE: {both} pictures are in --data and in --val: PSNR will flatter")
         options = {"batch": config.batch, "size": size, "steps": config.steps, "seed": config.seed}
-        options["curriculum"] = config.curriculum
+        options |= {"curriculum": config.curriculum, "depth_dropout": config.depth_dropout}
+        options["edge_weight"] = config.edge_weight
         self.crops = RandomCrops(sets, self.scale, degradation=degradation, **options)
         # Pictures smaller than such a crop give what they have.
         crop = size if whole else (CROP - CROP % (2 * self.scale.up),) * 2
-        self.val = fixed_crops(val, self.scale, size=crop, most=4 if whole else CROPS, degradation=degradation)
+        crops = fixed_crops(val, self.scale, size=crop, most=4 if whole else CROPS, degradation=degradation)
+        self.val, self.depth = [pair for *pair, _ in crops] if depth else crops, [crop[-1] for crop in crops if depth]
         self.bicubic = self._psnr_y([resize(lr, hr.shape[1::-1]) for lr, hr in self.val])
         print(f"{len(files)} pictures to train on, {len(self.val)} crops of {len(val_files)} to measure on", flush=True)
         if "anchor" in fresh and any(layer.name == "anchor" for layer in self.model.layers):
@@ -315,6 +340,7 @@ class Run:
         from keras.ops import convert_to_numpy
 
         from imagesr.datasets.crops import as_batch
+        from imagesr.depth import as_channels
 
         results = [None] * len(self.val)
         by_shape: dict[tuple, list[int]] = {}
@@ -323,7 +349,9 @@ class Run:
         for indices in by_shape.values():
             for i in range(0, len(indices), 8):
                 some = indices[i : i + 8]
-                sr = (model or self.model)(as_batch([self.val[j][0] for j in some]), training=False)
+                lr = as_batch([self.val[j][0] for j in some])
+                depth = [as_channels(np.stack([self.depth[j] for j in some]))] if self.depth else []
+                sr = (model or self.model)([lr, *depth] if depth else lr, training=False)
                 sr = np.rint(np.clip(convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
                 for j, picture in zip(some, sr if self.channels == 3 else sr[..., 0], strict=True):
                     results[j] = picture
@@ -346,8 +374,9 @@ class Run:
     def yardstick(self, plain: keras.Model) -> None:
         """Print, and write to `yardstick.json`, the time for 30 frames, PSNR and parameters."""
         from imagesr.cost import parameters
+        from imagesr.layers import without_depth
 
-        seconds, how = seconds_30_frames(plain)
+        seconds, how = seconds_30_frames(without_depth(plain))
         record = {"seconds_30_frames": round(seconds, 3), "psnr_y": round(self.psnr_y(plain), 3)}
         record |= {"parameters": parameters(plain)}
         (self.out / "yardstick.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
@@ -386,7 +415,7 @@ def _trainer(config, model):
     """Return what `fit` is called on, the network or the GAN that holds it, and the network's loss."""
     from keras import ops
 
-    from imagesr.losses import LOSSES
+    from imagesr.losses import LOSSES, at_edges
 
     pixel_loss, extractor, weights = LOSSES[config.loss], None, WEIGHTS | config.weights
     if config.perceptual != "none":
@@ -400,7 +429,7 @@ def _trainer(config, model):
         options = {"extractor": extractor, "weights": weights, "pixel_loss": pixel_loss}
         return SRGAN(model, opponent, relativistic=config.gan.get("relativistic", False), **options), pixel_loss
     if not extractor:
-        return model, pixel_loss
+        return model, pixel_loss if config.edge_weight == 1 else at_edges(pixel_loss)
 
     def loss(hr, sr):
         content = content_loss(extractor(hr), extractor(sr))
@@ -531,7 +560,7 @@ def _crop_size(config, model):
     from imagesr.cost import input_size, multiple
 
     scale, unit = Scale.parse(config.scale), multiple(model)
-    if None not in model.input.shape[1:3]:
+    if None not in model.inputs[0].shape[1:3]:
         return tuple(n * scale.up // scale.down for n in input_size(model, (0, 0)))
     unit = scale.up * max(1, unit // scale.down)
     if config.patch % unit:
@@ -618,6 +647,7 @@ def start_from_linear(model: keras.Model, crops, batches: int = 40) -> None:
     gram, moments = 0.0, 0.0
     for i in range(batches):
         lr, hr = crops.numbered(i)
+        hr = hr[..., : model.output.shape[-1]]  # without the weights of edges
         x = np.lib.stride_tricks.sliding_window_view(ops.convert_to_numpy(features(lr)), (side, side), axis=(1, 2))
         x = np.moveaxis(x, 3, -1).reshape(-1, side * side * channels).astype(np.float64)
         y = ops.convert_to_numpy(ops.space_to_depth(hr, round((outputs / hr.shape[-1]) ** 0.5))).reshape(-1, outputs)
@@ -686,6 +716,12 @@ def _parser():
         help="train nothing: blend the weights of two runs or .keras files of one architecture into --out",
     )
     add("--alpha", type=float, help="how much of B: 0 is A, 1 is B")
+    add(
+        "--depth", nargs="+", metavar="DIR", help="depth maps, files of the pictures' names: the network takes them too"
+    )
+    add("--depth-model", metavar="FILE", help="an ONNX file that estimates depth from LR, in the place of --depth")
+    add("--depth-dropout", type=float, help=f"share of crops without depth (default: {defaults['depth_dropout']})")
+    add("--edge-weight", type=float, metavar="TIMES", help="how many times an error counts where depth jumps")
     return parser
 
 
@@ -721,8 +757,10 @@ def _config(parser, options) -> Config:
         given["weights"] = dict(given["weights"])
     for key in ("data", "val"):
         given |= {key: tuple(_absolute(text) for text in given[key])} if key in given else {}
-    if "init" in given:
-        given["init"] = str(Path(given["init"]).absolute())
+    for key in ("init", "depth_model"):
+        given |= {key: str(Path(given[key]).absolute())} if key in given else {}
+    if "depth" in given:
+        given["depth"] = tuple(str(Path(place).absolute()) for place in given["depth"])
     if "degrade" in given:
         given["degrade"] = tuple(given["degrade"])
     if base:

@@ -21,6 +21,7 @@ FLOORS = [
         "writer",
         "photos",
         "batch",
+        "depth",
         "tiling",
         "metrics",
         "sheet",

@@ -1,4 +1,4 @@
-"""Check folders of pictures, and film them: `python -m imagesr.datasets verify DIR`, `leaks A B`, `film DIR OUT`."""
+"""Check and make pictures: `python -m imagesr.datasets verify DIR`, `leaks A B`, `film DIR OUT`, `scenes OUT`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from imagesr.command import write_whole
+from imagesr.command import size_argument, write_whole
 from imagesr.datasets.checks import SUMS, leaks, verify, write_sums
 from imagesr.datasets.film import camera
 from imagesr.datasets.pairs import shape
+from imagesr.datasets.scenes import render
 from imagesr.images import find_images, read_rgb
 from imagesr.writer import OutputError, write_clip
 
@@ -30,7 +31,7 @@ progress = partial(tqdm, disable=None, leave=False, dynamic_ncols=True)  # None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="imagesr datasets", description="Check folders of pictures, and film them.", epilog=EPILOG
+        prog="imagesr datasets", description="Check folders of pictures, and make some.", epilog=EPILOG
     )
     commands = parser.add_subparsers(metavar="COMMAND")
     what = "look for damaged, doubled, changed and unpaired files"
@@ -50,6 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("out", type=Path, metavar="OUT", help="a new folder for the clips")
     command.add_argument("--frames", type=int, default=60, help="of each clip (default: 60)")
     command.set_defaults(run=run_film)
+    what = "render scenes with their depth, to train and measure networks that take depth"
+    command = commands.add_parser("scenes", help=what, description=what.capitalize(), epilog=EPILOG)
+    command.add_argument("out", type=Path, metavar="OUT", help="a new folder for the pictures, and depth/ in it")
+    command.add_argument("--count", type=int, default=12, help="of scenes (default: 12)")
+    command.add_argument("--seed", type=int, default=0, help="other seeds, other scenes (default: 0)")
+    command.add_argument("--size", type=size_argument, default=(384, 384), metavar="WxH", help="default: 384x384")
+    command.set_defaults(run=run_scenes)
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -117,8 +125,7 @@ def run_film(options: argparse.Namespace) -> int:
     if options.frames < 1:
         raise ValueError(f"Expected a number of frames of at least 1. Received: {options.frames}")
     photos = find_images([options.folder])
-    if options.out.exists() or not options.out.absolute().parent.is_dir():
-        raise ValueError(f"Expected a new folder, in one that exists. Received: {options.out}")
+    _check_new(options.out)
     # Some of the photograph stays out of sight, for the camera to move to; every scale takes multiples of 24 whole.
     sizes = {photo: tuple(n * 6 // 7 // 24 * 24 for n in shape(photo)) for photo in photos}
     for photo, size in sizes.items():
@@ -133,6 +140,39 @@ def run_film(options: argparse.Namespace) -> int:
             return 4
     print(f"{len(photos)} clips of {options.frames} frames in {options.out}")
     return 0
+
+
+def _check_new(folder):
+    if folder.exists() or not folder.absolute().parent.is_dir():
+        raise ValueError(f"Expected a new folder, in one that exists. Received: {folder}")
+
+
+def run_scenes(options: argparse.Namespace) -> int:
+    """Write scenes, and their depth in millimetres as 16-bit PNGs of the same names, and return the exit code."""
+    if options.count < 1 or options.seed < 0 or min(options.size) < 16:
+        received = f"{options.count}, {options.seed}, {'x'.join(map(str, options.size))}"
+        raise ValueError(f"Expected a count of 1, a seed of 0 and a size of 16x16, or more. Received: {received}")
+    _check_new(options.out)
+    (options.out / "depth").mkdir(parents=True)
+    for number in progress(range(options.count), unit=" scenes"):
+        # The seed is in the name, so that scenes of two seeds may share a folder of depth maps.
+        name = f"scene-{options.seed}-{number:04}.png"
+        rgb, depth = render(options.size[::-1], np.random.default_rng((options.seed, number)))
+        maps = np.rint(1000 * depth).astype(np.uint16)
+        for path, pixels in ((options.out / name, rgb), (options.out / "depth" / name, maps)):
+            if not save(partial(_write_png, path, pixels)):
+                return 4
+    print(f"{options.count} scenes in {options.out}, their depth in {options.out / 'depth'}")
+    return 0
+
+
+def _write_png(path, pixels):
+    part = path.with_name(path.name + ".part")
+    try:
+        Image.fromarray(pixels).save(part, "PNG")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write_film(path, frames):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from imagesr.datasets.degradations import Degradation
+from imagesr.depth import as_channels, near_edges
 from imagesr.scale import Scale
 
 MARGIN = 8  # LR pixels around a crop that is degraded by itself: as far as kernels, blurs and deblocking reach
@@ -20,6 +21,10 @@ class RandomCrops(keras.utils.PyDataset):
     flipped in one of eight ways, others in one of four. A batch is drawn from (seed, its number in the run) alone, so
     that a run of `steps` that goes on at `start` draws what an uninterrupted one would. Over the first `curriculum`,
     a share of `steps`, degradations happen ever more often, from never to as often as they should.
+
+    Pairs with depth maps give ((LR, depth), HR), depth as `depth.as_channels` has it: all of it is missing in
+    `depth_dropout` of the crops, so that a network learns to do without. With an `edge_weight` other than one HR has
+    a channel more, that weight where depth jumps and one elsewhere, for `losses.at_edges`.
     """
 
     def __init__(
@@ -33,6 +38,8 @@ class RandomCrops(keras.utils.PyDataset):
         degradation: Degradation | None = None,
         seed: int = 0,
         curriculum: float = 0.0,
+        depth_dropout: float = 0.0,
+        edge_weight: float = 1.0,
     ):
         super().__init__()
         if any(n % scale.up for n in size):
@@ -42,6 +49,7 @@ class RandomCrops(keras.utils.PyDataset):
         self.start, self.steps = 0, steps
         self.degradation, self.seed = degradation or Degradation(), seed
         self.easy = curriculum * steps
+        self.depth_dropout, self.edge_weight = depth_dropout, edge_weight
 
     def __len__(self):
         return self.steps - self.start
@@ -49,19 +57,27 @@ class RandomCrops(keras.utils.PyDataset):
     def __getitem__(self, index):
         return self.numbered(self.start + index)
 
-    def numbered(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def numbered(self, step: int) -> tuple[np.ndarray | tuple[np.ndarray, np.ndarray], np.ndarray]:
         """Return the batch of one step of the run."""
         random = np.random.default_rng((self.seed, step))
         share = min(1.0, step / self.easy) if self.easy else 1.0
-        lr, hr = zip(*(self._crop(random, share) for _ in range(self.batch)), strict=True)
-        return as_batch(lr), as_batch(hr)
+        lr, hr, *depth = zip(*(self._crop(random, share) for _ in range(self.batch)), strict=True)
+        lr, hr = as_batch(lr), as_batch(hr)
+        if not depth:
+            return lr, hr
+        if self.edge_weight != 1:
+            times = [np.where(near_edges(crop, self.scale.up), self.edge_weight, 1) for crop in depth[0]]
+            hr = np.concatenate([hr, np.stack(times)[..., np.newaxis]], -1, dtype=np.float32)
+        guide = as_channels(np.stack(depth[0]))
+        return (lr, guide * (random.random((self.batch, 1, 1, 1)) >= self.depth_dropout).astype(np.float32)), hr
 
     def _crop(self, random, share):
         pairs = self.sets[random.choice(len(self.sets), p=self.shares) if len(self.sets) > 1 else 0]
-        lr, hr = pairs[random.integers(len(pairs))]
+        lr, hr, *depth = pairs[random.integers(len(pairs))]
         up, down = self.scale.up, self.scale.down
         cells = [n // up for n in self.size]  # the grid on which LR and HR pixels meet
         corner = [random.integers(n // up - c + 1) for n, c in zip(hr.shape[:2], cells, strict=True)]
+        depth = [_cut(plane, corner, cells, up) for plane in depth]
         if lr is None:
             # Degraded with a margin around it, so that it looks as if cut out of the degraded picture.
             margin = -(-MARGIN // down)
@@ -69,12 +85,15 @@ class RandomCrops(keras.utils.PyDataset):
             window = tuple(slice(f * up, (c + n + margin) * up) for f, c, n in zip(first, corner, cells, strict=True))
             lr, hr = self.degradation(hr[window], self.scale, random, share)
             corner = [c - f for c, f in zip(corner, first, strict=True)]
-        (y, x), (height, width) = corner, cells
-        lr = lr[y * down : (y + height) * down, x * down : (x + width) * down]
-        hr = hr[y * up : (y + height) * up, x * up : (x + width) * up]
+        lr, hr = _cut(lr, corner, cells, down), _cut(hr, corner, cells, up)
         turns = random.integers(4) if self.size[0] == self.size[1] else 2 * random.integers(2)
         flip = random.integers(2)
-        return tuple(np.rot90(side[:, ::-1] if flip else side, turns) for side in (lr, hr))
+        return tuple(np.rot90(side[:, ::-1] if flip else side, turns) for side in (lr, hr, *depth))
+
+
+def _cut(picture, corner, cells, side):
+    """Cut a crop at a corner out of a picture, both in cells of `side` pixels a side."""
+    return picture[tuple(slice(c * side, (c + n) * side) for c, n in zip(corner, cells, strict=True))]
 
 
 def as_batch(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -85,23 +104,23 @@ def as_batch(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 def fixed_crops(
     pairs: Sequence, scale: Scale, *, size: tuple[int, int], most: int, degradation: Degradation | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[np.ndarray, ...]]:
     """Cut the same crops out of loaded pairs every time: up to four a picture, `most` in all, as uint8 (LR, HR).
 
-    A picture smaller than `size` (height, width in HR pixels) gives one crop of what it has.
+    A picture smaller than `size` (height, width in HR pixels) gives one crop of what it has. Pairs with depth maps give
+    (LR, HR, map).
     """
     up, down = scale.up, scale.down
     crops = []
     # Pictures spread over the whole set, where there are more than crops.
     for index in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)):
-        lr, hr = pairs[index]
+        lr, hr, *depth = pairs[index]
         if lr is None:
             lr, hr = degradation(hr, scale, np.random.default_rng(int(index)))
         cells = [min(n // up, s // up) // 2 * 2 for n, s in zip(hr.shape[:2], size, strict=True)]
         room = [n // up - c for n, c in zip(hr.shape[:2], cells, strict=True)]
         shares = ((1, 1), (3, 3), (1, 3), (3, 1)) if max(room) >= 4 else ((2, 2),)
         for shift in shares[: max(1, most // len(pairs))]:
-            y, x = (r * s // 4 for r, s in zip(room, shift, strict=True))
-            lr_crop = lr[y * down : (y + cells[0]) * down, x * down : (x + cells[1]) * down]
-            crops.append((lr_crop, hr[y * up : (y + cells[0]) * up, x * up : (x + cells[1]) * up]))
+            corner = [r * s // 4 for r, s in zip(room, shift, strict=True)]
+            crops.append((_cut(lr, corner, cells, down), *(_cut(side, corner, cells, up) for side in (hr, *depth))))
     return crops

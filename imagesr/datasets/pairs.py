@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.film import KEPT, Shot, window
+from imagesr.depth import DepthSource, resized
 from imagesr.images import degrade, kind, read_rgb, resize
 from imagesr.metrics import luma
 from imagesr.scale import Scale
@@ -38,12 +39,14 @@ def load_pairs(
     size: tuple[int, int] = (0, 0),
     degradation: Degradation | None = None,
     colour: bool = False,
-) -> list[tuple[np.ndarray | None, np.ndarray]]:
+    depth: DepthSource | None = None,
+) -> list[tuple[np.ndarray | None, ...]]:
     """Read the pictures into memory once, as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
 
     LR comes from its file, or is made by a fixed `degradation`; it is None where crops are degraded one by one. HR is
     shown at every one of the relative `sizes` too (a reduced picture is as good as a new one: its detail is finer per
     pixel), but for pairs with a LR of their own. What is smaller than `size` (height, width) there is left out.
+    With `depth` they are (LR, HR, map): float16 (H, W) of HR's size, in [0, 1], NaN where depth is missing.
 
     Raises ValueError for what is not a list of pairs, a picture that does not decode, is deeper than 8 bits, grey where
     `colour` is asked for, or smaller than `size`, a LR whose size does not go with its HR, and more than memory holds.
@@ -62,12 +65,15 @@ def load_pairs(
             raise ValueError(
                 f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair.hr)} of {found}"
             )
-    _check_memory(pairs, scale, channels, sizes)
+        if depth and isinstance(pair.hr, Shot):
+            raise ValueError(f"Expected photographs for depth maps, not films of them. Received: {_words(pair.hr)}")
+    _check_memory(pairs, scale, channels + 2 * bool(depth), sizes)  # a map's numbers have 16 bits
 
     def read(pair):
         if isinstance(pair.hr, Shot):
             return pair.hr.pairs(scale, channels, degradation)
         hr = _read(pair.hr, channels)
+        shown = []  # LR, HR, and the size of the picture that HR is cropped from
         if pair.lr is not None and degradation == Degradation():
             lr = _read(pair.lr, channels)
             height, width = (n * scale.up // scale.down for n in lr.shape[:2])
@@ -76,15 +82,20 @@ def load_pairs(
                     f"Expected a LR picture {scale} times smaller than HR ({hr.shape[1]}x{hr.shape[0]}). "
                     f"Received: {_words(pair.lr)} of {lr.shape[1]}x{lr.shape[0]}"
                 )
-            return [(lr, hr[:height, :width])]
-        shown = []
-        for relative in sizes:
-            height, width = (round(n * relative) for n in hr.shape[:2])
-            if relative == 1 or (height >= size[0] and width >= size[1]):
-                smaller = hr if relative == 1 else resize(hr, (width, height))
-                lr, smaller = degrade(smaller, scale, degradation.kernels[0])
-                shown.append((lr if degradation.fixed else None, smaller))
-        return shown
+            shown.append((lr, hr[:height, :width], hr.shape[:2]))
+        else:
+            for relative in sizes:
+                height, width = (round(n * relative) for n in hr.shape[:2])
+                if relative == 1 or (height >= size[0] and width >= size[1]):
+                    smaller = hr if relative == 1 else resize(hr, (width, height))
+                    lr, smaller = degrade(smaller, scale, degradation.kernels[0])
+                    shown.append((lr if degradation.fixed else None, smaller, (height, width)))
+        if not depth:
+            return [pictures[:2] for pictures in shown]
+        rgb = _read(pair.lr, 3) if pair.lr is not None else degrade(_read(pair.hr, 3), scale)[0]
+        whole = depth(pair.hr, rgb, hr.shape[:2])
+        maps = (resized(whole, size)[: len(hr), : hr.shape[1]] for _, hr, size in shown)
+        return [(lr, hr, m.astype(np.float16)) for (lr, hr, _), m in zip(shown, maps, strict=True)]
 
     with ThreadPoolExecutor() as pool:
         read = tqdm(pool.map(read, pairs), "reading pictures", len(pairs), unit="", leave=False, disable=None)

@@ -10,16 +10,16 @@ from imagesr.datasets.crops import RandomCrops
 
 
 def pipeline(crops: RandomCrops) -> tf.data.Dataset:
-    """Turn random crops into a dataset of (LR, HR) batches, in order, made side by side ahead of the training step."""
-    channels = crops.numbered(0)[0].shape[-1]
-    shapes = [
-        (crops.batch, *(n * f // crops.scale.up for n in crops.size), channels)
-        for f in (crops.scale.down, crops.scale.up)
-    ]
+    """Turn random crops into a dataset of their batches, in order, made side by side ahead of the training step."""
+    first = crops.numbered(0)
+    flat = tf.nest.flatten(first)
 
     def batch(number):
-        sides = tf.numpy_function(lambda n: crops.numbered(int(n)), [number], (tf.float32, tf.float32), stateful=False)
-        return tuple(tf.ensure_shape(side, shape) for side, shape in zip(sides, shapes, strict=True))
+        arrays = tf.numpy_function(
+            lambda n: tf.nest.flatten(crops.numbered(int(n))), [number], [tf.float32] * len(flat), stateful=False
+        )
+        arrays = [tf.ensure_shape(array, like.shape) for array, like in zip(arrays, flat, strict=True)]
+        return tf.nest.pack_sequence_as(first, arrays)
 
     numbers = tf.data.Dataset.range(crops.start, crops.steps)
     return numbers.map(batch, num_parallel_calls=os.cpu_count(), deterministic=True).prefetch(4)

@@ -10,7 +10,7 @@ import numpy as np
 from imagesr import cost
 from imagesr.card import ModelCard, ModelError
 from imagesr.engines import Engine
-from imagesr.layers import collapsed
+from imagesr.layers import collapsed, without_depth
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
@@ -22,13 +22,15 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     return _Keras(model, 255 if bits == 8 else 65535)
 
 
-def read_network(file: Path) -> keras.Model:
+def read_network(file: Path, *, depth: bool = False) -> keras.Model:
     """Read a network from LR to SR out of a `.keras` file: in float32, of built-in layers alone.
 
+    One that takes a depth map is what it is where there is none; with `depth`, one from [LR, depth] to SR.
     Raises ModelError, in one line, for a file that is not one.
     """
     try:
-        model = collapsed(keras.saving.load_model(file, compile=False))
+        whole = collapsed(keras.saving.load_model(file, compile=False))
+        model = without_depth(whole) if [entry.name for entry in whole.inputs] == ["lr", "depth"] else whole
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
         shapes = model.input.shape, model.output.shape
@@ -43,7 +45,7 @@ def read_network(file: Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever its zip and JSON readers and its layers do
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"Expected a Keras network from LR to SR in {file}. Received: {reason}") from None
-    return model
+    return whole if depth else model
 
 
 class _Keras:
