@@ -381,6 +381,31 @@ def test_a_phone_shows_it_all(browser, service, lake):
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_webcam_is_opened_once_and_always_closed(browser, service):
+    """Two clicks while the browser asks for permission, then a stream that cannot be played."""
+    visit(browser, service)
+    browser.execute_script(
+        """const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.streams = [];
+        navigator.mediaDevices.getUserMedia = async (what) => {
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          return streams[streams.push(await open(what)) - 1];
+        };"""
+    )
+    states = "return streams.map((stream) => stream.getTracks()[0].readyState)"
+    webcam = "const button = document.getElementById('webcam'); button.click(); button.click()"
+    browser.execute_script(webcam)
+    wait(browser, lambda: shown(browser, "stop"))
+    assert browser.execute_script(states) == ["live"]
+    browser.find_element("id", "stop").click()
+    assert browser.execute_script(states) == ["ended"]
+    browser.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(new DOMException('', 'NotAllowedError'))")
+    browser.execute_script(webcam)
+    assert "not allowed to use the webcam" in message(browser)
+    assert browser.execute_script(states) == ["ended", "ended"]
+    assert browser.find_element("id", "webcam").is_enabled()
+
+
 # refusals
 
 

@@ -221,11 +221,12 @@ function hide(...ids) {
 /* The webcam */
 
 async function film() {
-  work?.abort();
   hide("message");
+  $("webcam").disabled = true; // the browser may ask for permission, and a second click would open a second stream
   try {
     camera = await Camera.open(here() ? { width: 320, height: 240 } : { width: 1280, height: 720 });
   } catch (error) {
+    $("webcam").disabled = false;
     const reasons = {
       NotAllowedError: "The browser was not allowed to use the webcam.",
       NotFoundError: "There is no webcam.",
@@ -233,13 +234,13 @@ async function film() {
     };
     return explain({ message: reasons[error.name] ?? "This browser gives no webcam to this page; it must come from this machine or by https." }, film);
   }
+  work?.abort();
   const mine = camera;
   mine.ended = () => {
     hide("snap", "stop", "result");
     $("webcam").disabled = false;
     camera = null;
   };
-  $("webcam").disabled = true;
   hide("download");
   show("result", "snap", "stop");
   document.body.classList.add("busy");
