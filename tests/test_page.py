@@ -406,6 +406,29 @@ def test_a_webcam_is_opened_once_and_always_closed(browser, service):
     assert browser.find_element("id", "webcam").is_enabled()
 
 
+def test_a_result_that_comes_too_late_is_not_shown(browser, grudging, lake, tmp_path):
+    """Another picture is taken while the first one's result is made ready to be shown."""
+    answers = [(200, png(picture(192, 128)), {"Content-Type": "image/png"}), refusal(415)]
+    grudging.answers += answers
+    (tmp_path / "second.png").write_bytes(lake.read_bytes())
+    visit(browser, grudging.address)
+    browser.execute_script(
+        """const decode = Image.prototype.decode;
+        window.held = [];
+        Image.prototype.decode = function () {
+          return new Promise((resolve) => held.push(resolve)).then(() => decode.call(this));
+        };"""
+    )
+    choose(browser, lake)
+    wait(browser, lambda: browser.execute_script("return held.length") == 2)
+    choose(browser, tmp_path / "second.png")
+    assert "PNG and JPEG alone" in message(browser)
+    browser.execute_script("for (const resolve of held) resolve()")
+    threading.Event().wait(0.3)
+    assert shown(browser, "message")
+    assert not shown(browser, "result")
+
+
 # refusals
 
 

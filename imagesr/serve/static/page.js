@@ -83,17 +83,17 @@ async function enlarge() {
   work?.abort();
   const mine = (work = new AbortController());
   const began = performance.now();
-  const format = $("format").value;
+  const [file, scale, format] = [picture, $("scale").value, $("format").value];
   hide("message", "result");
   show("job");
   reveal("job");
   try {
     const options = { signal: mine.signal, progress: showProgress };
     const result = here()
-      ? await enlargeHere(picture, network(), { type: `image/${format}`, ...options })
-      : await enlargeThere(picture, { scale: $("scale").value, model: $("model").value, format }, { max: service.max_bytes, ...options });
+      ? await enlargeHere(file, network(), { type: `image/${format}`, ...options })
+      : await enlargeThere(file, { scale, model: $("model").value, format }, { max: service.max_bytes, ...options });
     const took = `${((performance.now() - began) / 1000).toFixed(1)} s`;
-    await present(result, took);
+    await present(result, { file, scale, took, signal: mine.signal });
   } catch (error) {
     if (mine.signal.aborted) {
       if (work === mine) say("Cancelled.");
@@ -112,16 +112,17 @@ function showProgress(what, share) {
   else $("progress").value = share;
 }
 
-async function present({ blob, by }, took) {
+async function present({ blob, by }, { file, scale, took, signal }) {
   urls.forEach(URL.revokeObjectURL);
-  urls = [picture, blob].map((file) => URL.createObjectURL(file));
+  urls = [file, blob].map((shown) => URL.createObjectURL(shown));
   const [before, after] = await Promise.all(urls.map(load));
+  signal.throwIfAborted(); // another picture was taken meanwhile
   before.alt = "The picture before";
   after.alt = "The picture enlarged";
   const [width, height] = [after.naturalWidth, after.naturalHeight];
-  const stem = picture.name.replace(/\.[^.]*$/, "") || "picture";
+  const stem = file.name.replace(/\.[^.]*$/, "") || "picture";
   $("download").href = urls[1];
-  $("download").download = `${stem}_x${$("scale").value.replace("/", "-")}.${blob.type.split("/")[1].replace("jpeg", "jpg")}`;
+  $("download").download = `${stem}_x${scale.replace("/", "-")}.${blob.type.split("/")[1].replace("jpeg", "jpg")}`;
   $("facts").textContent = `${before.naturalWidth} × ${before.naturalHeight} → ${width} × ${height} · ${bytes(blob.size)} · ${took}, ${by}`;
   show("result", "download");
   document.body.classList.add("busy");
