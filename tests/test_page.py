@@ -79,6 +79,7 @@ class Grudging(SimpleHTTPRequestHandler):
         if self.path in self.server.files:
             self.answer(200, self.server.files[self.path], {"Content-Type": "text/javascript"})
         elif self.path == "/models":
+            self.server.ready.wait(30)
             self.answer(*self.server.models)
         elif self.path.startswith("/models/"):
             self.answer(200, ask(self.server.service + self.path[1:]), {})
@@ -98,9 +99,10 @@ class Grudging(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def grudging(service):
-    """Serve the page from a server whose `answers` a test lays ready."""
+    """Serve the page from a server whose `answers` a test lays ready; /models waits until it is `ready`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Grudging(*arguments, directory=STATIC))
-    server.service, server.files, server.answers = service, {}, []
+    server.service, server.files, server.answers, server.ready = service, {}, [], threading.Event()
+    server.ready.set()
     server.models = (200, ask(service + "models"), {})
     server.address = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever)
@@ -427,6 +429,20 @@ def test_a_result_that_comes_too_late_is_not_shown(browser, grudging, lake, tmp_
     threading.Event().wait(0.3)
     assert shown(browser, "message")
     assert not shown(browser, "result")
+
+
+def test_a_picture_that_is_dropped_before_the_models_are_known_is_taken(browser, grudging, lake):
+    """The page comes at once, /models when it is told to."""
+    grudging.answers.append((200, png(picture(192, 128)), {"Content-Type": "image/png"}))
+    grudging.ready.clear()
+    try:
+        browser.get(grudging.address)
+        wait(browser, lambda: browser.execute_script("return performance.getEntriesByName(location + 'here.js').length"))
+        select(browser, "format", "webp")
+        choose(browser, lake)
+    finally:
+        grudging.ready.set()
+    assert "192 × 128" in enlarged(browser)
 
 
 # refusals

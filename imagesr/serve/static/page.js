@@ -42,11 +42,13 @@ async function start() {
   $("browser").disabled = !service.runtime;
   $("limits").textContent = `PNG or JPEG, up to ${bytes(service.max_bytes)} and ${service.max_pixels / 1e6} Mpx`;
   choices();
+  enlarge(); // what was dropped before
 }
 
 const scales = () => service.models.find(({ name }) => name === $("model").value).scales;
 
 function choices() {
+  if (!service.models.length) return;
   const native = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
   const offered = here() ? native : [...new Set([...native, ...SCALES])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
@@ -55,7 +57,7 @@ function choices() {
     ? "The picture stays on this device; the network comes from the server once."
     : "The picture goes to the server, which keeps nothing." +
       (service.runtime ? "" : " “In my browser” needs a file more on the server: python -m imagesr.serve.web fetches it.");
-  $("enlarge").disabled = !picture || !service.models.length;
+  $("enlarge").disabled = !picture;
 }
 
 /* What the worker must know of the network that is chosen. */
