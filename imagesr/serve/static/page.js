@@ -252,6 +252,7 @@ async function film() {
     try {
       await mine.enlarge(network, (canvas) => (viewer.show(video, canvas, canvas.width, canvas.height), reveal("result")), facts);
     } catch (error) {
+      if (camera !== mine) return; // it was stopped
       mine.stop();
       explain(error, film);
     }
