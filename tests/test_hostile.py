@@ -79,6 +79,7 @@ def test_five_thousand_hostile_pictures():
     found = measure(5000, seed=random.randrange(2**32))
     assert not found.wrong, [(error, data.hex()) for data, error in found.wrong[:3]]
     assert not found.died
+    assert not found.large()
     assert found.statuses[200] > 100
     assert found.statuses.total() == 5000
 
