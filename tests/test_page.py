@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import picture
 from PIL import Image
+from running import running_service
 
 import imagesr
 from imagesr.metrics import luma_of, psnr
@@ -46,26 +47,9 @@ def ask(url):
 
 @pytest.fixture(scope="module")
 def service():
-    """Start the service as a user does, and return its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "imagesr.serve", "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        address = re.search(r"http://\S+", process.stderr.readline())[0]
-        waiting = threading.Event()
-        while b"ready" not in ready(address):
-            waiting.wait(0.05)
-        yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-def ready(address):
-    try:
-        return ask(address + "readyz")
-    except OSError:
-        return b""
+    """Return the address of a service."""
+    with running_service() as running:
+        yield running.url + "/"
 
 
 class Grudging(SimpleHTTPRequestHandler):
