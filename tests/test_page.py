@@ -245,6 +245,7 @@ def test_it_zooms_and_moves(browser, service, lake):
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 
     visit(browser, service)
+    select(browser, "model", "linear")
     select(browser, "scale", "8")
     choose(browser, lake)
     enlarged(browser)
@@ -447,6 +448,7 @@ def test_what_the_service_refuses_is_said(browser, service, lake, tmp_path):
     Image.fromarray(picture(*SIZE)).save(webp, "webp")
     large = np.zeros((4000, 4100), np.uint8)
     visit(browser, service)
+    select(browser, "model", "linear")
     for scale, path, told, sentence in (
         ("2", file("cut.png", lake.read_bytes()[:400]), "could not read", "damaged"),
         ("2", file("heavy.png", bytes(5 * 2**20 + 1)), "too large", "5,242,880 bytes"),

@@ -245,7 +245,7 @@ def test_it_is_not_waited_for_longer_than_told(photos, tmp_path, capsys):
         assert "there is no answer within 0.5 s" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_what_was_interrupted_goes_on_where_it_was(photos, end, tmp_path):
     with serving("picture", "wait") as server:
         command = [sys.executable, "-m", "imagesr.send", photos, "--to", server.url, "--out", tmp_path / "out"]
