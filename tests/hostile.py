@@ -25,6 +25,8 @@ from running import PeakMemory, running_service
 
 WIDTH, HEIGHT = 23, 18
 SCALE = 2
+QUICK = 0.1  # seconds that a refusal may take, the median of many
+SMALL = 20e6  # bytes that refusing a picture may take
 HANG = 300  # seconds: large pictures are made, too, and the machine may be busy
 QUERY = {"scale": str(SCALE), "model": "fast"}
 
@@ -57,6 +59,7 @@ def saved(image, format, **options):
     return out.getvalue()
 
 
+@cache
 def zeros(count):
     """Return so many zero bytes, compressed, made without holding them."""
     packer = zlib.compressobj(9)
@@ -126,6 +129,7 @@ def bombs():
     scans = seeds()["progressive.jpg"]
     first, end = _marker(scans, 0xDA), _marker(scans, 0xDA, last=True)  # nine scans
     return {
+        "30000 x 30000, 1 bit, cut off": png(30_000, 30_000, 1, 0, zeros(2**23)[:7000]),
         "30000 x 30000, 1 bit": png(30_000, 30_000, 1, 0, zeros(len(row) * 30_000)),
         "2^31 - 1 wide": png(2**31 - 1, 2**31 - 1, 8, 6, pixel),
         "4000 x 4000, RGBA, no data": png(4000, 4000, 8, 6, pixel),
@@ -479,6 +483,10 @@ class Found(NamedTuple):
     bombs: list[tuple[str, int, int, float, int]]
     died: int
 
+    def large(self):
+        """Return the names of the bombs that took much memory to be refused."""
+        return [name for name, _, status, _, memory in self.bombs if status != 200 and memory >= SMALL]
+
 
 def measure(count, seed):
     """Send bombs and mutated pictures to a service; returns what is to be told of them."""
@@ -493,9 +501,11 @@ def measure(count, seed):
         for name, data in bombs().items():
             answer, seconds = send(client, data)
             check(answer, data)
+            before = service.peaks(anew=True)
             with PeakMemory(service) as memory:
                 send(client, data)
-            bombed.append((name, len(data), answer.status_code, seconds, memory.peak - memory.before))
+            grown = sum(peak - before[pid] for pid, peak in service.peaks().items() if pid in before)
+            bombed.append((name, len(data), answer.status_code, seconds, max(grown, memory.peak - memory.before)))
         kinds = list(seeds().values())
         for _ in range(count):
             data = mutated(source.choice(kinds), source)
@@ -532,7 +542,9 @@ def main():
     print(f"Refused within {np.median(ms):.1f} ms (median), {np.percentile(ms, 99):.1f} (99 %), {ms.max():.1f} (all).")
     for data, error in found.wrong[:20]:
         print(json.dumps({"error": error, "data": data[:400].hex()}), file=sys.stderr)
-    return bool(found.wrong)
+    for name in found.large():
+        print(f"Expected {name} to be refused in less than {SMALL / 1e6:g} MB.", file=sys.stderr)
+    return int(bool(found.wrong or found.died or found.large() or np.median(found.refused) >= QUICK))
 
 
 if __name__ == "__main__":

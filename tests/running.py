@@ -14,6 +14,18 @@ import httpx
 import psutil
 
 
+def until(true, process=None, seconds=90):
+    """Wait until `true` returns something true, and return that. The process may not end before, nor the time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        ended = process and process.poll()
+        if found := true():
+            return found
+        assert ended is None, f"it has ended with {ended}"
+        assert time.monotonic() < deadline, f"nothing within {seconds} s"
+        time.sleep(0.02)
+
+
 class Running:
     """Hold the process of a service and its address."""
 
@@ -38,8 +50,21 @@ class Running:
 
     def ready(self):
         """Wait until it takes pictures."""
-        while httpx.get(f"{self.url}/readyz", timeout=30).status_code != 200:
-            time.sleep(0.1)
+        until(lambda: httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200, self.process)
+
+    def peaks(self, *, anew=False):
+        """Return the largest resident memory of every process, in bytes by its number: since it began, or since `anew`.
+
+        Linux alone keeps it; elsewhere, and where a process has ended, nothing is returned of it.
+        """
+        found = {}
+        for process in self.tree():
+            folder = Path("/proc", str(process.pid))
+            with suppress(OSError):
+                if anew:
+                    (folder / "clear_refs").write_text("5")
+                found[process.pid] = 1024 * int(re.search(r"VmHWM:\s*(\d+)", (folder / "status").read_text())[1])
+        return found
 
 
 @contextmanager
@@ -49,16 +74,17 @@ def running_service(*options):
         command = [sys.executable, "-m", "imagesr.serve", "--port", "0", *map(str, options)]
         process = subprocess.Popen(command, stderr=log)
         try:
-            while not (line := re.search(r"(http://\S+?)/?\n", Path(log.name).read_text("utf-8"))):
-                assert process.poll() is None, Path(log.name).read_text("utf-8")
-                time.sleep(0.05)
+            line = until(lambda: re.search(r"(http://\S+?)/?\n", Path(log.name).read_text("utf-8")), process)
             service = Running(process, line[1], log)
             service.ready()
             yield service
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 process.wait(90)
-                assert process.returncode in (0, -signal.SIGTERM, 143), (process.returncode, service.log())
+                assert process.returncode in (0, -signal.SIGTERM, 143), process.returncode
+        except AssertionError as error:
+            error.add_note(Path(log.name).read_text("utf-8"))
+            raise
         finally:
             process.kill()
             process.wait()

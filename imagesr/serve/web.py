@@ -47,7 +47,8 @@ def fetch(options: argparse.Namespace) -> int:
 
 def _packed(folder):
     """Let npm put the package into a folder, and return the file."""
-    arguments = ("pack", PACKAGE, "--silent", "--pack-destination", str(folder))
+    arguments = ["pack", PACKAGE, "--silent", "--pack-destination", str(folder)]
+    arguments += ["--fetch-retries=0", "--fetch-timeout=60000"]  # a minute, where a network drops what is sent
     how = {"capture_output": True, "text": True, "cwd": folder}
     if npm := shutil.which("npm"):
         done = subprocess.run([npm, *arguments], **how)

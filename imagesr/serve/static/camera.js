@@ -10,7 +10,12 @@ export class Camera {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height } });
     const video = document.createElement("video");
     Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
-    await video.play();
+    try {
+      await video.play();
+    } catch (error) {
+      for (const track of stream.getTracks()) track.stop();
+      throw error;
+    }
     return new Camera(stream, video);
   }
 

@@ -15,6 +15,7 @@ function begin() {
   const made = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   made.onmessage = ({ data: { id, share, error, ...answer } }) => {
     const asker = waiting.get(id);
+    if (!asker) return;
     if (share !== undefined) return asker.progress(share);
     waiting.delete(id);
     if (error === undefined) asker.resolve(answer);
@@ -22,12 +23,16 @@ function begin() {
   };
   made.onerror = (event) => {
     event.preventDefault();
-    for (const { reject } of waiting.values()) reject(new Error(event.message || "The browser could not start the network."));
-    waiting.clear();
-    made.terminate();
-    worker = undefined;
+    end(new Error(event.message || "The browser could not start the network."));
   };
   return made;
+}
+
+function end(error) {
+  worker.terminate();
+  worker = undefined;
+  for (const { reject } of waiting.values()) reject(error);
+  waiting.clear();
 }
 
 /** Enlarge an ImageBitmap, which is used up, and return { result, backend }: an ImageBitmap. */
@@ -45,10 +50,8 @@ export async function enlargeHere(file, model, { type, signal, progress }) {
   const { id, answer } = ask({ bitmap, model, type, quality: 0.95 }, [bitmap]);
   const asker = waiting.get(id);
   asker.progress = (share) => signal.aborted || progress("Enlarging it here", share);
-  signal.addEventListener("abort", () => {
-    worker?.postMessage({ cancel: id });
-    asker.reject(signal.reason);
-  });
+  // A tile takes seconds on a slow machine, and for ever on a card that hangs: the worker is ended with its picture.
+  signal.addEventListener("abort", () => waiting.has(id) && end(signal.reason));
   const { result, backend } = await answer;
   return { blob: result, by: `in this browser with ${backend}` };
 }

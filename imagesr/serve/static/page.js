@@ -42,11 +42,13 @@ async function start() {
   $("browser").disabled = !service.runtime;
   $("limits").textContent = `PNG or JPEG, up to ${bytes(service.max_bytes)} and ${service.max_pixels / 1e6} Mpx`;
   choices();
+  enlarge(); // what was dropped before
 }
 
 const scales = () => service.models.find(({ name }) => name === $("model").value).scales;
 
 function choices() {
+  if (!service.models.length) return;
   const native = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
   const offered = here() ? native : [...new Set([...native, ...SCALES])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
@@ -55,7 +57,7 @@ function choices() {
     ? "The picture stays on this device; the network comes from the server once."
     : "The picture goes to the server, which keeps nothing." +
       (service.runtime ? "" : " “In my browser” needs a file more on the server: python -m imagesr.serve.web fetches it.");
-  $("enlarge").disabled = !picture || !service.models.length;
+  $("enlarge").disabled = !picture;
 }
 
 /* What the worker must know of the network that is chosen. */
@@ -83,17 +85,17 @@ async function enlarge() {
   work?.abort();
   const mine = (work = new AbortController());
   const began = performance.now();
-  const format = $("format").value;
+  const [file, scale, format] = [picture, $("scale").value, $("format").value];
   hide("message", "result");
   show("job");
   reveal("job");
   try {
     const options = { signal: mine.signal, progress: showProgress };
     const result = here()
-      ? await enlargeHere(picture, network(), { type: `image/${format}`, ...options })
-      : await enlargeThere(picture, { scale: $("scale").value, model: $("model").value, format }, { max: service.max_bytes, ...options });
+      ? await enlargeHere(file, network(), { type: `image/${format}`, ...options })
+      : await enlargeThere(file, { scale, model: $("model").value, format }, { max: service.max_bytes, ...options });
     const took = `${((performance.now() - began) / 1000).toFixed(1)} s`;
-    await present(result, took);
+    await present(result, { file, scale, took, signal: mine.signal });
   } catch (error) {
     if (mine.signal.aborted) {
       if (work === mine) say("Cancelled.");
@@ -112,16 +114,17 @@ function showProgress(what, share) {
   else $("progress").value = share;
 }
 
-async function present({ blob, by }, took) {
+async function present({ blob, by }, { file, scale, took, signal }) {
   urls.forEach(URL.revokeObjectURL);
-  urls = [picture, blob].map((file) => URL.createObjectURL(file));
+  urls = [file, blob].map((shown) => URL.createObjectURL(shown));
   const [before, after] = await Promise.all(urls.map(load));
+  signal.throwIfAborted(); // another picture was taken meanwhile
   before.alt = "The picture before";
   after.alt = "The picture enlarged";
   const [width, height] = [after.naturalWidth, after.naturalHeight];
-  const stem = picture.name.replace(/\.[^.]*$/, "") || "picture";
+  const stem = file.name.replace(/\.[^.]*$/, "") || "picture";
   $("download").href = urls[1];
-  $("download").download = `${stem}_x${$("scale").value.replace("/", "-")}.${blob.type.split("/")[1].replace("jpeg", "jpg")}`;
+  $("download").download = `${stem}_x${scale.replace("/", "-")}.${blob.type.split("/")[1].replace("jpeg", "jpg")}`;
   $("facts").textContent = `${before.naturalWidth} × ${before.naturalHeight} → ${width} × ${height} · ${bytes(blob.size)} · ${took}, ${by}`;
   show("result", "download");
   document.body.classList.add("busy");
@@ -221,11 +224,12 @@ function hide(...ids) {
 /* The webcam */
 
 async function film() {
-  work?.abort();
   hide("message");
+  $("webcam").disabled = true; // the browser may ask for permission, and a second click would open a second stream
   try {
     camera = await Camera.open(here() ? { width: 320, height: 240 } : { width: 1280, height: 720 });
   } catch (error) {
+    $("webcam").disabled = false;
     const reasons = {
       NotAllowedError: "The browser was not allowed to use the webcam.",
       NotFoundError: "There is no webcam.",
@@ -233,13 +237,13 @@ async function film() {
     };
     return explain({ message: reasons[error.name] ?? "This browser gives no webcam to this page; it must come from this machine or by https." }, film);
   }
+  work?.abort();
   const mine = camera;
   mine.ended = () => {
     hide("snap", "stop", "result");
     $("webcam").disabled = false;
     camera = null;
   };
-  $("webcam").disabled = true;
   hide("download");
   show("result", "snap", "stop");
   document.body.classList.add("busy");
@@ -248,6 +252,7 @@ async function film() {
     try {
       await mine.enlarge(network, (canvas) => (viewer.show(video, canvas, canvas.width, canvas.height), reveal("result")), facts);
     } catch (error) {
+      if (camera !== mine) return; // it was stopped
       mine.stop();
       explain(error, film);
     }

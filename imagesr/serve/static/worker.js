@@ -1,7 +1,7 @@
 /* Enlarges pictures with the shipped networks on ONNX Runtime, away from the page's own thread.
 
    Asked { id, model, bitmap, type, quality }, it answers { id, share } on the way and at last { id, result, backend },
-   a Blob of `type`, or an ImageBitmap where there is none, or { id, error }. Asked { cancel: id }, it stops that one.
+   a Blob of `type`, or an ImageBitmap where there is none, or { id, error }.
    `model` is { url, runtime, up, down, multiple, reach }, lengths in LR pixels. */
 
 const PATIENCE = 5000; // ms that WebGPU has for an answer
@@ -9,49 +9,61 @@ const TILE = 384; // LR pixels a side
 const MOST = 80e6; // pixels of a result: four bytes each, twice, in the worker alone
 const GREY = 128;
 
-let runtime; // a promise of { ort, options, backend }
-const sessions = new Map();
-const cancelled = new Set();
+let card = true; // until WebGPU has failed
+const sessions = new Map(); // by the network's address: promises of { ort, session, backend }
 
 let queue = Promise.resolve(); // a session runs one picture at a time
 
-self.onmessage = ({ data }) => {
-  if (data.cancel) cancelled.add(data.cancel);
-  else queue = queue.then(() => answer(data));
-};
+self.onmessage = ({ data }) => (queue = queue.then(() => answer(data)));
 
 async function answer(data) {
-  const { id } = data;
+  const { id, model } = data;
   try {
-    if (cancelled.has(id)) throw new Error("cancelled");
-    const session = await open(data.model);
-    const { backend } = await runtime;
-    const result = await enlarge(session, data, (share) => self.postMessage({ id, share }));
+    const result = await enlarge(data, (share) => self.postMessage({ id, share }));
+    const { backend } = await open(model);
     self.postMessage({ id, result, backend }, result instanceof ImageBitmap ? [result] : []);
   } catch (error) {
     self.postMessage({ id, error: error.message ?? String(error) });
   } finally {
-    cancelled.delete(id);
     data.bitmap.close();
   }
 }
 
 function open(model) {
   if (!sessions.has(model.url)) {
-    const session = create(model);
-    session.catch(() => sessions.delete(model.url));
-    sessions.set(model.url, session);
+    const opened = create(model);
+    opened.catch(() => sessions.delete(model.url));
+    sessions.set(model.url, opened);
   }
   return sessions.get(model.url);
 }
 
+/* WebGPU where there is a graphics card, and it has answered for this network in time, else WebAssembly. */
 async function create(model) {
   const bytes = await download(model.url);
-  runtime ??= choose(bytes, model.runtime);
-  runtime.catch(() => (runtime = undefined));
-  const { ort, options } = await runtime;
-  return { ort, session: await ort.InferenceSession.create(bytes, options) };
+  try {
+    if (card) return await onCard(bytes, model.runtime);
+  } catch {
+    card = false;
+  }
+  const ort = await load(model.runtime, "wasm", "");
+  return { ort, session: await ort.InferenceSession.create(bytes, options("wasm")), backend: "WebAssembly" };
 }
+
+async function onCard(bytes, folder) {
+  const adapter = await within(PATIENCE, navigator.gpu?.requestAdapter());
+  if (!adapter || adapter.info.isFallbackAdapter) throw new Error("no graphics card");
+  const ort = await load(folder, "webgpu", "asyncify");
+  const trial = async () => {
+    const session = await ort.InferenceSession.create(bytes, options("webgpu"));
+    const opened = { ort, session, backend: "WebGPU" };
+    await run(opened, new Uint8Array(64 * 64).fill(GREY), 64, 64);
+    return opened;
+  };
+  return within(PATIENCE, trial());
+}
+
+const options = (provider) => ({ executionProviders: [provider], logSeverityLevel: 3 });
 
 async function download(url) {
   const response = await fetch(url);
@@ -59,30 +71,11 @@ async function download(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/* WebGPU where there is a graphics card, and it has answered for this network in time, else WebAssembly. */
-async function choose(bytes, folder) {
-  try {
-    const adapter = await within(PATIENCE, navigator.gpu?.requestAdapter());
-    if (!adapter || adapter.info.isFallbackAdapter) throw new Error("no graphics card");
-    const ort = await load(folder, "webgpu", "asyncify");
-    const options = { executionProviders: ["webgpu"], logSeverityLevel: 3 };
-    const trial = async () => {
-      const session = await ort.InferenceSession.create(bytes, options);
-      await run(ort, session, new Uint8Array(64 * 64).fill(GREY), 64, 64);
-    };
-    await within(PATIENCE, trial());
-    return { ort, options, backend: "WebGPU" };
-  } catch {
-    const ort = await load(folder, "wasm", "");
-    return { ort, options: { executionProviders: ["wasm"], logSeverityLevel: 3 }, backend: "WebAssembly" };
-  }
-}
-
 async function load(folder, name, kind) {
   const file = ["ort-wasm-simd-threaded", kind].filter(Boolean).join(".");
-  const [ort, wasm] = await Promise.all([import(`${folder}ort.${name}.min.mjs`), download(`${folder}${file}.wasm`)]);
+  const ort = await import(`${folder}ort.${name}.min.mjs`); // the same one for every network
   ort.env.wasm.wasmPaths = { mjs: `${folder}${file}.mjs` };
-  ort.env.wasm.wasmBinary = wasm;
+  ort.env.wasm.wasmBinary ??= await download(`${folder}${file}.wasm`);
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 8) : 1;
   return ort;
 }
@@ -93,7 +86,20 @@ function within(time, promise) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-async function run(ort, session, luma, width, height) {
+/* A graphics card may fail later, too: with a larger tile, or because it is gone. */
+async function superResolve(model, ...lr) {
+  const opened = await open(model);
+  try {
+    return await run(opened, ...lr);
+  } catch (error) {
+    if (opened.backend !== "WebGPU") throw error;
+    card = false;
+    sessions.clear();
+    return run(await open(model), ...lr);
+  }
+}
+
+async function run({ ort, session }, luma, width, height) {
   const lr = new ort.Tensor("uint8", luma, [1, height, width, 1]);
   const results = await session.run({ [session.inputNames[0]]: lr });
   const sr = results[session.outputNames[0]];
@@ -105,7 +111,7 @@ async function run(ort, session, luma, width, height) {
 
 /* As imagesr.enlarge: the network's luma, in the colours of an ordinary enlargement. In YCbCr a change of luma alone
    moves red, green and blue by the same amount. Where the picture is transparent, it is seen on grey. */
-async function enlarge({ ort, session }, { id, model, bitmap, type, quality }, progress) {
+async function enlarge({ model, bitmap, type, quality }, progress) {
   const { width, height } = bitmap;
   const { up, down } = model;
   const grow = (length) => Math.floor((2 * length * up + down) / (2 * down));
@@ -128,15 +134,13 @@ async function enlarge({ ort, session }, { id, model, bitmap, type, quality }, p
     for (let column = 0; column < columns; column++) {
       const [left, top] = [column * wide, row * high];
       const luma = lumaAround(source, left - margin, top - margin, wide + 2 * margin, high + 2 * margin);
-      const sr = await run(ort, session, luma, wide + 2 * margin, high + 2 * margin);
-      if (cancelled.has(id)) throw new Error("cancelled");
+      const sr = await superResolve(model, luma, wide + 2 * margin, high + 2 * margin);
       const stride = grow(wide + 2 * margin);
       const part = [grow(left), grow(top), Math.min(grow(wide), size[0] - grow(left)), Math.min(grow(high), size[1] - grow(top))];
       const pixels = target.getImageData(...part);
       withLuma(pixels, sr.subarray(grow(margin) * stride + grow(margin)), stride);
       target.putImageData(pixels, part[0], part[1]);
       progress((row * columns + column + 1) / (rows * columns));
-      await new Promise((resolve) => setTimeout(resolve)); // for { cancel } to be heard
     }
   if (!type) return target.canvas.transferToImageBitmap();
   if (type === "image/jpeg") {
