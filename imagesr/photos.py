@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,7 @@ SUFFIXES = {*FORMATS, ".avif", ".gif", ".heic", ".heif", ".ppm"}
 MAX_PIXELS = 2**30  # of a result
 _LONGEST = {"jpeg": 65_535, "webp": 16_383}  # pixels a side that a format can hold
 _KEPT = ("icc-profile-data", "xmp-data", "iptc-data", "exif-")
+_BLOCK = 1024  # pixels: what is reduced at a time
 _BLEED = 6.0  # sigma in pixels of how far colours reach into what is transparent
 _PEAKS = {"uchar": 255, "ushort": 65_535, "float": 1.0}
 _DTYPES = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16), "float": np.dtype(np.float32)}
@@ -165,9 +167,9 @@ def without_hidden_colours(picture: Picture) -> Picture:
 
 
 class Spool:
-    """Collect the rows of a picture as they are made, in a file without a name; `picture` gives them back.
+    """Collect the tiles of a picture as they are made, in a temporary file; `picture` gives them back.
 
-    `like` is a picture with as many bands. Close it when the picture has been written.
+    Memory holds none of them: a row of tiles of a wide picture alone may take gigabytes. `like` is a picture with as many bands. Close it when the picture has been written.
     """
 
     def __init__(self, size: tuple[int, int], like: Picture, format: str):
@@ -176,10 +178,15 @@ class Spool:
         self._folder = tempfile.TemporaryDirectory(prefix="imagesr-")
         self._file = (Path(self._folder.name) / "rows").open("wb")
 
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows, from the top. Raises OutputError where there is no room."""
+    def write(self, tile: np.ndarray, left: int, top: int) -> None:
+        """Put a tile (height, width, bands) into its place. Raises OutputError where there is no room."""
+        tile = np.ascontiguousarray(tile, self.dtype)
+        pixel = tile.itemsize * tile.shape[2]
         try:
-            self._file.write(np.ascontiguousarray(rows).data)
+            for y, row in enumerate(tile, top):
+                self._file.seek((y * self._size[0] + left) * pixel)
+                self._file.write(row.data)
+            self._file.flush()
         except OSError as error:
             raise OutputError(f"Cannot keep the rows in {self._folder.name}: {error.strerror}") from None
 
@@ -191,8 +198,9 @@ class Spool:
         return with_metadata(raw.copy(interpretation=_space(like.bands, self._format)), like)
 
     def close(self) -> None:
-        """Forget the rows."""
-        self._file.close()
+        """Forget the tiles."""
+        with suppress(OSError):  # of what it still wanted to write
+            self._file.close()
         self._folder.cleanup()
 
 
@@ -211,9 +219,11 @@ def reduced(picture: Picture, size: tuple[int, int], format: str) -> Picture:
     width, height = size
     result = picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
     result = result.gravity("north-west", *size, extend="copy").clamp(min=0, max=_PEAKS[format])
-    return (
-        result if format == "float" else (result + 0.5).cast(format).copy(interpretation=_space(picture.bands, format))
-    )
+    if format != "float":
+        result = (result + 0.5).cast(format).copy(interpretation=_space(picture.bands, format))
+    # Whole rows of a wide picture, of every step above, took gigabytes.
+    columns = -(-width // _BLOCK)
+    return result.tilecache(tile_width=_BLOCK, tile_height=16, max_tiles=4 * columns, threaded=True)
 
 
 def mirrored(picture: Picture, margin: int, size: tuple[int, int]) -> Picture:
