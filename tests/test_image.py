@@ -2,9 +2,11 @@
 
 import io
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +314,20 @@ def test_nothing_is_left_after_sigterm(tmp_path):
     process.stderr.close()
     assert {file.name for file in tmp_path.iterdir()} == {"a.jpg", "spool"}
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):
+    """The keyword of a PNG's comment is Latin-1; what else the picture says stays."""
+    exif = Image.Exif()
+    exif[271] = "A maker"
+    photo.save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    text = b"tEXtStra\xdfe\0Am Markt"
+    comment = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (tmp_path / "a.png").write_bytes(data[:33] + comment + data[33:])
+    assert run(tmp_path / "a.png", tmp_path / "b.png", "-n", "linear") == 0
+    large = opened(tmp_path / "b.png")
+    assert (large.size, large.getexif()[271]) == ((2 * WIDTH, 2 * HEIGHT), "A maker")
 
 
 WIDE = """
