@@ -534,9 +534,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
     assert code == 143
     assert told.splitlines()[-1:] == ["imagesr serve: terminated"]
     assert not list(tmp_path.iterdir())
-    with connection:
-        with suppress(ConnectionResetError):
-            assert connection.recv(1000) == b""  # and not a word that is no JSON
+    with connection, suppress(ConnectionResetError):
+        assert connection.recv(1000) == b""  # and not a word that is no JSON
 
 
 def limited(kind, most):
