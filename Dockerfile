@@ -14,7 +14,7 @@ USER 10001
 ENV PATH=/opt/imagesr/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /tmp
 EXPOSE 5000
-# A first SIGTERM drains: give it time, docker stop -t 80.
+# A first SIGTERM lets what has begun finish: give it time, docker stop -t 300.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/healthz', timeout=4)"]

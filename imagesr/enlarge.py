@@ -92,7 +92,7 @@ def enlarging(
     of the result is the network's, its chroma the bicubic's. Where the networks go beyond `size`, the rest is Lanczos.
     With `fixed` every tile has the same shape, whatever the picture's size: small ones are mirrored out to it.
     `tta` averages over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
-    Every step yields the share of the picture that it has done. Rows are kept in a Spool that is added to `spools`, to
+    Every step yields the share of the picture that it has done. Tiles are kept in a Spool that is added to `spools`, to
     be closed by the caller when the result is written.
     """
     if has_alpha(picture):
@@ -119,16 +119,14 @@ def enlarging(
     around = mirrored(picture, margin, (wide * len(columns), high * len(lines)))
     corner = scale.grow(margin)
     for top in lines:
-        rows = scale.grow(min(top + high, picture.height)) - scale.grow(top)
-        band = np.empty((rows, native[0], picture.bands), spool.dtype)
         for left in columns:
             lr = region(around, left, top, wide + 2 * margin, high + 2 * margin) * np.float32(255 / white)
             sr = _enlarge_tile(lr, steps, scale, tta)[corner:, corner:]
-            inside = band[:, scale.grow(left) : scale.grow(left + wide)]
-            sr = np.clip(sr[: inside.shape[0], : inside.shape[1]], 0, 255) * np.float32(white / 255)
-            inside[:] = sr if spool.dtype == np.float32 else np.rint(sr)
+            place = scale.grow(left), scale.grow(top)
+            inside = sr[: scale.grow(top + high) - place[1], : scale.grow(left + wide) - place[0]]
+            inside = np.clip(inside[: native[1] - place[1], : native[0] - place[0]], 0, 255) * np.float32(white / 255)
+            spool.write(inside if spool.dtype == np.float32 else np.rint(inside), *place)
             yield 1 / (len(columns) * len(lines))
-        spool.write(band)
     result = spool.picture()
     return result if native == size else reduced(result, size, picture.format)
 

@@ -6,10 +6,12 @@ when they are asked for, so that a hundred megapixels need not be in memory.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +47,8 @@ SUFFIXES = {*FORMATS, ".avif", ".gif", ".heic", ".heif", ".ppm"}
 MAX_PIXELS = 2**30  # of a result
 _LONGEST = {"jpeg": 65_535, "webp": 16_383}  # pixels a side that a format can hold
 _KEPT = ("icc-profile-data", "xmp-data", "iptc-data", "exif-")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BLOCK = 1024  # pixels: what is reduced at a time
 _BLEED = 6.0  # sigma in pixels of how far colours reach into what is transparent
 _PEAKS = {"uchar": 255, "ushort": 65_535, "float": 1.0}
 _DTYPES = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16), "float": np.dtype(np.float32)}
@@ -165,9 +169,10 @@ def without_hidden_colours(picture: Picture) -> Picture:
 
 
 class Spool:
-    """Collect the rows of a picture as they are made, in a file without a name; `picture` gives them back.
+    """Collect the tiles of a picture as they are made, in a temporary file; `picture` gives them back.
 
-    `like` is a picture with as many bands. Close it when the picture has been written.
+    Memory holds none of them: a row of tiles of a wide picture alone may take gigabytes. `like` is a picture with as
+    many bands. Close it when the picture has been written.
     """
 
     def __init__(self, size: tuple[int, int], like: Picture, format: str):
@@ -176,10 +181,15 @@ class Spool:
         self._folder = tempfile.TemporaryDirectory(prefix="imagesr-")
         self._file = (Path(self._folder.name) / "rows").open("wb")
 
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows, from the top. Raises OutputError where there is no room."""
+    def write(self, tile: np.ndarray, left: int, top: int) -> None:
+        """Put a tile (height, width, bands) into its place. Raises OutputError where there is no room."""
+        tile = np.ascontiguousarray(tile, self.dtype)
+        pixel = tile.itemsize * tile.shape[2]
         try:
-            self._file.write(np.ascontiguousarray(rows).data)
+            for y, row in enumerate(tile, top):
+                self._file.seek((y * self._size[0] + left) * pixel)
+                self._file.write(row.data)
+            self._file.flush()
         except OSError as error:
             raise OutputError(f"Cannot keep the rows in {self._folder.name}: {error.strerror}") from None
 
@@ -191,19 +201,31 @@ class Spool:
         return with_metadata(raw.copy(interpretation=_space(like.bands, self._format)), like)
 
     def close(self) -> None:
-        """Forget the rows."""
-        self._file.close()
+        """Forget the tiles."""
+        with suppress(OSError):  # of what it still wanted to write
+            self._file.close()
         self._folder.cleanup()
 
 
 def with_metadata(picture: Picture, like: Picture) -> Picture:
     """Return a picture with the resolution, colour profile, EXIF, XMP and IPTC of another."""
     picture = picture.copy(xres=like.xres, yres=like.yres)
-    for name in like.get_fields():
+    try:
+        names = like.get_fields()
+    except UnicodeDecodeError:  # of a PNG's comment
+        like = _rewritten(like)
+        names = like.get_fields()
+    for name in names:
         if name.startswith(_KEPT):
             picture.set_type(like.get_typeof(name), name, like.get(name))
     picture.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it stands upright; what is said in EXIF follows this
     return picture
+
+
+def _rewritten(picture):
+    """Return a pixel of a picture with the metadata that results keep, as PNG holds it, and without comments."""
+    data = picture.crop(0, 0, 1, 1).pngsave_buffer(keep="icc:exif:xmp:iptc")
+    return pyvips.Image.pngload_buffer(data)
 
 
 def reduced(picture: Picture, size: tuple[int, int], format: str) -> Picture:
@@ -211,9 +233,11 @@ def reduced(picture: Picture, size: tuple[int, int], format: str) -> Picture:
     width, height = size
     result = picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
     result = result.gravity("north-west", *size, extend="copy").clamp(min=0, max=_PEAKS[format])
-    return (
-        result if format == "float" else (result + 0.5).cast(format).copy(interpretation=_space(picture.bands, format))
-    )
+    if format != "float":
+        result = (result + 0.5).cast(format).copy(interpretation=_space(picture.bands, format))
+    # Whole rows of a wide picture, of every step above, took gigabytes.
+    columns = -(-width // _BLOCK)
+    return result.tilecache(tile_width=_BLOCK, tile_height=16, max_tiles=4 * columns, threaded=True)
 
 
 def mirrored(picture: Picture, margin: int, size: tuple[int, int]) -> Picture:
@@ -296,12 +320,20 @@ def encode_photo(
 def store_decoded(picture: Picture, out: Path) -> None:
     """Write all pixels of a picture, and the metadata that results keep, for `open_decoded` in another process.
 
-    Raises InputError where the picture's file is damaged.
+    What is kept of EXIF is what libexif has written itself, not what it was given. Raises InputError where the
+    picture's file is damaged, and OutputError where there is no room.
     """
     try:
+        picture = picture.copy()
+        picture.remove("jpeg-thumbnail-data")
+        if picture.get_typeof("exif-data"):
+            exif = _rewritten(picture).get("exif-data")
+            picture.set_type(pyvips.GValue.blob_type, "exif-data", exif)
         # Comments stay behind: in a PNG their very names may be no text.
         picture.vipssave(str(out), keep="icc:exif:xmp:iptc")
     except pyvips.Error as error:
+        if any(os.strerror(code) in str(error) for code in NO_ROOM):
+            raise OutputError(f"Cannot keep the picture in {out}: {reason(error)}") from None
         raise InputError(f"The picture is damaged: {reason(error)}") from None
 
 

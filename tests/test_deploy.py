@@ -12,7 +12,6 @@ import pytest
 from running import running_service
 
 from imagesr.serve.__main__ import _parser
-from imagesr.serve.server import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -72,5 +71,9 @@ def test_the_unit_runs_what_there_is_and_lets_it_drain():
     name, door, *arguments = service["ExecStart"].split()
     assert (Path(name).name, door) == ("imagesr", "serve")
     assert _parser().parse_args(arguments).host == "127.0.0.1"
-    assert int(service["TimeoutStopSec"]) > DRAIN_SECONDS + 10
+    seconds = service["TimeoutStopSec"]
+    assert int(seconds) > 60
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"`TimeoutStopSec={seconds}`, `docker stop -t {seconds}`" in readme
+    assert f"docker stop -t {seconds}." in DOCKERFILE.read_text("utf-8")
     assert service["KillSignal"] == "SIGTERM"

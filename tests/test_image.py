@@ -2,9 +2,11 @@
 
 import io
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +314,48 @@ def test_nothing_is_left_after_sigterm(tmp_path):
     process.stderr.close()
     assert {file.name for file in tmp_path.iterdir()} == {"a.jpg", "spool"}
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):
+    """The keyword of a PNG's comment is Latin-1; what else the picture says stays."""
+    exif = Image.Exif()
+    exif[271] = "A maker"
+    photo.save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    text = b"tEXtStra\xdfe\0Am Markt"
+    comment = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (tmp_path / "a.png").write_bytes(data[:33] + comment + data[33:])
+    assert run(tmp_path / "a.png", tmp_path / "b.png", "-n", "linear") == 0
+    large = opened(tmp_path / "b.png")
+    assert (large.size, large.getexif()[271]) == ((2 * WIDTH, 2 * HEIGHT), "A maker")
+
+
+WIDE = """
+import resource, sys, numpy as np
+from imagesr.enlarge import enlarging, last, photo_model
+from imagesr.card import find_models
+from imagesr.photos import encode_photo, from_array
+from pathlib import Path
+
+card = next(card for card in find_models(photo_model("best")) if card.scale == "3")
+engine = lambda planes: planes.repeat(3, 1).repeat(3, 2)  # quicker than a network
+picture = from_array(np.full((24, 65_535, 4), 30_000, np.uint16)).copy(interpretation="rgb16")
+spools = []
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+large = last(enlarging(picture, (131_725, 48), [(card, engine)], spools=spools))
+encode_photo(large, Path(sys.argv[1]), "png")
+spools[0].close()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in KiB")
+def test_wide_pictures_take_no_more_memory(tmp_path):
+    """Of which 226 MB are the rows that are mapped from a file."""
+    done = subprocess.run([sys.executable, "-c", WIDE, tmp_path / "a.png"], capture_output=True, text=True, check=True)
+    assert opened(tmp_path / "a.png").size == (131_725, 48)
+    assert int(done.stdout) < 700_000
 
 
 # Arrays

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -40,11 +41,11 @@ PATIENCE = 90  # seconds: the machine may be busy
 class Server:
     """Run the service on a port that is free."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, **more):
         self.folder = folder
         command = [sys.executable, "-m", "imagesr.serve", "--port", "0", "-n", "fast", *options]
         env = os.environ | {"TMPDIR": str(folder)}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, **more)
         self.url = re.search(r"http://\S+:\d+", self.process.stderr.readline())[0]
         self.port = int(self.url.rpartition(":")[2])
 
@@ -62,7 +63,7 @@ class Server:
     def begin(self, body, query="", length=None):
         """Send a request, or its beginning, and return its connection."""
         connection = socket.create_connection(("127.0.0.1", self.port))
-        head = f"POST /supersizeme{query} HTTP/1.1\r\nHost: here\r\nContent-Length: {length or len(body)}\r\n\r\n"
+        head = f"POST /supersizeme{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length or len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         return connection
 
@@ -74,6 +75,14 @@ class Server:
     def children(self):
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return [child for task in tasks for child in task.read_text().split()]
+
+    def decoders(self):
+        return sorted(child for child in self.children() if self._decodes(child))
+
+    @staticmethod
+    def _decodes(child):
+        with suppress(FileNotFoundError):
+            return b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
 
     def end(self):
         """Wait until it has ended; returns its exit code and what it said."""
@@ -241,6 +250,7 @@ def test_probes_figures_and_the_page(server):
     assert server.figure("requests_total") > 0
     page = httpx.get(f"{server.url}/")
     assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["cache-control"] == "no-cache"
     assert "script-src 'self' 'wasm-unsafe-eval'" in page.headers["content-security-policy"]
 
 
@@ -275,6 +285,7 @@ REFUSALS = {
     "format": (422, SMALL, "?format=tiff", "'png', 'jpeg' or 'webp'"),
     "misspelt": (422, SMALL, "?sacle=3", "Received: 'sacle'"),
     "result": (422, header(3999, 4000) + SMALL[33:], "?scale=3", "result of at most 64 megapixels"),
+    "disk": (422, header(3000, 3400) + SMALL[33:], "?scale=2.01&model=best", "results of at most 1,024 MB"),
     "side": (422, header(9000, 9) + SMALL[33:], "?format=webp", "16383 pixels a side"),
 }
 
@@ -325,6 +336,27 @@ def test_other_paths_and_methods(server, method, path, status):
     assert response.headers["cross-origin-resource-policy"] == "same-origin"
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, 200),
+        ("POST", {"Host": "rebound.example:5000"}, 403),
+        ("GET", {"Host": "rebound.example"}, 403),
+        ("GET", {"Host": "127.0.0.1.rebound.example"}, 403),
+        ("POST", {"Host": "localhost:8080"}, 200),
+        ("POST", {"Host": "[::1]:5000"}, 200),
+    ],
+)
+def test_pages_of_others_are_refused(server, method, headers, status):
+    path = "/supersizeme" if method == "POST" else "/models"
+    body = SMALL if method == "POST" else None
+    response = httpx.request(method, server.url + path, content=body, headers=headers, timeout=PATIENCE)
+    assert response.status_code == status
+    assert status == 200 or list(response.json()) == ["error"]
+
+
 def test_what_is_no_http_is_told_so_in_json(server):
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"not at all\r\n\r\n")
@@ -352,7 +384,7 @@ def test_the_openapi_document_keeps_its_word(server):
     document = httpx.get(f"{server.url}/openapi.json").json()
     post = document["paths"]["/supersizeme"]["post"]
     assert set(post["requestBody"]["content"]) == {"image/png", "image/jpeg"}
-    statuses = {"200", "400", "408", "413", "415", "422", "429", "500", "503"}
+    statuses = {"200", "400", "403", "408", "413", "415", "422", "429", "500", "503"}
     assert set(post["responses"]) == statuses
     error = {"$ref": "#/components/schemas/Error"}
     for status in statuses - {"200"}:
@@ -424,11 +456,10 @@ def test_a_decoder_that_falls_over_costs_one_picture(server):
     with ThreadPoolExecutor() as pool:
         for pause in (0.02, 0.1, 0.2, 0.3, 0.05, 0.15, 0.25, 0.4):
             future = pool.submit(server.post, body)
-            until(lambda: server.figure("places_taken"))
+            until(lambda: server.figure("places_taken") or future.done())  # noqa: B023
             time.sleep(pause)
-            for child in server.children():
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
+            for child in server.decoders():
+                os.kill(int(child), signal.SIGKILL)
             response = future.result()
             assert response.status_code == 400
             killed += "It cannot" in response.json()["error"]
@@ -437,6 +468,26 @@ def test_a_decoder_that_falls_over_costs_one_picture(server):
                 break
     assert killed
     until(lambda: server.figure("places_taken") == 0)
+    until(lambda: len(server.decoders()) == 2)
+    for _ in range(3):  # while it has nothing to do
+        os.kill(int(server.decoders()[0]), signal.SIGKILL)
+        time.sleep(0.5)
+        assert server.post(SMALL).status_code == 200
+    until(lambda: len(server.decoders()) == 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_client_that_hangs_up_costs_no_decoder(server):
+    until(lambda: len(server.decoders()) == 2)
+    before = server.decoders()
+    body = png(np.zeros((3900, 4000, 3), np.uint8))[:-20]
+    for _ in range(5):
+        connection = server.begin(body)
+        time.sleep(0.15)  # most often it is at work then
+        connection.close()
+        until(lambda: server.figure("open") == server.figure("uploads"))
+        assert server.post(SMALL).status_code == 200
+    assert server.decoders() == before
 
 
 def test_an_upload_that_stops_is_told_after_ten_seconds(server, slow_upload):
@@ -483,7 +534,42 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
     assert code == 143
     assert told.splitlines()[-1:] == ["imagesr serve: terminated"]
     assert not list(tmp_path.iterdir())
-    connection.close()
+    with connection, suppress(ConnectionResetError):
+        assert connection.recv(1000) == b""  # and not a word that is no JSON
+
+
+def limited(kind, most):
+    """Return what sets a limit of the system's for a process that is to begin."""
+    resource = pytest.importorskip("resource")
+    return lambda: resource.setrlimit(getattr(resource, kind), (most, most))
+
+
+def test_a_full_disk_is_told(tmp_path):
+    """A file that may not grow stands for a disk that is full: of what is decoded, and of rows."""
+    server = Server(tmp_path, preexec_fn=limited("RLIMIT_FSIZE", 1_000_000)).ready()
+    for body, query in ((LARGE, ""), (png(picture(300, 300)), "?scale=4"), (NOISE, "")):
+        response = server.post(body, query)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "10")
+        assert "room" in response.json()["error"]
+    assert server.post(SMALL).status_code == 200
+    until(server.idle)
+    server.process.terminate()
+    assert server.end() == (0, "")
+
+
+def test_more_uploads_than_the_system_has_files_for(tmp_path):
+    server = Server(tmp_path, preexec_fn=limited("RLIMIT_NOFILE", 300)).ready()
+    connections = [server.begin(SMALL[:100], length=1000) for _ in range(45)]
+    until(lambda: server.figure("uploads") == server.figure("open") >= 36)
+    assert server.post(SMALL).status_code == 429
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    more = [server.begin(SMALL[:100], length=1000) for _ in range(400)]
+    for connection in connections + more:
+        connection.close()
+    until(lambda: server.figure("open") == 0)
+    assert server.post(SMALL).status_code == 200
+    server.process.terminate()
+    assert server.end() == (0, "")
 
 
 def test_what_cannot_be_is_said_in_one_line(server):
@@ -499,10 +585,11 @@ def test_what_cannot_be_is_said_in_one_line(server):
 
 
 def test_the_line_in_the_readme_works(server, tmp_path):
-    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl --data-binary"))
+    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl "))
     (tmp_path / "photo.jpg").write_bytes(saved(Image.fromarray(picture(60, 44)), "JPEG"))
-    command = shlex.split(line.replace("http://127.0.0.1:5000", server.url))
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    command = line.replace("http://127.0.0.1:5000", server.url)
+    shell = shutil.which("zsh") or "sh"
+    assert subprocess.run([shell, "-c", command], cwd=tmp_path, capture_output=True).returncode == 0
     assert opened((tmp_path / "large.png").read_bytes()).size == (120, 88)
 
 

@@ -15,18 +15,18 @@ def serve(options) -> int:
         received = f"{options.queue}, {options.megapixels:g}, {options.threads}"
         raise ValueError(f"Expected a queue of 0 or more, up to 1000 megapixels and 256 threads. Received: {received}")
     try:
-        from imagesr.serve.app import Service
-        from imagesr.serve.server import listen, serve
+        from imagesr.serve import server
+        from imagesr.serve.service import Service
     except ModuleNotFoundError as error:
         raise ValueError(f"it needs the package {error.name}: {EXTRA}") from None
 
     service = Service(model=options.model, queue=options.queue, megapixels=options.megapixels, threads=options.threads)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
-    with listen(options.host, options.port) as place:
+    with server.listen(options.host, options.port) as place:
         host, port = place.getsockname()[:2]
         print(f"imagesr serve: http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True)
-        serve(service, place)
+        server.serve(service, place)
     return 0
 
 

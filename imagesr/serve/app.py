@@ -3,46 +3,43 @@
 # Without `from __future__ import annotations`: FastAPI reads annotations, which name what a function holds here.
 import asyncio
 import contextlib
+import ipaddress
 import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi import Path as Part
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
 import imagesr
-from imagesr.card import ModelCard, ModelError, find_models, saved_models
-from imagesr.enlarge import enlarging, load_chain, photo_model
-from imagesr.photos import Picture, Spool, encode_photo, from_array, kind_of, open_decoded, stop
+from imagesr.photos import NO_ROOM, kind_of
 from imagesr.scale import Scale
-from imagesr.serve.decoding import Decoders, Wish
-from imagesr.serve.figures import STAGES, Figures
+from imagesr.serve.figures import STAGES
 from imagesr.serve.refusal import Refusal
-from imagesr.serve.turns import Places, Turns
+from imagesr.serve.service import Service
 from imagesr.serve.web import RUNTIME, STATIC
-from imagesr.upscaler import MAX_SCALE, chain
+from imagesr.upscaler import MAX_SCALE
+from imagesr.writer import OutputError
 
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _FULL_SECONDS = 0.08  # before a 429: who asks again at once would take the time that others' pictures need
-_GROWN = 4  # a result may have as many times the pixels of the largest picture
-_CHAINS = 8  # models loaded at a time
 _CHUNK = 2**18
+TAKE_SECONDS = 30  # for the next 64 KiB of an answer; and for all of it, beside
+_TAKE_BYTES = 2**16  # a second
 _GONE = 499  # as nginx counts clients that hang up; nobody reads it
 
 _CSP = {
@@ -68,122 +65,6 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=(), payment=(), usb=()",
 }
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-
-
-class Service:
-    """Hold what all requests share: places, the engine's turns, the decoders, the figures."""
-
-    def __init__(self, *, model: str, queue: int, megapixels: float, threads: int):
-        self.most = round(megapixels * 1e6)
-        self.models, self.names = photo_models()
-        if model not in self.names:
-            raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
-        self.model = model
-        self.places = Places(queue + 1)
-        self.figures = Figures()
-        self.figures.places.set(self.places.number)
-        self.figures.places_taken.set_function(lambda: self.places.taken)
-        self.figures.open.set_function(lambda: self.open)
-        self.open = 0  # requests for a picture, from the first byte to the last
-        self.draining = False
-        self._threads = threads
-        self._steps = lru_cache(_CHAINS)(self._load)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Start what works, warm it up beside, and clear away at the end."""
-        with tempfile.TemporaryDirectory(prefix="imagesr-serve-", ignore_cleanup_errors=True) as folder:
-            tempfile.tempdir = folder  # rows of results lie there too, and all go with it
-            self.folder = Path(folder)
-            self.turns, self.decoders = Turns(), Decoders(self.folder)
-            self.encoders = ThreadPoolExecutor(2, "encode")
-            self.warming = asyncio.create_task(self._warm_up())
-            try:
-                yield
-            finally:
-                self.warming.cancel()
-                await asyncio.wait([self.warming])
-                self.turns.close()
-                self.decoders.close()
-                self.encoders.shutdown(cancel_futures=True)
-                tempfile.tempdir = None
-
-    async def _warm_up(self):
-        picture, spools = from_array(np.zeros((1, 1, 3), np.uint8)), []
-        try:
-            await self.decoders.warm()
-            await self.turns.run(self._enlarge(picture, self.model, Scale(2), spools))
-        finally:
-            for spool in spools:
-                spool.close()
-
-    def check_ready(self) -> None:
-        """Raise a Refusal while nothing is taken in."""
-        if self.draining:
-            raise Refusal(503, "draining", "Expected a service that stays. It is being stopped", {"Retry-After": "5"})
-        if not self.warming.done():
-            raise Refusal(503, "cold", "Expected a service that is warm. It is starting", {"Retry-After": "1"})
-
-    async def make(self, source: Path, model: str, scale: Scale, format: str, times: dict[str, float]) -> Path:
-        """Make a file of the picture in `source` enlarged, beside it; `times` are filled in. Raises a Refusal."""
-        decoded, made = source.with_name("decoded.v"), source.with_name("made")
-        spools: list[Spool] = []
-        with self.places.one():
-            begun = time.perf_counter()
-            wish = Wish(scale, format, self.most, _GROWN * self.most)
-            size = await self.decoders.decode(source, decoded, wish)
-            times["decode"] = time.perf_counter() - begun
-            try:
-                begun = time.perf_counter()
-                steps = self._enlarge(open_decoded(decoded), model, scale, spools)
-                large, times["network"] = await self.turns.run(steps)
-                times["wait"] = time.perf_counter() - begun - times["network"]
-                begun = time.perf_counter()
-                await self._encode(large, made, format)
-                times["encode"] = time.perf_counter() - begun
-            finally:
-                for spool in spools:
-                    spool.close()
-        self.figures.pixels.labels("pictures").inc(size[0] * size[1])
-        self.figures.pixels.labels("results").inc(large.width * large.height)
-        return made
-
-    def _enlarge(self, picture, model, scale, spools):
-        name = self.names[model]
-        cards = chain(self.models[name], Fraction(scale.up, scale.down))
-        size = scale.grow(picture.width), scale.grow(picture.height)
-        steps = self._steps(name, tuple(card.scale for card in cards))
-        return (yield from enlarging(picture, size, steps, fixed=True, spools=spools))
-
-    def _load(self, name, scales):
-        cards = {card.scale: card for card in self.models[name]}
-        return load_chain([cards[scale] for scale in scales], threads=self._threads)
-
-    async def _encode(self, picture: Picture, out: Path, format: str):
-        loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(
-            self.encoders, lambda: encode_photo(picture, out, format, note=lambda text: None)
-        )
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            stop(picture)
-            await asyncio.wait([writing])
-            writing.exception()
-            raise
-
-
-def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
-    """Return the shipped models for photographs by name, and all the names that mean one of them."""
-    shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
-    names = {name: photo_model(name) for name in shipped}
-    models = {name: find_models(name) for name in sorted(set(names.values()))}
-    models = {
-        name: cards
-        for name, cards in models.items()
-        if all(card.channels in (1, 3) and not card.size for card in cards)
-    }
-    return models, {name: photo for name, photo in names.items() if photo in models}
 
 
 class Error(BaseModel):
@@ -254,13 +135,14 @@ def described(service: Service) -> dict[str, Any]:
 
 
 _REFUSED = {
+    403: "Another web page asks; or Host is no name of this machine, and the service is there for it alone",
     400: "The body is no whole picture: empty, damaged, or too slow to decode",
     408: f"The upload took more than {UPLOAD_SECONDS} s",
     413: f"More than {MAX_BYTES:,} bytes, or more pixels than the service takes",
     415: "The bytes are neither PNG nor JPEG, whatever Content-Type says",
     422: "The query is wrong, or the result would be too large",
     429: "Every place is taken; Retry-After says when to come again",
-    503: "The service is starting, or being stopped; Retry-After says when to come again",
+    503: "The service is starting, or being stopped, or its disk is full; Retry-After says when to come again",
     500: "The service has failed",
 }
 
@@ -290,7 +172,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    failed = {500: {"model": Error, "description": _REFUSED[500]}}
+    failed = {status: {"model": Error, "description": _REFUSED[status]} for status in (403, 500)}
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
@@ -318,6 +200,18 @@ def create_app(service: Service) -> FastAPI:
         service.figures.refusals.labels("query").inc()
         return _error(422, f"Expected {name}: {first['msg']}. Received: {received!r}")
 
+    @app.exception_handler(OutputError)
+    async def no_room(request: Request, error: OutputError) -> Response:
+        service.figures.refusals.labels("room").inc()
+        sentence = "Expected room on the service's disk. There is none at the moment; try again later"
+        return _error(503, sentence, {"Retry-After": "10"})
+
+    @app.exception_handler(OSError)
+    async def no_room_either(request: Request, error: OSError) -> Response:
+        if error.errno not in NO_ROOM:
+            raise error
+        return await no_room(request, error)
+
     @app.exception_handler(Exception)
     async def failure(request: Request, error: Exception) -> Response:
         return _error(500, "The service has failed; its log says why")
@@ -329,6 +223,8 @@ def create_app(service: Service) -> FastAPI:
             raise _too_long(f"{length[:15]} bytes")
         service.check_ready()
         service.places.check()
+        if service.open >= service.most_open:
+            raise Refusal(429, "open", "Expected fewer uploads at a time. Try again in 1 s", {"Retry-After": "1"})
         service.open += 1
         try:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -451,8 +347,17 @@ def create_app(service: Service) -> FastAPI:
         return Response(service.figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.
-    app.router.default = StaticFiles(directory=STATIC, html=True)
+    app.router.default = _Static(directory=STATIC, html=True)
     return app
+
+
+class _Static(StaticFiles):
+    """Let browsers ask each time whether a file has changed: an update is seen at once."""
+
+    def file_response(self, *arguments, **options):
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _scale(text):
@@ -523,10 +428,14 @@ def _chunks(file: Path) -> Iterator[bytes]:
 
 
 class Guard:
-    """Add to every answer the headers that keep a page to itself, and count it."""
+    """Refuse what pages of others ask for, add to every answer the headers that keep a page to itself, and count it.
 
-    def __init__(self, app: Any, service: Service):
-        self._app, self._service = app, service
+    With `loopback` the service is there for this machine alone, under its names: a page's own name may be made to lead
+    here, too.
+    """
+
+    def __init__(self, app: Any, service: Service, *, loopback: bool):
+        self._app, self._service, self._loopback = app, service, loopback
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -535,9 +444,31 @@ class Guard:
 
         async def guarded(message):
             if message["type"] == "http.response.start":
-                message = message | {"headers": [*message.get("headers", ()), *_HEADERS]}
+                headers = message.get("headers", ())
+                scope["state"]["abort_after"](TAKE_SECONDS + int(dict(headers).get(b"content-length", 0)) / _TAKE_BYTES)
+                message = message | {"headers": [*headers, *_HEADERS]}
                 path = getattr(scope.get("route"), "path", "other")
                 self._service.figures.requests.labels(path, message["status"]).inc()
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        refused = self._refused(scope["method"], Headers(scope=scope))
+        if refused:
+            self._service.figures.refusals.labels("site").inc()
+        await (_error(403, refused) if refused else self._app)(scope, receive, guarded)
+
+    def _refused(self, method, headers):
+        site, host = headers.get("sec-fetch-site"), headers.get("host", "localhost")
+        if self._loopback and not _is_loopback(host):
+            return f"Expected localhost as Host. Received: {host[:100]}"
+        if method == "POST" and site in ("cross-site", "same-site"):
+            return "Expected a request of the service's own page, or of a program. Another page sent it"
+        return None
+
+
+def _is_loopback(host):
+    name = re.sub(r":[0-9]*$", "", host).strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name).is_loopback
+    return False

@@ -10,7 +10,6 @@ import struct
 import sys
 import zlib
 from concurrent.futures import TimeoutError
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +23,19 @@ _MEMORY = 2**29  # bytes that a process may take for one picture
 _LONGEST = 65_535  # pixels a side: tiles are square, and a line of a million pixels takes as many as a large picture
 _SCANS = 100  # of a JPEG: a progressive one has ten, and each costs a pass over the picture
 _TEXT = 2**22  # bytes of text, profile and the like that a PNG may hold, inflated
+_KEPT = 16  # bytes on disk for each pixel that a result may have: RGB and alpha in floating point
 _WORKERS = 2  # a picture that takes long does not hold up the next
 
 
 @dataclass(frozen=True)
 class Wish:
-    """Hold what a picture is to become, and how large it may be: `most` pixels, its result `most_grown`."""
+    """Hold what a picture is to become, and how large it may be: `most` pixels, its result `most_grown`.
+
+    `native` is the scale of the networks, from which their result is reduced.
+    """
 
     scale: Scale
+    native: Scale
     format: str
     most: int
     most_grown: int
@@ -45,12 +49,12 @@ class Decoders:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._open()
+        self._pool = self._opened()
 
-    def _open(self):
+    def _opened(self):
         # Spawned: a fork would inherit locks that other threads hold.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(_WORKERS, initializer=_begin, initargs=(str(self._folder),), context=context)
+        return ProcessPool(_WORKERS, initializer=_begin, initargs=(str(self._folder),), context=context)
 
     async def warm(self) -> None:
         """Start the processes."""
@@ -59,27 +63,46 @@ class Decoders:
     async def decode(self, source: Path, target: Path, wish: Wish) -> tuple[int, int]:
         """Decode a PNG or JPEG file into one that `open_decoded` opens; returns its (width, height), upright.
 
-        Sizes are checked before pixels are decoded. Raises a Refusal.
+        Sizes are checked before pixels are decoded. Cancelled, it returns when the process is free again. Raises a
+        Refusal, and OutputError where there is no room.
         """
         for again in (True, False):
             try:
                 if not self._pool.active:  # a process that ended between two pictures leaves it so
-                    self._open()
-                return await asyncio.wrap_future(self._pool.schedule(_decode, (source, target, wish), timeout=SECONDS))
+                    broken, self._pool = self._pool, self._opened()
+                    await asyncio.to_thread(_end, broken)
+                scheduled = self._pool.schedule(_decode, (source, target, wish), timeout=SECONDS)
+                return await _undisturbed(asyncio.wrap_future(scheduled), source)
             except TimeoutError:
                 sentence = f"Expected a picture that is decoded within {SECONDS} s. It takes longer"
                 raise Refusal(400, "slow", sentence) from None
             except (ProcessExpired, MemoryError):
                 raise Refusal(400, "crash", "Expected a picture that can be decoded. It cannot") from None
-            except BrokenProcessPool:
+            except RuntimeError:  # a broken pool; what a picture may raise is above
                 if not again:
                     raise
         raise AssertionError
 
     def close(self) -> None:
         """End the processes."""
-        self._pool.stop()
-        self._pool.join()
+        _end(self._pool)
+
+
+def _end(pool):
+    pool.stop()
+    pool.join()
+
+
+async def _undisturbed(decoding, source):
+    """Wait for a process, and for its end when cancelled: Pebble would kill it. Without its file it ends early."""
+    try:
+        return await asyncio.shield(decoding)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            source.unlink(missing_ok=True)
+        await asyncio.wait([decoding])
+        decoding.exception()
+        raise
 
 
 def _begin(folder):
@@ -119,7 +142,15 @@ def _decode(source, target, wish):
         if large[0] * large[1] > wish.most_grown:
             most = f"{wish.most_grown / 1e6:g} megapixels"
             raise Refusal(422, "pixels", f"Expected a result of at most {most}. Received: {large[0]}x{large[1]}")
+        native = wish.native.grow(size[0]), wish.native.grow(size[1])
+        sample = 4 if native != large else 2 if picture.format == "ushort" else 1
+        kept, most = native[0] * native[1] * picture.bands * sample, _KEPT * wish.most_grown
+        if kept > most:
+            told = f"Received: {native[0]}x{native[1]}, {kept / 1e6:,.0f} MB; choose another scale or a smaller picture"
+            sentence = f"Expected networks' results of at most {most / 1e6:,.0f} MB. {told}"
+            raise Refusal(422, "pixels", sentence)
         try:
+            check_size(native)
             check_size(large, wish.format)
         except ValueError as error:
             raise Refusal(422, "pixels", str(error)) from None

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import json
 import logging
 import socket
-import time
+from functools import partial
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from imagesr.serve.app import UPLOAD_SECONDS, Guard, Service, create_app
+from imagesr.serve.app import TAKE_SECONDS, UPLOAD_SECONDS, Guard, create_app
+from imagesr.serve.service import Service
 
-DRAIN_SECONDS = 60
-_DOWNLOAD_SECONDS = 10  # after that
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
-_TAKE_SECONDS = 30  # for the next 64 KiB of an answer
 
 
 class _Protocol(H11Protocol):
     """Close connections whose request does not come to its end, or whose answer nobody takes."""
 
-    _sending = _taking = None
+    _sending = _taking = _answering = None
+
+    def __init__(self, *arguments, most, **options):
+        super().__init__(*arguments, **options)
+        self._most = most
+        self.app_state = self.app_state | {"abort_after": self._abort_after}
 
     def connection_made(self, transport):
         super().connection_made(transport)
+        if len(self.connections) > self._most:
+            transport.abort()
         self._sending = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
 
     def data_received(self, data):
@@ -37,16 +44,33 @@ class _Protocol(H11Protocol):
         elif not self._sending and not whole:
             self._sending = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
 
+    def _abort_after(self, seconds):
+        """Give the answer that begins so long to its end."""
+        if self._answering:
+            self._answering.cancel()
+        self._answering = self.loop.call_later(seconds, self.transport.abort)
+
+    def on_response_complete(self):
+        if self._answering:
+            self._answering.cancel()
+        # The end of it may still lie here.
+        self._answering = self.loop.call_later(TAKE_SECONDS, self._abort_untaken)
+        super().on_response_complete()
+
+    def _abort_untaken(self):
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
     def pause_writing(self):
         super().pause_writing()
-        self._taking = self.loop.call_later(_TAKE_SECONDS, self.transport.abort)
+        self._taking = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
 
     def resume_writing(self):
         super().resume_writing()
         self._taking.cancel()
 
     def connection_lost(self, exc):
-        for timer in (self._sending, self._taking):
+        for timer in (self._sending, self._taking, self._answering):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
@@ -68,18 +92,23 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config, service):
         super().__init__(config)
-        self._service, self._until = service, None
+        self._service = service
 
     def handle_exit(self, sig, frame):
         if self._service.draining:
             self.should_exit = self.force_exit = True
             self._captured_signals.append(sig)
+            asyncio.get_running_loop().call_soon_threadsafe(self._cut)
         self._service.draining = True
-        self._until = self._until or time.monotonic() + DRAIN_SECONDS
+
+    def _cut(self):
+        """End every connection: uvicorn would tell those who wait something in plain text."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def on_tick(self, counter):
         service = self._service
-        drained = service.draining and (not service.open or time.monotonic() > self._until)
+        drained = service.draining and not service.open
         return await super().on_tick(counter) or drained or _failed(service)
 
 
@@ -95,8 +124,8 @@ def serve(service: Service, place: socket.socket) -> None:
     """Answer until a signal comes."""
     logging.getLogger("pyvips").setLevel(logging.ERROR)  # it warns of strangers' metadata
     config = uvicorn.Config(
-        Guard(create_app(service), service),
-        http=_Protocol,
+        Guard(create_app(service), service, loopback=ipaddress.ip_address(place.getsockname()[0]).is_loopback),
+        http=partial(_Protocol, most=service.most_connections),
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -104,7 +133,6 @@ def serve(service: Service, place: socket.socket) -> None:
         server_header=False,
         access_log=False,
         log_level="error",
-        timeout_graceful_shutdown=_DOWNLOAD_SECONDS,
     )
     _Server(config, service).run(sockets=[place])
     if _failed(service):
@@ -114,4 +142,4 @@ def serve(service: Service, place: socket.socket) -> None:
 def _failed(service):
     """Tell whether there is no model to serve with."""
     warming = service.warming
-    return warming.done() and not warming.cancelled() and warming.exception()
+    return warming and warming.done() and not warming.cancelled() and warming.exception()

@@ -1,0 +1,171 @@
+"""What all requests share, and how a picture is made."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from imagesr.card import ModelCard, ModelError, find_models, saved_models
+from imagesr.enlarge import enlarging, load_chain, photo_model
+from imagesr.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
+from imagesr.scale import Scale
+from imagesr.serve.decoding import Decoders, Wish
+from imagesr.serve.figures import Figures
+from imagesr.serve.refusal import Refusal
+from imagesr.serve.turns import Places, Turns
+from imagesr.upscaler import chain
+
+_GROWN = 4  # a result may have as many times the pixels of the largest picture
+_CONNECTIONS = 1000
+_FILES = 128  # that the service itself has open, at most
+_CHAINS = 8  # models loaded at a time
+
+
+class Service:
+    """Hold what all requests share: places, the engine's turns, the decoders, the figures."""
+
+    def __init__(self, *, model: str, queue: int, megapixels: float, threads: int):
+        self.most = round(megapixels * 1e6)
+        self.models, self.names = photo_models()
+        if model not in self.names:
+            raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
+        self.model = model
+        self.places = Places(queue + 1)
+        self.figures = Figures()
+        self.figures.places.set(self.places.number)
+        self.figures.places_taken.set_function(lambda: self.places.taken)
+        self.figures.open.set_function(lambda: self.open)
+        self.open = 0  # requests for a picture, from the first byte to the last
+        self.most_connections = _connections(self.places.number)
+        self.most_open = 3 * self.most_connections // 4  # others ask how it is
+        self.draining = False
+        self._threads = threads
+        self.warming: asyncio.Task | None = None
+        self._steps = lru_cache(_CHAINS)(self._load)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start what works, warm it up beside, and clear away at the end."""
+        with tempfile.TemporaryDirectory(prefix="imagesr-serve-", ignore_cleanup_errors=True) as folder:
+            tempfile.tempdir = folder  # rows of results lie there too, and all go with it
+            self.folder = Path(folder)
+            self.turns, self.decoders = Turns(), Decoders(self.folder)
+            self.encoders = ThreadPoolExecutor(2, "encode")
+            self.warming = asyncio.create_task(self._warm_up())
+            try:
+                yield
+            finally:
+                self.warming.cancel()
+                await asyncio.wait([self.warming])
+                self.turns.close()
+                self.decoders.close()
+                self.encoders.shutdown(cancel_futures=True)
+                tempfile.tempdir = None
+
+    async def _warm_up(self):
+        picture, spools = from_array(np.zeros((1, 1, 3), np.uint8)), []
+        try:
+            await self.decoders.warm()
+            await self.turns.run(self._enlarge(picture, self.model, Scale(2), spools))
+        finally:
+            for spool in spools:
+                spool.close()
+
+    def check_ready(self) -> None:
+        """Raise a Refusal while nothing is taken in."""
+        if self.draining:
+            raise Refusal(503, "draining", "Expected a service that stays. It is being stopped", {"Retry-After": "5"})
+        if not (self.warming and self.warming.done()):
+            raise Refusal(503, "cold", "Expected a service that is warm. It is starting", {"Retry-After": "1"})
+
+    async def make(self, source: Path, model: str, scale: Scale, format: str, times: dict[str, float]) -> Path:
+        """Make a file of the picture in `source` enlarged, beside it; `times` are filled in. Raises a Refusal."""
+        decoded, made = source.with_name("decoded.v"), source.with_name("made")
+        spools: list[Spool] = []
+        with self.places.one():
+            begun = time.perf_counter()
+            cards = self._chain(model, scale)
+            native = math.prod((Scale.parse(card.scale) for card in cards), start=Scale(1))
+            wish = Wish(scale, native, format, self.most, _GROWN * self.most)
+            size = await self.decoders.decode(source, decoded, wish)
+            _forget(source)
+            times["decode"] = time.perf_counter() - begun
+            try:
+                begun = time.perf_counter()
+                steps = self._enlarge(open_decoded(decoded), model, scale, spools)
+                large, times["network"] = await self.turns.run(steps)
+                times["wait"] = time.perf_counter() - begun - times["network"]
+                begun = time.perf_counter()
+                await self._encode(large, made, format)
+                times["encode"] = time.perf_counter() - begun
+            finally:
+                for spool in spools:
+                    spool.close()
+                _forget(decoded)  # a download may take long
+        self.figures.pixels.labels("pictures").inc(size[0] * size[1])
+        self.figures.pixels.labels("results").inc(large.width * large.height)
+        return made
+
+    def _enlarge(self, picture, model, scale, spools):
+        size = scale.grow(picture.width), scale.grow(picture.height)
+        steps = self._steps(self.names[model], tuple(card.scale for card in self._chain(model, scale)))
+        return (yield from enlarging(picture, size, steps, fixed=True, spools=spools))
+
+    def _chain(self, model, scale):
+        return chain(self.models[self.names[model]], Fraction(scale.up, scale.down))
+
+    def _load(self, name, scales):
+        cards = {card.scale: card for card in self.models[name]}
+        return load_chain([cards[scale] for scale in scales], threads=self._threads)
+
+    async def _encode(self, picture: Picture, out: Path, format: str):
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(
+            self.encoders, lambda: encode_photo(picture, out, format, note=lambda text: None)
+        )
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            stop(picture)
+            await asyncio.wait([writing])
+            writing.exception()
+            raise
+
+
+def _connections(places):
+    """Return how many connections there may be: each with a file, and those that hold a place with eight more."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return _CONNECTIONS
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = _CONNECTIONS if files == resource.RLIM_INFINITY else (files - _FILES - 8 * places) // 2
+    return max(8, min(most, _CONNECTIONS))
+
+
+def _forget(file):
+    with suppress(OSError):  # Windows keeps a file that is open until the request ends
+        file.unlink(missing_ok=True)
+
+
+def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
+    """Return the shipped models for photographs by name, and all the names that mean one of them."""
+    shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
+    names = {name: photo_model(name) for name in shipped}
+    models = {name: find_models(name) for name in sorted(set(names.values()))}
+    models = {
+        name: cards
+        for name, cards in models.items()
+        if all(card.channels in (1, 3) and not card.size for card in cards)
+    }
+    return models, {name: photo for name, photo in names.items() if photo in models}
