@@ -106,6 +106,11 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
+    async def shutdown(self, sockets=None):
+        # No picture is under way any more: what is left is an end that nobody takes.
+        asyncio.get_running_loop().call_later(TAKE_SECONDS, self._cut)
+        await super().shutdown(sockets)
+
     async def on_tick(self, counter):
         service = self._service
         drained = service.draining and not service.open
