@@ -17,6 +17,9 @@ from imagesr.serve.app import TAKE_SECONDS, UPLOAD_SECONDS, Guard, create_app
 from imagesr.serve.service import Service
 
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
+# Connections that are taken up before one of them can be refused: asyncio takes as many at a time as may wait, and
+# where there are no files left it says so once for each of them.
+_BACKLOG = 100
 
 
 class _Protocol(H11Protocol):
@@ -138,6 +141,7 @@ def serve(service: Service, place: socket.socket) -> None:
         server_header=False,
         access_log=False,
         log_level="error",
+        backlog=_BACKLOG,
     )
     _Server(config, service).run(sockets=[place])
     if _failed(service):
