@@ -5,19 +5,20 @@ import shutil
 import numpy as np
 import pytest
 
-from imagesr.card import ModelCard, ModelError, find_model, saved_models
+from imagesr.card import SAVED_MODELS, ModelCard, ModelError, find_model, saved_models
 from imagesr.engines import load_engine
 from imagesr.metrics import psnr
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
-# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, of the flavour for photographs in int8.
+# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, of the flavour for photographs as it runs.
 TIERS = {
     "fast": (3000, {"1.5": 34.20, "2": 31.05}),
     "balanced": (6500, {"1.5": 34.55, "2": 31.15}),
-    "best": (13000, {"1.5": 34.80, "2": 31.30, "3": 28.30, "4": 26.75}),
+    "best": (13000, {"1.5": 34.80, "2": 31.50, "3": 28.30, "4": 26.75}),
 }
-NETWORKS = [name for name in MODELS if not name.startswith("linear")]  # what has int8
+NETWORKS = [name for name in MODELS if not name.startswith("linear")]
+QUANTISED = [name for name in NETWORKS if (SAVED_MODELS / name / "model_int8.onnx").exists()]  # the others run in bf16
 
 
 def card_of(name):
@@ -39,6 +40,11 @@ def test_what_ships():
     assert sorted([*tiers, *(f"linear_x{scale}" for scale in ("1.5", "2", "3", "4"))]) == MODELS
 
 
+def deployed(card):
+    """Return the precision that a model runs in."""
+    return "int8" if card.folder.name in QUANTISED else "bf16"
+
+
 def test_the_linear_filter_is_the_floor():
     # 33.86 dB is what the best filter of 8x8 reaches on B100 at x1.5.
     linear = {scale: card_of(f"linear_x{scale}") for scale in ("1.5", "2", "3", "4")}
@@ -49,7 +55,7 @@ def test_the_linear_filter_is_the_floor():
     for card in map(card_of, NETWORKS):
         for benchmark in ("B100", "Set5", "Set14", "photos-val"):
             floor = linear[card.scale].measured[benchmark]["fp32"]["psnr_y"]
-            assert card.measured[benchmark]["int8"]["psnr_y"] > floor, (card.folder, benchmark)
+            assert card.measured[benchmark][deployed(card)]["psnr_y"] > floor, (card.folder, benchmark)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -68,8 +74,9 @@ def test_engines_agree_with_keras_to_one_code(name, engine, bits):
         assert np.abs(sr.astype(int) - reference(lr).astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "bf16") for name in NETWORKS), *((name, "int8") for name in QUANTISED)]
+)
 def test_lower_precision_stays_close(name, precision):
     card = card_of(name)
     try:
@@ -92,16 +99,16 @@ def test_cards_keep_the_promises(name):
     assert card.multiply_accumulates <= most
     assert card.channels == 1
     b100 = card.measured["B100"]
-    assert b100["fp32"]["psnr_y"] - b100["int8"]["psnr_y"] <= 0.1
+    assert b100["fp32"]["psnr_y"] - b100[deployed(card)]["psnr_y"] <= 0.1
     if flavour == "photo":
-        assert b100["int8"]["psnr_y"] >= least[card.scale]
+        assert b100[deployed(card)]["psnr_y"] >= least[card.scale]
         photos = card.measured["photos-val"]
         assert (
             photos["fp32"]["psnr_y"]
             >= photos["lanczos"]["psnr_y"] + {"1.5": 1.5, "2": 1.2, "3": 1.2, "4": 1.1}[card.scale]
         )
     assert card.data
-    assert set(card.sha256) == {"model.keras", "model.onnx", "model_int8.onnx", "model_u16.onnx"}
+    assert set(card.sha256) - {"model_int8.onnx"} == {"model.keras", "model.onnx", "model_u16.onnx"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -110,7 +117,7 @@ def test_a_card_says_what_can_be_measured_again(name, data):
     from imagesr.images import find_images
 
     card = card_of(name)
-    for precision in ("fp32", "int8"):
+    for precision in ("fp32", "int8") if name in QUANTISED else ("fp32",):
         scale = Scale.parse(card.scale)
         result = evaluate(upscaler(str(card.folder), scale, precision=precision), find_images([data / "set5"]), scale)
         assert result["psnr_y"] == pytest.approx(card.measured["Set5"][precision]["psnr_y"], abs=0.02)
@@ -195,7 +202,7 @@ def test_one_engine_serves_several_threads():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", QUANTISED)
 def test_flat_areas_stay_flat(name):
     levels = range(16, 236)
 

@@ -158,7 +158,7 @@ def test_a_palette_with_transparency_becomes_rgba(photo, tmp_path):
     assert run(tmp_path / "a.png", tmp_path / "b.png") == 0
     large = opened(tmp_path / "b.png")
     assert large.mode == "RGBA"
-    assert large.getpixel((0, 0))[3] == 0
+    assert large.getpixel((0, 0))[3] <= 2  # opaque pixels are next to it, and alpha goes through the network
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

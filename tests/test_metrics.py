@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from conftest import picture
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -10,12 +10,14 @@ from imagesr.metrics import figures, luma, psnr, ssim, with_luma
 planes = arrays(np.uint8, (24, 20))
 
 
+@settings(deadline=None)
 @given(planes)
 def test_equal_pictures_are_perfect(plane):
     assert psnr(plane, plane) == float("inf")
     assert ssim(plane, plane) == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(planes, planes, st.integers(0, 5))
 def test_psnr_is_its_definition_and_symmetric(a, b, shave):
     inside = (slice(shave, 24 - shave), slice(shave, 20 - shave))
@@ -51,6 +53,7 @@ def test_ssim_is_that_of_tensorflow():
     assert ssim(sr, hr, shave=4) == pytest.approx(expected, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(
     arrays(np.uint8, (6, 5, 3), elements=st.integers(60, 195)), arrays(np.uint8, (6, 5), elements=st.integers(80, 160))
 )
