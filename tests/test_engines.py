@@ -11,7 +11,7 @@ from imagesr.metrics import psnr
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
-# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, of the flavour for photographs as it runs.
+# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, as it runs, of photographs' flavour.
 TIERS = {
     "fast": (3000, {"1.5": 34.20, "2": 31.05}),
     "balanced": (6500, {"1.5": 34.55, "2": 31.15}),

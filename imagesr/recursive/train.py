@@ -50,7 +50,7 @@ class Config:
     reach: int = 1
     steps: int = 10_000
     batch: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     seed: int = 0
 
     def __post_init__(self):
