@@ -80,8 +80,8 @@ class Measured(BaseModel):
     parameters: int = Field(examples=[12440])
     multiply_accumulates: float = Field(description="per pixel of the picture", examples=[12340.0])
     channels: int = Field(description="1 where it takes luma, 3 where it takes RGB", examples=[1])
-    multiple: int = Field(description="of which height and width given to its files must be multiples", examples=[2])
-    receptive_field: int = Field(description="in pixels of the picture", examples=[26])
+    multiple: int = Field(description="of which height and width given to its files must be multiples", examples=[1])
+    receptive_field: int = Field(description="in pixels of the picture", examples=[15])
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.511])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]
