@@ -133,7 +133,7 @@ def _load_keras(path, scale):
         scale=str(scale),
         channels=channels,
         multiple=cost.multiple(model),
-        receptive_field=cost.receptive_field(model) + 2 * DEPTH_REACH * scale.down * takes_depth,
+        receptive_field=max(cost.receptive_field(model), 2 * DEPTH_REACH * scale.down * takes_depth),
         parameters=cost.parameters(model),
         multiply_accumulates=cost.multiply_accumulates(model),
         config={},

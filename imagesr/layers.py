@@ -118,15 +118,15 @@ def collapsed(model: keras.Model) -> keras.Model:
     return result
 
 
-DEPTH_REACH = 5  # times `down`, LR pixels: how much farther a correction by depth looks than what it corrects
+DEPTH_REACH = 4  # times `down`, LR pixels: how far a correction by depth looks
 
 
 def with_depth(model: keras.Model, scale: Scale, filters: int = 32) -> keras.Model:
     """Return a network that corrects what `model` makes of LR by a depth map: [LR, depth] → SR.
 
-    The map is HR's, (H·scale, W·scale, 2), from `depth.as_channels`. What is added to SR comes of SR, the map and
-    `joint_bilateral` by two convolutions at LR's size, and of the last by one more. It is zero before training, and
-    always where depth is missing.
+    The map is HR's, (H·scale, W·scale, 2), from `depth.as_channels`. What is added to SR comes of it and
+    `joint_bilateral` alone, by two convolutions at LR's size and one at HR's. It is zero before training, and always
+    where depth is missing.
     """
     (lr,), sr, channels = model.inputs, model.output, model.output.shape[-1]
     depth = keras.Input((None, None, 2), name="depth")
@@ -136,7 +136,7 @@ def with_depth(model: keras.Model, scale: Scale, filters: int = 32) -> keras.Mod
         return keras.layers.Conv2D(filters, 3, padding="same", name=name, **options)(x)
 
     zero = {"kernel_initializer": "zeros", "dtype": "float32"}
-    x = space_to_depth(ops.concatenate([sr, depth, across], -1), scale.up)
+    x = space_to_depth(ops.concatenate([depth, across], -1), scale.up)
     x = conv(x, filters, "depth_head", activation="relu")
     x = depth_to_space(conv(x, channels * scale.up**2, "depth_tail", **zero), scale.up)
     correction = depth[..., 1:] * (x + conv(across, channels, "depth_skip", use_bias=False, **zero))
