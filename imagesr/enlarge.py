@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from imagesr.card import ModelCard, ModelError, find_models, saved_models
 from imagesr.engines import Engine, load_engine
@@ -167,13 +168,24 @@ def _enlarge_tile(lr, steps, scale, tta):
             sr = run(np.broadcast_to(part, (*part.shape[:2], 3)))
             enlarged.append(sr.mean(2, keepdims=True) if grey else sr)
         elif grey:
-            enlarged.append((run(part * _STUDIO + 16) - 16) / _STUDIO)
+            sr = (run(part * _STUDIO + 16) - 16) / _STUDIO
+            enlarged.append(_without_ringing(sr, part, scale) if enlarged else sr)  # behind colours comes alpha
         else:
             # In YCbCr a change of luma alone moves red, green and blue by the same amount.
             coarse = _bicubic(part, scale)
             change = run(luma_of(part)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
             enlarged.append(coarse + change / _STUDIO)
     return np.concatenate(enlarged, 2)
+
+
+def _without_ringing(sr, lr, scale):
+    """Keep enlarged alpha within what its 3×3 LR pixels hold: networks overshoot at hard edges, and what is to be
+    transparent, or opaque, is so exactly.
+    """
+    around = sliding_window_view(np.pad(lr[..., 0], 1, mode="edge"), (3, 3))
+    rows, columns = (np.arange(n) * scale.down // scale.up for n in sr.shape[:2])
+    low, high = (extreme((2, 3))[np.ix_(rows, columns)] for extreme in (around.min, around.max))
+    return np.clip(sr, low[..., np.newaxis], high[..., np.newaxis])
 
 
 def _bicubic(tile, scale):

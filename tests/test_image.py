@@ -158,7 +158,20 @@ def test_a_palette_with_transparency_becomes_rgba(photo, tmp_path):
     assert run(tmp_path / "a.png", tmp_path / "b.png") == 0
     large = opened(tmp_path / "b.png")
     assert large.mode == "RGBA"
-    assert large.getpixel((0, 0))[3] <= 2  # opaque pixels are next to it, and alpha goes through the network
+    assert large.getpixel((0, 0))[3] == 0
+
+
+@pytest.mark.parametrize("scale", [1.5, 2])
+def test_alpha_does_not_ring(photo, scale):
+    """Networks overshoot at hard edges; what has no other alpha around it keeps its own exactly."""
+    alpha = np.zeros((44, 60), np.uint8)
+    alpha[12:32, 20:40] = 255
+    large = imagesr.upscale_image(np.dstack([np.asarray(photo), alpha]), scale=scale)[..., 3]
+    far = [slice(round(a * scale), round(b * scale)) for a, b in ((14, 30), (22, 38))]
+    assert (large[*far] == 255).all()
+    near = [slice(round(a * scale), round(b * scale)) for a, b in ((10, 34), (18, 42))]
+    large[*near] = 0
+    assert not large.any()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
