@@ -153,9 +153,8 @@ def run_python(*arguments, timeout=120, environment=None):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Start a Chromium without a window; skipped where there is none."""
+def chromium(*arguments, size=(1400, 1200)):
+    """Start a Chromium without a window; the test is skipped where there is none."""
     driver = shutil.which("chromedriver")
     if not driver:
         pytest.skip("needs Chromium (apt install chromium-driver)")
@@ -164,12 +163,19 @@ def browser():
 
     options = webdriver.ChromeOptions()
     for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-        *("--disable-component-update", "--disable-sync", "--window-size=1400,1200"),
+        *("--headless=new", "--no-sandbox", "--disable-background-networking", "--no-first-run"),
+        *("--disable-component-update", "--disable-sync", f"--window-size={size[0]},{size[1]}"),
+        *(arguments or ["--disable-gpu"]),
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, Service(driver))
+    return webdriver.Chrome(options, Service(driver))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start a Chromium for the session."""
+    browser = chromium()
     yield browser
     browser.quit()
 

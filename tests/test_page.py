@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import chromium, picture
 from PIL import Image
 from running import running_service
 
@@ -104,28 +103,15 @@ def refusal(status, headers=None):
 # the browser
 
 
-def chromium(*arguments):
-    driver = shutil.which("chromedriver")
-    if not driver:
-        pytest.skip("needs Chromium (apt install chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in (
-        *("--headless=new", "--no-sandbox", "--disable-background-networking", "--no-first-run"),
-        *("--disable-component-update", "--disable-sync", "--window-size=1200,900"),
-        *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-        *(arguments or ["--disable-gpu"]),
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, Service(driver))
+def filming(*arguments):
+    """Start a Chromium with a camera that is none."""
+    fake = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    return chromium(*fake, *(arguments or ["--disable-gpu"]), size=(1200, 900))
 
 
 @pytest.fixture(scope="module")
 def chrome():
-    browser = chromium()
+    browser = filming()
     yield browser
     browser.quit()
 
@@ -690,7 +676,7 @@ def test_a_graphics_card_is_used_as_long_as_it_answers(runtime, grudging, lake, 
         assert old in worker
         worker = worker.replace(old, new)
     grudging.files["/worker.js"] = worker.encode()
-    browser = chromium("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    browser = filming("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
     try:
         visit(browser, grudging.address)
         browser.find_element("id", "browser").click()
