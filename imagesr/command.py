@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -44,15 +45,25 @@ def scale_argument(text: str) -> Scale:
 
 
 class Terminated(BaseException):
-    """SIGTERM came: what is half done is removed before the process ends."""
+    """SIGTERM came: what is half done is removed before the process ends. Who catches it sets `Terminated.caught`."""
+
+    caught = False
+
+    def __del__(self):
+        # Lost on its way: Python drops what is raised in a finaliser, C in what it calls. So the signal comes again.
+        if not Terminated.caught:
+            again = threading.main_thread().ident, signal.SIGTERM
+            threading.Timer(0.1, signal.pthread_kill, again).start()
 
 
 def raise_when_terminated() -> None:
     """Let SIGTERM raise Terminated."""
 
     def terminate(*_):
-        raise Terminated
+        if not Terminated.caught:
+            raise Terminated
 
+    Terminated.caught = False
     signal.signal(signal.SIGTERM, terminate)
 
 
@@ -93,6 +104,7 @@ def in_words(command: str, function: Callable[[argparse.Namespace], int], option
     except KeyboardInterrupt:
         told, code = "interrupted", INTERRUPTED
     except Terminated:
+        Terminated.caught = True
         told, code = "terminated", TERMINATED
     print(f"imagesr {command}: {told}", file=sys.stderr)
     return code

@@ -73,6 +73,7 @@ def run(live: Live, sink: Sink, enlarger: Enlarger, options: argparse.Namespace,
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Terminated:
+        Terminated.caught = True
         code = TERMINATED
     finally:
         sink.close()

@@ -366,6 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted; nothing was written")
     except Terminated:
+        Terminated.caught = True
         return _fail(TERMINATED, "terminated; nothing was written")
     if not quiet:
         print(report, flush=True)

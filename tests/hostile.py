@@ -522,7 +522,7 @@ def measure(count, seed):
             except AssertionError as error:
                 wrong.append((data, str(error)))
         died = len(processes - {process.pid for process in service.tree()})
-        assert not service.gauge("imagesr_places_taken")
+        assert not service.figure("places_taken")
     return Found(statuses, refused, wrong, bombed, died)
 
 

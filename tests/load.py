@@ -169,7 +169,7 @@ def throughput(seconds, size, number=24):
     """Measure goodput of one client and of many, with slow uploads beside."""
     good = []
     with running_service("-n", "fast") as service:
-        places = service.gauge("imagesr_places")
+        places = service.figure("places")
         alone = [spent for status, spent in by_locust(service.url, 1, seconds, size) if status == 200]
         single = len(alone) / seconds
         with Health(service.url) as health, PeakMemory(service, every=0.5) as memory:
@@ -239,7 +239,7 @@ def draining(size, number=24):
             thread.start()
         began.wait(60)
         time.sleep(random.uniform(0.5, 1.5))
-        before = service.gauge("imagesr_places_taken")
+        before = service.figure("places_taken")
         service.process.send_signal(signal.SIGTERM)
         begun = time.monotonic()
         for thread in threads:
@@ -270,8 +270,8 @@ def hanging_up(count, size):
         with ThreadPoolExecutor(32) as pool:
             list(pool.map(hang_up, range(count)))
         begun = time.monotonic()
-        names = ("imagesr_places_taken", "imagesr_open", "imagesr_uploads")
-        while (left := sum(service.gauge(name) for name in names)) and time.monotonic() < begun + 60:
+        names = ("places_taken", "open", "uploads")
+        while (left := sum(service.figure(name) for name in names)) and time.monotonic() < begun + 60:
             time.sleep(0.05)
         spent = time.monotonic() - begun
         status = polite(service.url, body, 60)

@@ -27,14 +27,30 @@ def until(true, process=None, seconds=90):
 
 
 class Running:
-    """Hold the process of a service and its address."""
+    """Start `imagesr serve` on a free port and hold its process and address."""
 
-    def __init__(self, process, url, log):
-        self.process, self.url, self._log = process, url, log
+    def __init__(self, *options, **more):
+        self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115, until it has ended
+        command = [sys.executable, "-m", "imagesr.serve", "--port", "0", *map(str, options)]
+        self.process = subprocess.Popen(command, stderr=self._log, **more)
+        try:
+            self.url = until(lambda: re.search(r"(http://\S+?)/?\n", self.log()), self.process)[1]
+        except AssertionError as error:
+            error.add_note(self.end()[1])
+            raise
 
     def log(self):
         """Return what it has written to standard error."""
         return Path(self._log.name).read_text("utf-8")
+
+    def end(self, seconds=90):
+        """Wait until it has ended, and end it otherwise; returns its exit code and what it said after its address."""
+        try:
+            return self.process.wait(seconds), self.log().partition("\n")[2]
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._log.close()
 
     def tree(self):
         """Return its process and those that it has started."""
@@ -43,14 +59,15 @@ class Running:
             return [main, *main.children(recursive=True)]
         return []
 
-    def gauge(self, name):
-        """Return a figure of /metrics."""
-        text = httpx.get(f"{self.url}/metrics", timeout=10).text
-        return float(re.search(rf"^{name} (\S+)$", text, re.M)[1])
+    def figure(self, name):
+        """Return a figure of /metrics, the sum over its labels."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=90).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"imagesr_{name}[ {{]", line))
 
     def ready(self):
-        """Wait until it takes pictures."""
+        """Wait until it takes pictures; returns itself."""
         until(lambda: httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200, self.process)
+        return self
 
     def peaks(self, *, anew=False):
         """Return the largest resident memory of every process, in bytes by its number: since it began, or since `anew`.
@@ -69,25 +86,19 @@ class Running:
 
 @contextmanager
 def running_service(*options):
-    """Run `imagesr serve` on a free port until the block ends; yields a Running. It must end well when told to."""
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        command = [sys.executable, "-m", "imagesr.serve", "--port", "0", *map(str, options)]
-        process = subprocess.Popen(command, stderr=log)
-        try:
-            line = until(lambda: re.search(r"(http://\S+?)/?\n", Path(log.name).read_text("utf-8")), process)
-            service = Running(process, line[1], log)
-            service.ready()
-            yield service
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                process.wait(90)
-                assert process.returncode in (0, -signal.SIGTERM, 143), process.returncode
-        except AssertionError as error:
-            error.add_note(Path(log.name).read_text("utf-8"))
-            raise
-        finally:
-            process.kill()
-            process.wait()
+    """Run the service until the block ends; yields a Running that takes pictures. It must end well when told to."""
+    service = Running(*options)
+    try:
+        yield service.ready()
+        service.process.send_signal(signal.SIGTERM)
+        code = service.process.wait(90)
+        assert code in (0, -signal.SIGTERM, 143), code
+    except AssertionError as error:
+        error.add_note(service.log())
+        raise
+    finally:
+        service.process.kill()
+        service.end()
 
 
 class PeakMemory(threading.Thread):

@@ -24,7 +24,7 @@ def client():
     with running_service("-n", "fast") as service, httpx.Client(base_url=service.url, timeout=HANG) as client:
         yield client
         assert service.process.poll() is None
-        assert not service.gauge("imagesr_places_taken")
+        assert not service.figure("places_taken")
         assert "Traceback" not in service.log()
 
 

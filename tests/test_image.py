@@ -1,6 +1,7 @@
 """Photographs: files through the door, checked with Pillow and littleCMS; arrays through `upscale_image`."""
 
 import io
+import os
 import signal
 import struct
 import subprocess
@@ -311,8 +312,6 @@ def test_nothing_is_left_after_sigterm(tmp_path):
     Image.fromarray(picture(3000, 2500)).save(tmp_path / "a.jpg")
     (tmp_path / "spool").mkdir()
     command = [sys.executable, "-m", "imagesr.image", str(tmp_path / "a.jpg"), str(tmp_path / "b.png"), "-s", "4"]
-    import os
-
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path / "spool")}
     )
@@ -322,11 +321,36 @@ def test_nothing_is_left_after_sigterm(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
-    assert process.stderr.read().strip() == "imagesr image: terminated"
-    process.stderr.close()
+    told = process.communicate(timeout=30)[1]
+    assert (process.returncode, told.strip()) == (143, "imagesr image: terminated")
     assert {file.name for file in tmp_path.iterdir()} == {"a.jpg", "spool"}
     assert not list((tmp_path / "spool").iterdir())
+
+
+LOSING = """
+import os, signal, sys, time
+from imagesr.command import in_words
+
+class Loses:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+def work(options):
+    Loses()
+    print("going on", flush=True)
+    time.sleep(30)
+    return 0
+
+sys.exit(in_words("work", work, None))
+"""
+
+
+def test_sigterm_is_heard_though_a_finaliser_loses_it():
+    """What is raised in one is printed and dropped; so it is in what a C library calls."""
+    ended = subprocess.run([sys.executable, "-c", LOSING], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (143, "going on\n")
+    assert ended.stderr.endswith("imagesr work: terminated\n")
 
 
 def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):

@@ -22,10 +22,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import pyvips
 from conftest import picture
 from PIL import Image, ImageOps
+from running import Running, until
 
 import imagesr
 from imagesr.scale import Scale
@@ -38,27 +40,16 @@ PLACES = 3
 PATIENCE = 90  # seconds: the machine may be busy
 
 
-class Server:
-    """Run the service on a port that is free."""
+class Server(Running):
+    """The service with the network `fast`, which keeps what it has to in a folder."""
 
     def __init__(self, folder, *options, **more):
         self.folder = folder
-        command = [sys.executable, "-m", "imagesr.serve", "--port", "0", "-n", "fast", *options]
-        env = os.environ | {"TMPDIR": str(folder)}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, **more)
-        self.url = re.search(r"http://\S+:\d+", self.process.stderr.readline())[0]
+        super().__init__("-n", "fast", *options, env=os.environ | {"TMPDIR": str(folder)}, **more)
         self.port = int(self.url.rpartition(":")[2])
-
-    def ready(self):
-        until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200)
-        return self
 
     def post(self, body, query="", **more):
         return httpx.post(f"{self.url}/supersizeme{query}", content=body, timeout=PATIENCE, **more)
-
-    def figure(self, name):
-        lines = httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if re.match(rf"imagesr_{name}[ {{]", line))
 
     def begin(self, body, query="", length=None):
         """Send a request, or its beginning, and return its connection."""
@@ -72,32 +63,18 @@ class Server:
         none = not any(self.figure(name) for name in ("open", "uploads", "places_taken"))
         return none and not any(path for root in self.folder.iterdir() for path in root.iterdir())
 
-    def children(self):
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [child for task in tasks for child in task.read_text().split()]
-
     def decoders(self):
-        return sorted(child for child in self.children() if self._decodes(child))
+        """Return its processes that decode."""
+        found = []
+        for process in self.tree():
+            with suppress(psutil.Error):
+                if "spawn_main" in " ".join(process.cmdline()):
+                    found.append(process)
+        return sorted(found, key=lambda process: process.pid)
 
-    @staticmethod
-    def _decodes(child):
-        with suppress(FileNotFoundError):
-            return b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-
-    def end(self):
-        """Wait until it has ended; returns its exit code and what it said."""
-        try:
-            return self.process.wait(PATIENCE), self.process.stderr.read()
-        finally:
-            self.process.kill()
-            self.process.stderr.close()
-
-
-def until(true):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    def decoded(self):
+        """Return the seconds of a processor that those have taken."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.decoders())
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +83,7 @@ def server(tmp_path_factory):
     running = Server(tmp_path_factory.mktemp("serve"), "--queue", str(PLACES - 1)).ready()
     yield running
     running.process.terminate()
-    code, told = running.end()
-    assert (code, told) == (0, "")
+    assert running.end() == (0, "")
     assert not list(running.folder.iterdir())
 
 
@@ -307,8 +283,7 @@ def test_refusals_are_one_sentence(server, name):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_bombs_take_no_memory(server):
     def peaks():
-        texts = [Path(f"/proc/{pid}/status").read_text() for pid in (server.process.pid, *server.children())]
-        return sum(int(re.search(r"VmHWM:\s*(\d+)", text)[1]) for text in texts)
+        return sum(server.peaks().values()) / 1000
 
     for _ in range(4):  # both processes have begun
         server.post(SMALL)
@@ -454,12 +429,12 @@ def test_a_decoder_that_falls_over_costs_one_picture(server):
     body = png(np.zeros((3900, 4000, 3), np.uint8))[:-20]
     killed = 0
     with ThreadPoolExecutor() as pool:
-        for pause in (0.02, 0.1, 0.2, 0.3, 0.05, 0.15, 0.25, 0.4):
+        for _ in range(8):
+            before = server.decoded()
             future = pool.submit(server.post, body)
-            until(lambda: server.figure("places_taken") or future.done())  # noqa: B023
-            time.sleep(pause)
-            for child in server.decoders():
-                os.kill(int(child), signal.SIGKILL)
+            until(lambda: server.decoded() > before + 0.02 or future.done())  # noqa: B023
+            for process in server.decoders():
+                process.kill()
             response = future.result()
             assert response.status_code == 400
             killed += "It cannot" in response.json()["error"]
@@ -470,7 +445,7 @@ def test_a_decoder_that_falls_over_costs_one_picture(server):
     until(lambda: server.figure("places_taken") == 0)
     until(lambda: len(server.decoders()) == 2)
     for _ in range(3):  # while it has nothing to do
-        os.kill(int(server.decoders()[0]), signal.SIGKILL)
+        server.decoders()[0].kill()
         time.sleep(0.5)
         assert server.post(SMALL).status_code == 200
     until(lambda: len(server.decoders()) == 2)
