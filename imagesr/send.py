@@ -143,6 +143,8 @@ class Service:
                 self._note_away(trouble, asked)
             else:
                 self._away_since = None
+                if status >= 500:
+                    raise OutputError(f"the service failed: {trouble}")
                 if status not in (_BROKEN, _BUSY):
                     raise InputError(trouble)
                 broken += status == _BROKEN

@@ -198,7 +198,7 @@ def test_it_comes_back_when_asked(photos, trouble, least, tmp_path):
     ("act", "told", "code"),
     [
         ((415, {}), "a.png: The stub will not.", 3),
-        ("nonsense", "a.png: 500 Internal Server Error", 3),
+        ("nonsense", "a.png: the service failed: 500 Internal Server Error", 4),
         ("damaged", "a.png: Expected a whole picture. Received: the answer", 4),
         ("small", "a.png: the answer is 40x30 and not 80x60", 4),
         (["hang up"] * 3, "a.png: sending it broke off 3 times: Server disconnected", 4),
