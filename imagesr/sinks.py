@@ -62,6 +62,8 @@ class Page(Nowhere):
         page = self
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True  # the end of a frame does not wait for the beginning to be acknowledged
+
             def do_GET(self):
                 # Another name for this address would be a page elsewhere that wants to see the camera.
                 if self.headers.get("Host", "").rsplit(":", 1)[0] not in ("127.0.0.1", "localhost"):
