@@ -81,6 +81,7 @@ PAPERS = [
     ("realtime", "3/2", {"filters": 32, "blocks": 2, "anchor": 5}, 23_181),  # and as balanced
     ("realtime", "2", {"filters": 16, "blocks": 5, "unshuffle": 1}, 12_440),  # and as best-photo at x2
     ("realtime", "2", {"filters": 12, "blocks": 4, "unshuffle": 1}, 5_888),  # balanced-photo
+    ("realtime", "2", {"filters": 8, "blocks": 4, "unshuffle": 1}, 2_808),  # fast-photo
 ]
 
 
