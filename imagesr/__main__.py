@@ -20,6 +20,7 @@ COMMANDS = {
     "play": "play a video upscaled, with its sound",
     "compare": "compare two videos on one page",
     "serve": "upscale photographs over HTTP",
+    "serve.web": "fetch, once, what its page needs to enlarge in the browser",
     "blind": "ask people which of two looks better",
     "recursive": "draw pixels one by one: train, sample",
 }

@@ -309,7 +309,9 @@ def encode_photo(
         },
     }[format]
     try:
-        getattr(picture, f"{format}save")(str(out), keep="icc" if strip else "all", **options)
+        # Where there is no EXIF libvips would make some up.
+        keep = "icc" if strip else "all" if picture.get_typeof("exif-data") else "icc:xmp:iptc"
+        getattr(picture, f"{format}save")(str(out), keep=keep, **options)
         written = pyvips.Image.new_from_file(str(out))
     except pyvips.Error as error:
         raise OutputError(f"Cannot write {out}: {reason(error)}") from None

@@ -226,9 +226,13 @@ def test_votes_are_given_in_a_browser(browser, page, folders, tmp_path):
     press(Keys.BACKSPACE, "pair 3 of 6")
     press(keys[on_left[order[2]]], "pair 4 of 6")  # A
     press(" ", "pair 5 of 6")
-    browser.get(page)  # a vote survives that the page is closed
+
+    def opened_again():  # until the browser has passed on what the page kept, which takes a moment
+        browser.get(page)
+        return browser.find_element("id", "place").text
+
+    wait(lambda: opened_again() == "pair 5 of 6")  # votes survive that the page is closed
     wait(lambda: browser.execute_script("return ready"))
-    assert browser.find_element("id", "place").text == "pair 5 of 6"
     left = browser.find_element("id", "left")
     left.click()
     wait(lambda: browser.find_element("id", "place").text == "pair 6 of 6")

@@ -298,6 +298,7 @@ def history(run):
         return [[float(value) for value in row.values()] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_with_depth_that_was_interrupted_keeps_its_curve(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("imagesr.train.EPOCH", 4)
     run = config(photos, steps=10, model="espcn", architecture={}, edge_weight=2.0)

@@ -77,6 +77,7 @@ def test_stage_two_starts_as_stage_one(photos, stage_one, tmp_path):
     assert run.psnr_y() == run.psnr_y(stage_one[1])
 
 
+@pytest.mark.slow
 def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("imagesr.train.EPOCH", 3)
     settings = gan(photos, stage_one, steps=5, gan={"filters": 4, "relativistic": True}, learning_rate=1e-3)

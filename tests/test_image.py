@@ -353,6 +353,13 @@ def test_sigterm_is_heard_though_a_finaliser_loses_it():
     assert ended.stderr.endswith("imagesr work: terminated\n")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_exif_is_not_made_up(photo, tmp_path, suffix):
+    photo.save(tmp_path / f"a.{suffix}")
+    assert run(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", "-n", "linear") == 0
+    assert not opened(tmp_path / f"b.{suffix}").getexif()
+
+
 def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):
     """The keyword of a PNG's comment is Latin-1; what else the picture says stays."""
     exif = Image.Exif()

@@ -532,7 +532,7 @@ def test_what_the_server_lacks_for_the_browser_is_said(browser, grudging):
     grudging.models = (200, json.dumps(models).encode(), {})
     visit(browser, grudging.address)
     assert not browser.find_element("id", "browser").is_enabled()
-    assert "python -m imagesr.serve.web" in browser.find_element("id", "where").text
+    assert "imagesr serve.web fetches" in browser.find_element("id", "where").text
 
 
 # the browser enlarges

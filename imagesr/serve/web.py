@@ -1,4 +1,4 @@
-"""Fetch what the page needs to enlarge pictures in the browser: `python -m imagesr.serve.web`, once.
+"""Fetch what the page needs to enlarge pictures in the browser: `imagesr serve.web`, once.
 
 ONNX Runtime's files for browsers come as an npm package, so npm fetches them: the one that is installed, or that of the
 extra `web`.

@@ -56,7 +56,7 @@ function choices() {
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once."
     : "The picture goes to the server, which keeps nothing." +
-      (service.runtime ? "" : " “In my browser” needs a file more on the server: python -m imagesr.serve.web fetches it.");
+      (service.runtime ? "" : " “In my browser” needs more files on the server: imagesr serve.web fetches them.");
   $("enlarge").disabled = !picture;
 }
 
