@@ -13,15 +13,15 @@ __all__ = ["load", "upscale_image", "upscale_video"]
 def __getattr__(name):
     # Importing the package must cost milliseconds; what needs PyAV or a runtime is imported when it is asked for.
     if name == "upscale_video":
-        from imagesr.video import upscale_video
+        from imagesr.video.upscale import upscale_video
 
         return upscale_video
     if name == "upscale_image":
-        from imagesr.enlarge import upscale_image
+        from imagesr.image.upscale import upscale_image
 
         return upscale_image
     if name == "load":
-        from imagesr.upscaler import load
+        from imagesr.engines.chain import load
 
         return load
     raise AttributeError(f"module 'imagesr' has no attribute {name!r}")

@@ -6,30 +6,30 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+# Of every command: the module whose `main` it is, and what it does.
 COMMANDS = {
-    "video": "upscale a video",
-    "image": "upscale photographs",
-    "send": "send photographs to a running service",
-    "bench": "measure the models on this machine",
-    "models": "list the networks and what they cost",
-    "datasets": "check data sets: verify, leaks; make some: film, scenes",
-    "train": "train a network",
-    "export": "make a trained network runnable",
-    "evaluate": "measure a model on pictures and clips",
-    "webcam": "upscale a camera as it films",
-    "play": "play a video upscaled, with its sound",
-    "compare": "compare two videos on one page",
-    "serve": "upscale photographs over HTTP",
-    "serve.web": "fetch, once, what its page needs to enlarge in the browser",
-    "blind": "ask people which of two looks better",
-    "recursive": "draw pixels one by one: train, sample",
+    "video": ("imagesr.video.upscale", "upscale a video"),
+    "image": ("imagesr.image.__main__", "upscale photographs"),
+    "send": ("imagesr.serve.client", "send photographs to a running service"),
+    "bench": ("imagesr.evaluate.bench", "measure the models on this machine"),
+    "models": ("imagesr.models.__main__", "list the networks and what they cost"),
+    "datasets": ("imagesr.datasets.__main__", "check data sets: verify, leaks; make some: film, scenes"),
+    "train": ("imagesr.train.fit", "train a network"),
+    "export": ("imagesr.export.export", "make a trained network runnable"),
+    "evaluate": ("imagesr.evaluate.protocol", "measure a model on pictures and clips"),
+    "webcam": ("imagesr.live.webcam", "upscale a camera as it films"),
+    "play": ("imagesr.live.play", "play a video upscaled, with its sound"),
+    "compare": ("imagesr.compare.compare", "compare two videos on one page"),
+    "serve": ("imagesr.serve.__main__", "upscale photographs over HTTP"),
+    "serve.web": ("imagesr.serve.web", "fetch, once, what its page needs to enlarge in the browser"),
+    "blind": ("imagesr.compare.blind", "ask people which of two looks better"),
+    "recursive": ("imagesr.recursive.__main__", "draw pixels one by one: train, sample"),
 }
 
 
-def door(command: str) -> Callable[[list[str] | None], int]:
-    """Return the `main` of a command, a module or a package with a `__main__`."""
-    module = import_module(f"imagesr.{command}")
-    return (module if hasattr(module, "main") else import_module(f"imagesr.{command}.__main__")).main
+def find_main(command: str) -> Callable[[list[str] | None], int]:
+    """Return the `main` of a command."""
+    return import_module(COMMANDS[command][0]).main
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
         print(f"imagesr {imagesr.__version__}")
         return 0
     if name not in COMMANDS:
-        listing = "\n".join(f"  {command:10} {what}" for command, what in COMMANDS.items())
+        listing = "\n".join(f"  {command:10} {what}" for command, (_, what) in COMMANDS.items())
         text = f"usage: imagesr COMMAND …\n\n{listing}\n\nimagesr COMMAND --help lists the options of one."
         if name in ("-h", "--help"):
             print(text)
@@ -49,7 +49,7 @@ def main() -> int:
         print(f"imagesr: expected a command ({', '.join(COMMANDS)}), received {name}", file=sys.stderr)
         return 2
     try:
-        return door(name)(sys.argv[2:])
+        return find_main(name)(sys.argv[2:])
     except ModuleNotFoundError as error:
         print(f"imagesr {name}: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
         return 2

@@ -9,15 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
 _HERE = Path(__file__).parent
 # Inside the wheel the shipped models lie in the package, in a checkout beside it.
 SAVED_MODELS = next((d for d in (_HERE / "saved_models", _HERE.parent / "saved_models") if d.is_dir()), _HERE)
-
-
-class ModelError(ValueError):
-    """A saved model that is unknown, incomplete or does not match its card."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from imagesr.command import size_argument, write_whole
+from imagesr.cli import size_argument, write_whole
 from imagesr.datasets.checks import SUMS, leaks, verify, write_sums
 from imagesr.datasets.film import camera
 from imagesr.datasets.pairs import shape
-from imagesr.datasets.scenes import render
-from imagesr.images import find_images, read_rgb
-from imagesr.writer import OutputError, write_clip
+from imagesr.depth.scenes import render
+from imagesr.errors import OutputError
+from imagesr.media.images import find_images, read_rgb
+from imagesr.media.writer import write_clip
 
 EXTRA = "Comparing pictures needs the package {}: pip install 'imagesr[train]'"
 EPILOG = (

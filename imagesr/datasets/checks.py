@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imagesr.command import write_whole
-from imagesr.images import SUFFIXES, kind
+from imagesr.cli import write_whole
+from imagesr.media.images import SUFFIXES, kind
 
 SUMS = "SHA256SUMS"
 

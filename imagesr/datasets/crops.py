@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from imagesr.datasets.degradations import Degradation
-from imagesr.depth import as_channels, near_edges
+from imagesr.depth.maps import as_channels, near_edges
 from imagesr.scale import Scale
 
 MARGIN = 8  # LR pixels around a crop that is degraded by itself: as far as kernels, blurs and deblocking reach

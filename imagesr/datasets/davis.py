@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagesr.datasets.pairs import Pair
-from imagesr.images import find_images
+from imagesr.media.images import find_images
 from imagesr.scale import Scale
 
 SOURCE = "https://davischallenge.org (DAVIS-2017-trainval-480p.zip or …-Full-Resolution.zip)"

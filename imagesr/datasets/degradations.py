@@ -11,10 +11,10 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
-from imagesr.frames import Frame, plane, rgb
-from imagesr.images import KERNELS, degrade, resize
+from imagesr.media.frames import Frame, plane, rgb
+from imagesr.media.writer import compressed
+from imagesr.pixels import KERNELS, downscale, resize
 from imagesr.scale import Scale
-from imagesr.writer import compressed
 
 _RATE = Fraction(25)
 _BT601 = 5  # AVCOL_SPC_BT470BG
@@ -198,5 +198,5 @@ class Degradation:
         for name, strength, own in drawn:
             if name == "blur":
                 source = blur(source, strength, own)
-        lr, _ = degrade(source, scale, kernel)
+        lr, _ = downscale(source, scale, kernel)
         return lr, hr

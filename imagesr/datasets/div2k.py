@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagesr.datasets.pairs import Pair
-from imagesr.images import find_images
+from imagesr.media.images import find_images
 from imagesr.scale import Scale
 
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/ (DIV2K_train_HR.zip, DIV2K_valid_HR.zip, …_LR_bicubic_X2.zip)"

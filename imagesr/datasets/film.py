@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from imagesr.datasets.degradations import Degradation
-from imagesr.images import read_rgb
-from imagesr.metrics import luma
+from imagesr.media.images import read_rgb
+from imagesr.pixels import luma
 from imagesr.scale import Scale
 
 SHOTS = 4  # of every photograph

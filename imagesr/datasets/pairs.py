@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.film import KEPT, Shot, window
-from imagesr.depth import DepthSource, resized
-from imagesr.images import degrade, kind, read_rgb, resize
-from imagesr.metrics import luma
+from imagesr.depth.maps import DepthSource, resized
+from imagesr.media.images import kind, read_rgb
+from imagesr.pixels import downscale, luma, resize
 from imagesr.scale import Scale
 
 SIZES = (1.0, 0.7, 0.5)  # scale augmentation: relative sizes at which every HR picture is shown
@@ -88,11 +88,11 @@ def load_pairs(
                 height, width = (round(n * relative) for n in hr.shape[:2])
                 if relative == 1 or (height >= size[0] and width >= size[1]):
                     smaller = hr if relative == 1 else resize(hr, (width, height))
-                    lr, smaller = degrade(smaller, scale, degradation.kernels[0])
+                    lr, smaller = downscale(smaller, scale, degradation.kernels[0])
                     shown.append((lr if degradation.fixed else None, smaller, (height, width)))
         if not depth:
             return [pictures[:2] for pictures in shown]
-        rgb = _read(pair.lr, 3) if pair.lr is not None else degrade(_read(pair.hr, 3), scale)[0]
+        rgb = _read(pair.lr, 3) if pair.lr is not None else downscale(_read(pair.hr, 3), scale)[0]
         whole = depth(pair.hr, rgb, hr.shape[:2])
         maps = (resized(whole, size)[: len(hr), : hr.shape[1]] for _, hr, size in shown)
         return [(lr, hr, m.astype(np.float16)) for (lr, hr, _), m in zip(shown, maps, strict=True)]

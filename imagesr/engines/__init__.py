@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from imagesr.card import ModelCard, ModelError
+from imagesr.card import ModelCard
+from imagesr.errors import ModelError
 
 # name: (module, the extra that brings its runtime)
 ENGINES = {

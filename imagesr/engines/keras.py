@@ -7,10 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from imagesr import cost
-from imagesr.card import ModelCard, ModelError
+from imagesr.card import ModelCard
 from imagesr.engines import Engine
-from imagesr.layers import collapsed, without_depth
+from imagesr.errors import ModelError
+from imagesr.models import cost
+from imagesr.models.layers import collapsed, without_depth
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:

@@ -7,8 +7,9 @@ import threading
 
 from ai_edge_litert.interpreter import Interpreter
 
-from imagesr.card import ModelCard, ModelError
+from imagesr.card import ModelCard
 from imagesr.engines import Engine, model_file, only_fp32
+from imagesr.errors import ModelError
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnxruntime
 
-from imagesr.card import ModelCard, ModelError
+from imagesr.card import ModelCard
 from imagesr.engines import Engine, onnx_file
+from imagesr.errors import ModelError
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:

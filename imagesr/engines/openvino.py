@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from imagesr.card import ModelCard, ModelError
+from imagesr.card import ModelCard
 from imagesr.engines import Engine, onnx_file
+from imagesr.errors import ModelError
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:

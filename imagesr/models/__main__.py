@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from imagesr.cost import model_scale, multiply_accumulates, parameters, receptive_field
-from imagesr.layers import collapsed
 from imagesr.models import MODELS
+from imagesr.models.cost import model_scale, multiply_accumulates, parameters, receptive_field
+from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
 
 COLUMNS = ("network", "scale", "colour", "parameters", "MAC per LR pixel", "receptive field", "paper")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from imagesr.layers import shifted, space_to_depth, upsample
+from imagesr.models.layers import shifted, space_to_depth, upsample
 from imagesr.scale import Scale
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from imagesr.layers import picture, space_to_depth, subpixel_conv
+from imagesr.models.layers import picture, space_to_depth, subpixel_conv
 from imagesr.scale import Scale
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from imagesr.layers import depth_to_space, space_to_depth
+from imagesr.models.layers import depth_to_space, space_to_depth
 from imagesr.scale import Scale
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from imagesr.layers import picture, space_to_depth, upsample
+from imagesr.models.layers import picture, space_to_depth, upsample
 from imagesr.scale import Scale
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from imagesr.layers import CollapsibleConv2D, depth_to_space, picture, space_to_depth
+from imagesr.models.layers import CollapsibleConv2D, depth_to_space, picture, space_to_depth
 from imagesr.scale import Scale
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from imagesr.layers import bicubic, picture
+from imagesr.models.layers import bicubic, picture
 from imagesr.scale import Scale
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from imagesr.layers import depth_to_space, picture, prelu, space_to_depth
+from imagesr.models.layers import depth_to_space, picture, prelu, space_to_depth
 from imagesr.scale import Scale
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from imagesr.layers import picture
+from imagesr.models.layers import picture
 from imagesr.scale import Scale
 
 LR_SIZE = (720, 1280)  # the one (height, width) at which its valid convolutions come out at 1080p

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagesr.command import NOT_STARTED, NOT_WRITTEN, Parser, check_record, in_words, write_whole
-from imagesr.images import resize
-from imagesr.metrics import CEILING, psnr
+from imagesr.cli import NOT_STARTED, NOT_WRITTEN, Parser, check_record, in_words, write_whole
+from imagesr.errors import TrainingError
+from imagesr.evaluate.sheet import draw_rows
+from imagesr.metrics.fidelity import CEILING, psnr
+from imagesr.pixels import resize
 from imagesr.recursive.train import Config, bits_per_dimension, load, patches, train
-from imagesr.sheet import draw_rows
-from imagesr.train import EXTRA, TrainingError
+from imagesr.train.fit import EXTRA
 
 HELD_OUT = 256  # patches over which bits per dimension are measured
 SHOWN = 3  # samples of a patch on the sheet

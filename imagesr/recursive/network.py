@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from imagesr.layers import MaskedConv2D, subpixel_conv
+from imagesr.models.layers import MaskedConv2D, subpixel_conv
 
 FACTOR = 4  # HR pixels for one of LR, each way
 VALUES = 256  # of a sample

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from imagesr.command import write_whole
+from imagesr.cli import write_whole
+from imagesr.errors import TrainingError
 from imagesr.scale import Scale
-from imagesr.train import GRADIENT_NORM, TrainingError
+from imagesr.train.fit import GRADIENT_NORM
 
 if TYPE_CHECKING:
     import keras

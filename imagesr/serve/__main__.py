@@ -31,7 +31,7 @@ def serve(options) -> int:
 
 
 def _parser():
-    from imagesr.command import Parser
+    from imagesr.cli import Parser
 
     parser = Parser(prog="imagesr serve", description="Enlarge photographs over HTTP. A signal drains, a second ends.")
     add = parser.add_argument
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     # One matrix of a tile is too small to share: threads that wait for it at full speed took half the machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from imagesr.command import in_words
+    from imagesr.cli import in_words
 
     return in_words("serve", serve, _parser().parse_args(arguments))
 

@@ -24,14 +24,14 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.staticfiles import StaticFiles
 
 import imagesr
-from imagesr.photos import NO_ROOM, kind_of
+from imagesr.engines.chain import MAX_SCALE
+from imagesr.errors import OutputError
+from imagesr.media.photos import NO_ROOM, kind_of
 from imagesr.scale import Scale
 from imagesr.serve.figures import STAGES
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.service import Service
 from imagesr.serve.web import RUNTIME, STATIC
-from imagesr.upscaler import MAX_SCALE
-from imagesr.writer import OutputError
 
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10

@@ -108,7 +108,7 @@ async def _undisturbed(decoding, source):
 def _begin(folder):
     """Set up a process: imports here, so that they find the settings, and the limit does not count them."""
     os.environ |= {"TMPDIR": folder, "VIPS_CONCURRENCY": "1"}
-    import imagesr.photos  # noqa: F401
+    import imagesr.media.photos  # noqa: F401
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of a stranger's file would fill the log
 
@@ -125,8 +125,8 @@ def _ready():
 
 
 def _decode(source, target, wish):
-    from imagesr.frames import InputError
-    from imagesr.photos import check_size, read_photo, store_decoded
+    from imagesr.errors import InputError
+    from imagesr.media.photos import check_size, read_photo, store_decoded
 
     try:
         _check_bombs(source.read_bytes())

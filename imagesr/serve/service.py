@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesr.card import ModelCard, ModelError, find_models, saved_models
-from imagesr.enlarge import enlarging, load_chain, photo_model
-from imagesr.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
+from imagesr.card import ModelCard, find_models, saved_models
+from imagesr.engines.chain import chain
+from imagesr.errors import ModelError
+from imagesr.image.upscale import enlarging, load_chain, photo_model
+from imagesr.media.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import Decoders, Wish
 from imagesr.serve.figures import Figures
 from imagesr.serve.refusal import Refusal
-from imagesr.serve.turns import Places, Turns
-from imagesr.upscaler import chain
+from imagesr.serve.scheduler import Places, Turns
 
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CONNECTIONS = 1000

@@ -16,8 +16,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from imagesr.command import Parser, in_words
-from imagesr.frames import InputError
+from imagesr.cli import Parser, in_words
+from imagesr.errors import InputError
 
 PACKAGE = "onnxruntime-web@1.30.0"
 _SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="

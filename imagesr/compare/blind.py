@@ -1,0 +1,214 @@
+"""A blind test of two ways to make the same pictures: `imagesr blind page A B`, then `count VOTES.json …`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import secrets
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imagesr.cli import Parser, check_record, in_words, write_whole
+from imagesr.errors import InputError
+from imagesr.media.images import find_images, read_rgb
+from imagesr.pixels import luma
+
+CROP = 512  # pixels a side: two fit beside each other on a screen, at their own size
+SIDES = ("left", "right")
+PICKS = (*SIDES, "same")
+
+
+def blind_page(a: Path, b: Path, *, seed: int, crop: int = CROP) -> str:
+    """Return an HTML page that shows the pictures of two folders side by side and collects votes.
+
+    Pictures of one name, whatever their suffix, are a pair; of larger ones the page shows the `crop` pixels a side in
+    which the two differ most. What is left, what right, and the order follow from `seed`, which the page holds; which
+    folder is on which side it does not say. Raises ValueError for folders that are no pairs.
+    """
+    pairs, names = _pairs(a, b), _names(a, b)
+    cut = {name: _cut(*map(read_rgb, files), crop, files) for name, files in pairs.items()}
+    digest = hashlib.sha256(repr(names).encode())
+    for name, pair in cut.items():
+        digest.update(repr((name, *(picture.shape for picture in pair))).encode())
+        digest.update(b"".join(picture.tobytes() for picture in pair))
+    on_left, shown = sides(seed, pairs), []
+    for name in _ranked(f"{seed} order", pairs):
+        left, right = cut[name][:: -1 if on_left[name] else 1]
+        shown.append({"name": name, "left": _png(left), "right": _png(right)})
+    record = {"pictures": digest.hexdigest()[:16], "names": names, "seed": seed, "shown": shown}
+    template = Path(__file__).with_name("blind.html").read_text("utf-8")
+    # Markup in a file's name would end the script that the record stands in, or the page.
+    return template.replace("__RECORD__", json.dumps(record).replace("<", "\\u003c"))
+
+
+def sides(seed: int, pictures: Iterable[str]) -> dict[str, int]:
+    """Return of each picture which of the two is on the left, 0 or 1: each on half of them, in an order by SHA-256."""
+    ranked = _ranked(f"{seed} side", pictures)
+    return {name: int(i >= len(ranked) / 2) for i, name in enumerate(ranked)}
+
+
+def _ranked(salt, names):
+    return sorted(names, key=lambda name: hashlib.sha256(f"{salt} {name}".encode()).digest())
+
+
+def _pairs(a, b):
+    """Return the files of both folders by their names without suffix."""
+    by_name = []
+    for folder in (a, b):
+        files = find_images([folder])
+        by_name.append({file.stem: file for file in files})
+        if len(by_name[-1]) < len(files):
+            raise ValueError(f"Expected pictures of different names, endings aside. Received: {folder}")
+    if odd := sorted(set(by_name[0]) ^ set(by_name[1])):
+        raise ValueError(f"Expected the same pictures in {a} and {b}. Received: {odd[0]} in one of them alone")
+    return {name: (by_name[0][name], by_name[1][name]) for name in sorted(by_name[0])}
+
+
+def _names(a, b):
+    """Return what the two are called: their folders' names, with so much of the path as tells them apart."""
+    both = [folder.resolve().parts for folder in (a, b)]
+    depth = next((n for n in range(1, max(map(len, both)) + 1) if both[0][-n:] != both[1][-n:]), 0)
+    if not depth:
+        raise ValueError(f"Expected two folders. Received: {a} and {b}")
+    return ["/".join(parts[-depth:]) for parts in both]
+
+
+def _cut(a, b, side, files):
+    """Return the piece of two pictures in which they differ most."""
+    if a.shape != b.shape:
+        sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
+        raise ValueError(f"Expected two pictures of one size. Received: {files[0]} and {files[1]}, {sizes}")
+    height, width = (min(side, n) for n in a.shape[:2])
+    errors = (luma(a).astype(np.float64) - luma(b)) ** 2
+    sums = np.pad(errors.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # so that a piece's sum is that of four corners
+    pieces = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    y, x = np.unravel_index(pieces.argmax(), pieces.shape)
+    return tuple(picture[y : y + height, x : x + width] for picture in (a, b))
+
+
+def _png(picture):
+    Image.fromarray(picture).save(data := io.BytesIO(), "png")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def count(files: Sequence[Path]) -> dict:
+    """Return how often B was preferred, in all and of each picture, from the files of votes that the page saves.
+
+    `share` is B's of the votes for one of the two, None without any, and `interval` its 95 % interval by Wilson; `same`
+    counts votes for neither. It takes each vote for one by itself, whoever gave it. Of several files of one person the
+    fullest counts. Raises InputError for what is no such file, ValueError for votes on other pictures than the first's.
+    """
+    sheets = {}
+    for file in files:
+        sheet = _read_votes(file)
+        first = next(iter(sheets.values()), sheet)
+        if sheet["pictures"] != first["pictures"]:
+            raise ValueError(f"Expected votes on the same pictures. Received: {files[0]} and {file}")
+        if len(sheet["votes"]) >= len(sheets.get(sheet["voter"], {"votes": ()})["votes"]):
+            sheets[sheet["voter"]] = sheet
+    tallies = {name: [0, 0, 0] for name in sorted(first["order"])}  # for A, for B, for neither
+    for sheet in sheets.values():
+        on_left = sides(sheet["seed"], sheet["order"])
+        for name, pick in sheet["votes"].items():
+            tallies[name][2 if pick == "same" else on_left[name] ^ SIDES.index(pick)] += 1
+    images = [{"image": name, **_tally(*votes)} for name, votes in tallies.items()]
+    whole = _tally(*np.sum(list(tallies.values()), 0).tolist())
+    return {"names": first["names"], "voters": len(sheets), **whole, "images": images}
+
+
+def _read_votes(file):
+    try:
+        sheet = json.loads(file.read_text("utf-8"))
+        whole = isinstance(sheet["pictures"], str) and isinstance(sheet["seed"], int) and len(sheet["names"]) == 2
+        known = set(sheet["order"])
+        if not whole or any(name not in known or pick not in PICKS for name, pick in sheet["votes"].items()):
+            raise ValueError("votes for what it does not name")
+        str(sheet["voter"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"Expected votes that the page of imagesr blind saved in {file}. Received: {error}") from None
+    return sheet
+
+
+def _tally(a, b, same):
+    low, high = wilson(b, a + b)
+    return {"a": a, "b": b, "same": same, "share": b / (a + b) if a + b else None, "interval": [low, high]}
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share by Wilson's score (1927): (0, 1) where there was no trial."""
+    if not trials:
+        return 0.0, 1.0
+    z2 = 1.959963984540054**2  # of the normal distribution, 2.5 % are above
+    centre = (successes + z2 / 2) / (trials + z2)
+    half = (z2 * successes * (trials - successes) / trials + z2**2 / 4) ** 0.5 / (trials + z2)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _in_words(result):
+    """Yield what came of a test: in all, and of each picture."""
+    a, b = result["names"]
+    width = max(12, *(len(row["image"]) + 2 for row in result["images"]))
+    yield f"{'':{width}}{'for A':>8}{'for B':>8}{'same':>8}   share of B, 95 % interval"
+    for name, row in [*((row["image"], row) for row in result["images"]), ("all", result)]:
+        share = "" if row["share"] is None else "{:.0%}   {:.0%} to {:.0%}".format(row["share"], *row["interval"])
+        yield f"{name:{width}}{row['a']:>8}{row['b']:>8}{row['same']:>8}   {share}".rstrip()
+    low, high = result["interval"]
+    better = f"B, {b}" if low > 0.5 else f"A, {a}" if high < 0.5 else "neither, for certain"
+    yield f"A is {a}, B is {b}; {result['voters']} voters; preferred: {better}"
+
+
+def _make(options):
+    if options.out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"Expected a page ending in .html. Received: {options.out}")
+    check_record(options.out, [], what="the page")
+    if options.out.exists() and not options.overwrite:
+        raise ValueError(f"{options.out} exists already. Choose another name with --out, or overwrite it with -y")
+    if options.crop < 1:
+        raise ValueError(f"Expected a crop of 1 pixel or more. Received: {options.crop}")
+    seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+    write_whole(options.out, blind_page(options.a, options.b, seed=seed, crop=options.crop))
+    print(f"{options.out}: seed {seed}; open it in a browser, then imagesr blind count VOTES.json …")
+    return 0
+
+
+def _count(options):
+    if options.json:
+        check_record(options.json, options.votes)
+    result = count(options.votes)
+    print("\n".join(_in_words(result)))
+    if options.json:
+        write_whole(options.json, json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = Parser(
+        prog="imagesr blind", description="Ask people which of two looks better, without saying which is which."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    page = commands.add_parser("page", help="write a page that shows pairs of pictures and collects votes")
+    page.add_argument("a", type=Path, metavar="A", help="a folder of pictures")
+    page.add_argument("b", type=Path, metavar="B", help="another, with pictures of the same names and sizes")
+    page.add_argument("-o", "--out", type=Path, default=Path("blind.html"), help="default: blind.html")
+    crop_help = f"pixels a side that are shown, where the two differ most (default: {CROP})"
+    page.add_argument("--crop", type=int, default=CROP, help=crop_help)
+    page.add_argument("--seed", type=int, help="of sides and order; it is stored in the page (default: a random one)")
+    page.add_argument("-y", dest="overwrite", action="store_true", help="overwrite OUT")
+    page.set_defaults(run=_make)
+    counted = commands.add_parser("count", help="say who was preferred, with a 95 %% interval")
+    counted.add_argument("votes", type=Path, nargs="+", metavar="VOTES", help="files that the page saved")
+    counted.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
+    counted.set_defaults(run=_count)
+    options = parser.parse_args(arguments)
+    return in_words("blind", options.run, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

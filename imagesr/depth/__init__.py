@@ -1,0 +1,1 @@
+"""Depth maps: read, estimated, rendered, and how a network takes them."""

@@ -1,0 +1,54 @@
+"""Models one after another, for factors that none of them has by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+from imagesr.card import ModelCard, find_model
+from imagesr.engines import Engine, load_engine
+from imagesr.errors import ModelError
+from imagesr.scale import Scale
+
+MAX_SCALE = 8
+
+
+def load(model: str | Path, scale: Scale | float | str = "1.5", **options) -> Engine:
+    """Load a shipped model by name, or one from its folder, as a callable on uint8 planes (N, H, W, 1).
+
+    `options` are those of `load_engine`. Raises ModelError.
+    """
+    return load_engine(find_model(str(model), Scale.parse(scale)), **options)
+
+
+def chain(cards: Sequence[ModelCard], factor: Fraction) -> list[ModelCard]:
+    """Choose the models to run one after another: the smallest product of native scales that reaches `factor`."""
+    best = None
+    for length in range(1, 8):
+        for combination in combinations_with_replacement(cards, length):
+            product = math.prod((_fraction(card) for card in combination), start=Fraction(1))
+            if product >= factor and (best is None or product < best[0]):
+                best = product, combination
+        if best:
+            return sorted(best[1], key=_fraction)
+    raise ModelError(f"Expected a scale within reach of {cards[0].name}. Received: {float(factor):g}")
+
+
+def whole_unit(cards: Sequence[ModelCard], *, halved: bool = False) -> int:
+    """Return the number of which a length must be a multiple for every model, and halved chroma, to come out whole."""
+    for unit in range(1, 1024):
+        length, whole = Fraction(unit), True
+        for card in cards:
+            whole = whole and length % card.multiple == 0
+            length *= _fraction(card)
+        if whole and length.denominator == 1 and not (halved and (unit % 2 or length % 2)):
+            return unit
+    raise ModelError(f"Expected models whose sizes fit together. Received: {', '.join(card.scale for card in cards)}")
+
+
+def _fraction(card):
+    scale = Scale.parse(card.scale)
+    return Fraction(scale.up, scale.down)

@@ -1,0 +1,259 @@
+"""The yardstick on this machine: time for 30 frames, PSNR, parameters: `imagesr bench [CLIP]`.
+
+`--training DIR` measures instead whether training waits for its pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from imagesr.card import ModelCard, saved_models
+from imagesr.engines import load_engine
+from imagesr.errors import InputError
+from imagesr.media.frames import Source
+from imagesr.media.writer import first_frames_repeated
+
+SIZE = (1280, 720)  # of the frames that the network alone is timed on
+YARDSTICK_FRAMES = 30
+FFMPEG = "ffmpeg lanczos"
+
+
+def network_seconds(card: ModelCard, *, precision: str, threads: int, repeat: int) -> tuple[float, str]:
+    """Return the median seconds for 30 luma frames of 720p through the network alone, and the precision it ran at."""
+    engine = load_engine(card, precision=precision, threads=threads)
+    frame = np.random.default_rng(0).integers(16, 236, (1, SIZE[1], SIZE[0], 1), np.uint8)
+    for _ in range(5):
+        engine(frame)
+    times = []
+    for _ in range(max(3, repeat)):
+        begun = time.perf_counter()
+        for _ in range(YARDSTICK_FRAMES):
+            engine(frame)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times), engine.precision
+
+
+def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[str]) -> dict:
+    """Run `imagesr.video` on the first `frames` frames in a process of its own; returns its report."""
+    rate = _rate(clip)
+    record = folder / "report.json"
+    command = [
+        sys.executable,
+        "-m",
+        "imagesr.video",
+        str(clip),
+        str(folder / "out.mp4"),
+        "-y",
+        "-q",
+        "--json",
+        str(record),
+    ]
+    command += ["-n", model, "--duration", f"{float((frames - Fraction(1, 2)) / rate):.6f}", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"imagesr.video ended with {done.returncode}"])[-1]
+        raise InputError(said.removeprefix("imagesr video: "))
+    return json.loads(record.read_text("utf-8"))
+
+
+def ffmpeg_fps(clip: Path, frames: int, folder: Path) -> float | None:
+    """Time ffmpeg's own Lanczos with the same encoder; None where imageio-ffmpeg is missing or fails."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ModuleNotFoundError:
+        return None
+    scale = f"scale={SIZE[0] * 3 // 2}:{SIZE[1] * 3 // 2}:flags=lanczos"
+    command = [get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(clip), "-frames:v", str(frames), "-vf", scale]
+    command += ["-c:v", "libx264", "-preset", "superfast", "-crf", "18", str(folder / "ffmpeg.mp4")]
+    begun = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    return None if done.returncode else frames / (time.perf_counter() - begun)
+
+
+def _rate(clip):
+    with Source(clip) as source:
+        return source.info.rate
+
+
+def bench(
+    clip: Path, frames: int, *, repeat: int = 1, precision: str = "auto", threads: int = 0, tell=print
+) -> list[dict]:
+    """Measure `lanczos` and every shipped model, each `repeat` times in turns, and return a row for each.
+
+    The clip is repeated until it has `frames` frames. Medians are taken of every figure.
+    """
+    cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == "1.5"]
+    cards = [card for card in cards if not card.name.endswith("-photo")]  # the same network with other weights
+    cards = {card.name: card for card in sorted(cards, key=lambda card: card.multiply_accumulates)}
+    options = ["--precision", precision, "--threads", str(threads)]
+    runs: dict[str, list] = {
+        name: [] for name in ("lanczos", *sorted(cards, key=lambda n: cards[n].multiply_accumulates))
+    }
+    ffmpeg = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        looped = folder / "clip.mkv"
+        first_frames_repeated(clip, frames, looped)
+        for i in range(repeat):
+            tell(f"round {i + 1} of {repeat}: {FFMPEG}, {', '.join(runs)}")
+            ffmpeg.append(ffmpeg_fps(looped, frames, folder))
+            for name in runs:
+                runs[name].append(end_to_end(name, looped, frames, folder, options))
+    rows = []
+    if ffmpeg[0]:
+        fps = statistics.median(ffmpeg)
+        rows.append({"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(YARDSTICK_FRAMES / fps, 3)})
+    for name, reports in runs.items():
+        fps = statistics.median(r["fps"] for r in reports)
+        row = {
+            "model": name,
+            "seconds_30_network": None,
+            "seconds_30_end_to_end": round(YARDSTICK_FRAMES / fps, 3),
+            "fps": round(fps, 1),
+            "first_frame_s": statistics.median(r["first_frame_s"] for r in reports),
+            "peak_memory_mb": max((r["peak_memory_mb"] or 0) for r in reports) or None,
+            "bottleneck": reports[0]["bottleneck"],
+            "stages": reports[0]["stages"],
+        }
+        if card := cards.get(name):
+            seconds, ran = network_seconds(card, precision=precision, threads=threads, repeat=repeat)
+            psnr = {key: value.get(ran, {}).get("psnr_y") for key, value in card.measured.items()}
+            row |= {"seconds_30_network": round(seconds, 3), "precision": ran, "psnr_y": psnr}
+            row |= {"parameters": card.parameters, "multiply_accumulates": card.multiply_accumulates}
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """Format the rows as a Markdown table."""
+    benchmarks = list(dict.fromkeys(key for row in rows for key in row.get("psnr_y", {})))
+    columns = {
+        "model": lambda r: r["model"] + (f" ({r['precision']})" if r.get("precision") else ""),
+        "30 frames, network": lambda r: f"{r['seconds_30_network']:.2f} s" if r.get("seconds_30_network") else "",
+        "30 frames, end to end": lambda r: f"{r['seconds_30_end_to_end']:.2f} s",
+        "fps": lambda r: f"{r['fps']:.0f}",
+        **{f"PSNR-Y {b}": lambda r, b=b: f"{v:.2f}" if (v := r.get("psnr_y", {}).get(b)) else "" for b in benchmarks},
+        "parameters": lambda r: f"{r['parameters']:,}" if r.get("parameters") else "",
+        "MAC per LR pixel": lambda r: f"{r['multiply_accumulates']:,.0f}" if r.get("multiply_accumulates") else "",
+        "first frame": lambda r: f"{r['first_frame_s']:.2f} s" if r.get("first_frame_s") else "",
+        "peak memory": lambda r: f"{r['peak_memory_mb']:.0f} MB" if r.get("peak_memory_mb") else "",
+    }
+    lines = [list(columns), ["---"] * len(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
+    """Compare steps per second on crops of `pictures` with those on one batch that stays, `repeat` times in turns.
+
+    Batch 16, patch 96, `realtime` at x1.5 and `edsr_baseline` at x2. Yields a row for each network, with the median
+    of the ratios of neighbouring rounds.
+    """
+    import tensorflow as tf
+
+    from imagesr.datasets.tfdata import pipeline
+    from imagesr.train.fit import Config, Run
+
+    for model, scale, steps in (("realtime", "1.5", 400), ("edsr_baseline", "2", 4)):
+        places = (str(pictures),)
+        config = Config(places, places, model=model, scale=scale, batch=16, patch=96, steps=steps)
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run(config, Path(folder))
+        run.compile()
+        sets = {"fed": pipeline(run.crops), "kept": tf.data.Dataset.from_tensors(run.crops.numbered(0)).repeat(steps)}
+        speeds = {name: [] for name in sets}
+        for i in range(repeat + 1):  # the first round compiles
+            tell(f"{model}: round {i} of {repeat}")
+            for name, batches in sets.items():
+                begun = time.perf_counter()
+                run.model.fit(batches, verbose=0, shuffle=False)
+                speeds[name].append(steps / (time.perf_counter() - begun))
+        fed, kept = speeds["fed"][1:], speeds["kept"][1:]
+        ratio = statistics.median(f / k for f, k in zip(fed, kept, strict=True))
+        row = {
+            "model": model,
+            "steps_per_s": statistics.median(fed),
+            "one_batch": statistics.median(kept),
+            "ratio": ratio,
+        }
+        yield {key: value if key == "model" else round(value, 3) for key, value in row.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="imagesr bench", description="Measure every model, and plain Lanczos, here.")
+    add = parser.add_argument
+    add("clip", nargs="?", type=Path, metavar="CLIP", help="a 720p clip (default: the one that --demo renders)")
+    add("--frames", type=int, default=30, help="frames to upscale; a shorter clip is repeated (default: 30)")
+    add("--repeat", type=int, default=1, help="rounds, of which the medians are taken (default: 1)")
+    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "int8"))
+    add("--threads", type=int, default=0, help="default: 0, every core")
+    add("--training", type=Path, metavar="DIR", help="measure instead whether training waits for the pictures in DIR")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    options = parser.parse_args(arguments)
+    if options.frames < 1 or options.repeat < 1:
+        print("imagesr bench: expected --frames and --repeat of at least 1", file=sys.stderr)
+        return 2
+    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+        print(
+            f"imagesr bench: expected a file in an existing folder for --json, received {options.json}", file=sys.stderr
+        )
+        return 2
+
+    def tell(line):
+        print(line, file=sys.stderr, flush=True)
+
+    try:
+        if options.training:
+            rows = []
+            for row in training(options.training, repeat=options.repeat, tell=tell):
+                rows.append(row)
+                speeds = f"{row['steps_per_s']:.2f} steps/s, {row['one_batch']:.2f} on one batch that stays"
+                print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %", flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            clip = options.clip
+            if clip is None:
+                from imagesr.video.demo import render
+
+                clip = Path(folder) / "demo.mp4"
+                tell("rendering a clip")
+                render(clip)
+            figures = {
+                "precision": options.precision,
+                "threads": options.threads,
+                "repeat": options.repeat,
+                "tell": tell,
+            }
+            rows = bench(clip, options.frames, **figures)
+    except ModuleNotFoundError as error:
+        print(f"imagesr bench: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"imagesr bench: {error}", file=sys.stderr)
+        return 2
+    except InputError as error:
+        print(f"imagesr bench: {error}", file=sys.stderr)
+        return 3
+    print(table(rows))
+    if options.json:
+        record = {"machine": platform.platform(), "frames": options.frames, "repeat": options.repeat, "rows": rows}
+        options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

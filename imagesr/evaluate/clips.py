@@ -1,0 +1,255 @@
+"""Measure an upscaler on clips: HR frames to LR, through an encoder, upscaled as `imagesr.video` does, and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from itertools import islice, tee
+from pathlib import Path
+
+import numpy as np
+
+from imagesr.evaluate.sheet import Worst
+from imagesr.media.frames import Frame, Resizer, Source, VideoInfo, fitted, plane, rgb
+from imagesr.media.writer import compressed, encoder_options
+from imagesr.metrics.fidelity import figures, means
+from imagesr.pixels import KERNELS, resize
+from imagesr.scale import Scale
+
+# Beside pictures, what a folder is searched for. Whatever FFmpeg reads can be named itself.
+SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
+    *(".264", ".h264", ".265", ".hevc", ".ivf", ".y4m", ".3gp"),
+}
+VMAF_MODEL = "vmaf_v0.6.1neg"
+_SMALLEST = 32  # HR pixels a side; VMAF crashes on less than 20
+# One thread: encoders that share a frame among threads make another file of it, and figures would differ by machine.
+_REPEATABLE = {"threads": "1", "x265-params": "frame-threads=1:log-level=none"}
+
+_BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # AVCOL_SPC
+
+FrameUpscaler = Callable[[Frame], Frame]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Say how LR is made from HR: by one of `images.KERNELS`, then through an encoder, unless `codec` is None.
+
+    Without `crf` the encoder works at a quality of its own choice.
+    """
+
+    kernel: str = "bicubic"
+    codec: str | None = None
+    crf: float | None = None
+
+    def __str__(self):
+        coding = "" if self.codec is None else f", {self.codec}" + ("" if self.crf is None else f" CRF {self.crf:g}")
+        return self.kernel + coding
+
+    def check(self) -> None:
+        """Raise ValueError for an unknown kernel, and an encoder that does not work here or knows no such CRF."""
+        if self.kernel not in KERNELS:
+            raise ValueError(f"Expected a kernel ({', '.join(KERNELS)}). Received: {self.kernel}")
+        if self.codec is None:
+            if self.crf is not None:
+                raise ValueError(f"Expected --codec with --crf. Received: --crf {self.crf:g} alone")
+            return
+        if self.crf is not None and not 0 <= self.crf <= 63:
+            raise ValueError(f"Expected a CRF from 0 to 63. Received: {self.crf:g}")
+        if self.crf is not None and "crf" not in encoder_options(self.codec, {"crf": str(self.crf)})[0]:
+            raise ValueError(f"Expected an encoder that takes a CRF of {self.crf:g}. Received: {self.codec}")
+        came = len(list(self.coded([_from_rgb(np.full((64, 128, 3), 99, np.uint8)) for _ in range(3)], Fraction(25))))
+        if came != 3:
+            raise ValueError(f"Expected an encoder that keeps every frame. Received: {self.codec}, {came} of 3")
+
+    def coded(self, frames: Iterable[Frame], rate: Fraction) -> Iterable[Frame]:
+        """Return LR frames as they come out of the codec, or as they are where there is none."""
+        if self.codec is None:
+            return frames
+        options = _REPEATABLE if self.crf is None else _REPEATABLE | {"crf": f"{self.crf:g}"}
+        return compressed(frames, self.codec, options, rate)
+
+    def coded_picture(self, lr: np.ndarray) -> np.ndarray:
+        """Return an LR picture, (H, W, 3) uint8 RGB, as it comes out of the codec as a film of one frame in 4:2:0."""
+        if self.codec is None:
+            return lr
+        height, width = lr.shape[:2]
+        even = np.pad(lr, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        (frame,) = self.coded([_from_rgb(even)], Fraction(25))
+        frame.colorspace = _BT601
+        return rgb(frame)[:height, :width]
+
+
+def _from_rgb(picture):
+    return Frame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(format="yuv420p", dst_colorspace=_BT601)
+
+
+def clip_info(path: Path, scale: Scale) -> VideoInfo:
+    """Return what a clip is, its size cropped to what comes out even in LR and HR.
+
+    Raises InputError for what cannot be read as a clip, and ValueError for one that is not 8-bit 4:2:0 or too small.
+    """
+    with Source(path) as source:
+        info = source.info
+    if (info.bits, info.halved) != (8, (True, True)):
+        raise ValueError(f"Expected a clip in 8-bit 4:2:0. Received: {path} ({info.pix_fmt})")
+    even = 2 * scale.up
+    width, height = info.width - info.width % even, info.height - info.height % even
+    if min(width, height) < max(_SMALLEST, 2 * scale.up + 11):
+        raise ValueError(f"Expected a clip of at least {_SMALLEST} pixels a side. Received: {path}")
+    return replace(info, width=width, height=height)
+
+
+def lr_info(info: VideoInfo, scale: Scale) -> VideoInfo:
+    """Return what the LR version of a clip is."""
+    width, height = (n * scale.down // scale.up for n in (info.width, info.height))
+    return replace(info, width=width, height=height)
+
+
+def measure_clip(
+    path: Path,
+    upscaler: Callable[[VideoInfo, tuple[int, int]], FrameUpscaler],
+    scale: Scale,
+    condition: Condition,
+    *,
+    frames: int,
+    ffmpeg: str | None = None,
+    measure: Callable[..., dict[str, float]] = figures,
+    worst: Worst | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> dict:
+    """Measure the first `frames` frames of a clip: the means of `measure` over them, and `vmaf_neg` if there is ffmpeg.
+
+    LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes what the
+    LR clip is and the (width, height) of HR. `ffmpeg` is what `vmaf_ffmpeg` returns. `advance` is called after every
+    frame.
+    """
+    info = clip_info(path, scale)
+    small, size, rows = lr_info(info, scale), (info.width, info.height), []
+    chroma = Resizer(small.width, small.height, info.pix_fmt, kernel="bicubic")
+    upscale = upscaler(small, size)
+
+    def reduced(hr):
+        lr = chroma(hr)
+        plane(lr, 0)[:] = resize(plane(hr, 0), (small.width, small.height), condition.kernel)
+        return lr
+
+    with Source(path) as source, VMAF(ffmpeg, size, info.rate) if ffmpeg else nullcontext() as vmaf:
+        films = (item for item in source if isinstance(item, Frame))
+        # Encoders look ahead, so HR waits for LR; that is all that is held.
+        originals, again = tee(_original(frame, size) for frame in islice(films, frames))
+        for hr, lr in zip(originals, condition.coded(map(reduced, again), info.rate), strict=True):
+            sr = upscale(lr)
+            for frame in (lr, sr):  # the codec was not told
+                frame.color_range, frame.colorspace = hr.color_range, hr.colorspace
+            hr_y, sr_y, hr_rgb, sr_rgb = plane(hr, 0), plane(sr, 0), rgb(hr), rgb(sr)
+            rows.append(measure(sr_y, hr_y, sr_rgb, hr_rgb, shave=scale.up))
+            if worst:
+                pictures = partial(_in_colour, lr, sr_rgb, hr_rgb)
+                worst.see(path.name, str(condition), sr_y, hr_y, pictures)
+            if vmaf:
+                vmaf.add(hr, sr)
+            advance()
+        result = {"image": path.name, "frames": len(rows)}
+        result |= means(rows, dict.fromkeys(key for row in rows for key in row))
+        return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
+
+
+def own_vmaf(path: Path, scale: Scale, *, frames: int, ffmpeg: str) -> float:
+    """Return VMAF-NEG of the first `frames` frames of a clip compared with themselves: the most that SR can have.
+
+    It is below 100 where little moves.
+    """
+    info = clip_info(path, scale)
+    size = (info.width, info.height)
+    with Source(path) as source, VMAF(ffmpeg, size, info.rate) as vmaf:
+        for frame in islice((item for item in source if isinstance(item, Frame)), frames):
+            hr = fitted(frame, *size)
+            vmaf.add(hr, hr)
+        return vmaf.figure()
+
+
+def _original(frame, size):
+    """Crop a frame; where it does not say how its colours are meant, let its size say it, as `frames.rgb` does."""
+    hr = fitted(frame, *size)
+    if hr.colorspace == _UNSPECIFIED:
+        hr.colorspace = _BT709 if hr.height >= 720 else _BT601  # LR is smaller, but means the same
+    return hr
+
+
+def _in_colour(lr, sr, hr):
+    return rgb(lr), sr, hr
+
+
+def vmaf_ffmpeg() -> str:
+    """Return the ffmpeg that imageio-ffmpeg brings; raises ValueError where it is missing or has no VMAF-NEG."""
+    trial = f"testsrc=s=64x64:d=0.1,format=yuv420p,split[a][b];[a][b]libvmaf=model=version={VMAF_MODEL}"
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        ffmpeg = get_ffmpeg_exe()
+        command = [ffmpeg, "-v", "error", "-nostdin", "-f", "lavfi", "-i", trial, "-f", "null", "-"]
+        subprocess.run(command, capture_output=True, check=True)
+    except ModuleNotFoundError:
+        raise ValueError("VMAF-NEG needs the package imageio-ffmpeg: pip install 'imagesr[train]'") from None
+    except (OSError, RuntimeError, subprocess.SubprocessError):
+        raise ValueError(f"VMAF-NEG needs an ffmpeg with libvmaf and {VMAF_MODEL}, as imageio-ffmpeg's") from None
+    return ffmpeg
+
+
+class VMAF:
+    """Write HR frames of a clip, and those of its versions, to files without loss; ffmpeg's libvmaf compares them.
+
+    The files lie in a temporary folder, which is removed at the end of the `with` block.
+    """
+
+    def __init__(self, ffmpeg: str, size: tuple[int, int], rate: Fraction, versions: int = 1):
+        self._ffmpeg = ffmpeg
+        self._folder = tempfile.TemporaryDirectory()
+        self._films = [(Path(self._folder.name) / f"{name}.y4m").open("wb") for name in ("hr", *range(versions))]
+        for film in self._films:
+            header = f"YUV4MPEG2 W{size[0]} H{size[1]} F{rate.numerator}:{rate.denominator} Ip A1:1 C420\n"
+            film.write(header.encode())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for film in self._films:
+            film.close()
+        self._folder.cleanup()
+
+    def add(self, hr: Frame, *srs: Frame) -> None:
+        """Write a frame and its versions, in 8-bit 4:2:0."""
+        for film, frame in zip(self._films, (hr, *srs), strict=True):
+            film.write(b"FRAME\n")
+            for i in range(3):
+                film.write(plane(frame, i).tobytes())
+
+    def figure(self) -> float:
+        """Return VMAF-NEG, the mean over all frames; raises OSError where ffmpeg fails."""
+        return float(self._measured(0)["pooled_metrics"]["vmaf"]["mean"])
+
+    def figures(self, version: int) -> list[float]:
+        """Return VMAF-NEG of every frame of a version; raises OSError where ffmpeg fails."""
+        return [float(frame["metrics"]["vmaf"]) for frame in self._measured(version)["frames"]]
+
+    def _measured(self, version):
+        for film in self._films:
+            film.close()
+        measure = f"libvmaf=model=version={VMAF_MODEL}:n_threads={os.cpu_count() or 1}:log_fmt=json:log_path=vmaf.json"
+        command = [self._ffmpeg, "-v", "error", "-nostdin", "-i", f"{version}.y4m", "-i", "hr.y4m", "-lavfi", measure]
+        done = subprocess.run(
+            [*command, "-f", "null", "-"], cwd=self._folder.name, capture_output=True, text=True, errors="replace"
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it crashed"])[-1]
+            raise OSError(f"ffmpeg could not measure VMAF-NEG: {reason}")
+        return json.loads((Path(self._folder.name) / "vmaf.json").read_text("utf-8"))

@@ -1,0 +1,268 @@
+"""Photographs through the engines: colour and transparency, tile by tile, so that any size fits into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from imagesr.card import ModelCard, find_models, saved_models
+from imagesr.engines import Engine, load_engine
+from imagesr.engines.chain import MAX_SCALE, chain, whole_unit
+from imagesr.engines.tiles import TILE
+from imagesr.errors import ModelError
+from imagesr.media.photos import (
+    Picture,
+    Spool,
+    check_size,
+    from_array,
+    has_alpha,
+    mirrored,
+    peak,
+    reduced,
+    region,
+    without_hidden_colours,
+)
+from imagesr.pixels import luma_of, weights
+from imagesr.scale import Scale
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+MODEL = "best"
+SMALLEST_TILE = 64
+_STUDIO = 219 / 255  # full range to studio range, of which luma networks are
+_FINE = 257  # steps of a 16-bit engine per 8-bit code
+
+Step = tuple[ModelCard, Engine]
+
+
+def photo_model(model: str) -> str:
+    """Return the flavour for photographs of a shipped model, where it has one: `best-photo` for `best`."""
+    names = {folder.name.rpartition("_x")[0] for folder in saved_models()}
+    return f"{model}-photo" if f"{model}-photo" in names else model
+
+
+def load_steps(model: str, scale: Scale, *, threads: int = 0) -> list[Step]:
+    """Load the models that reach a scale one after another, at 16 bits: RGB goes to luma and back, and rounds once.
+
+    `model` is a name, of which the flavour for photographs is taken, or a folder. Raises ModelError.
+    """
+    cards = chain(find_models(photo_model(model)), Fraction(scale.up, scale.down))
+    if any(card.size or card.channels not in (1, 3) for card in cards):
+        raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
+    return load_chain(cards, threads=threads)
+
+
+def load_chain(cards: Sequence[ModelCard], *, threads: int = 0) -> list[Step]:
+    """Load models that run one after another; an engine for each place, since tiles have another shape there."""
+    return [(card, load_engine(card, bits=16, threads=threads)) for card in cards]
+
+
+def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
+    """Return the scale of a picture of (width, height): `scale`, or that by which it fits into `box`.
+
+    Raises ValueError for what is not above 1 and up to MAX_SCALE.
+    """
+    if box:
+        factor = min(Fraction(box[0], size[0]), Fraction(box[1], size[1]))
+        scale = Scale(factor.numerator, factor.denominator) if factor > 0 else Scale(1)
+    if not 1 < float(scale) <= MAX_SCALE:
+        raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {float(scale):g}")
+    return scale
+
+
+def enlarging(
+    picture: Picture,
+    size: tuple[int, int],
+    steps: Sequence[Step],
+    *,
+    tta: bool = False,
+    tile: int = TILE,
+    fixed: bool = False,
+    spools: list[Spool],
+) -> Generator[float, None, Picture]:
+    """Enlarge a picture to (width, height), a tile a step; the generator's result is the new picture.
+
+    Luma, and alpha as if it were luma, go through the networks, colours are enlarged by bicubic, as on video: the luma
+    of the result is the network's, its chroma the bicubic's. Where the networks go beyond `size`, the rest is Lanczos.
+    With `fixed` every tile has the same shape, whatever the picture's size: small ones are mirrored out to it.
+    `tta` averages over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
+    Every step yields the share of the picture that it has done. Tiles are kept in a Spool that is added to `spools`, to
+    be closed by the caller when the result is written.
+    """
+    if has_alpha(picture):
+        picture = without_hidden_colours(picture)
+    scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
+    native = scale.grow(picture.width), scale.grow(picture.height)
+    check_size(native)
+    white = peak(picture)
+    # Rounded once, at the very end.
+    spools.append(spool := Spool(native, picture, picture.format if native == size else "float"))
+
+    unit = whole_unit([card for card, _ in steps])
+    margin = _up_to(_reach(steps), unit)
+    most = max(unit, tile - 2 * margin)
+    if fixed:
+        wide = high = most // unit * unit
+    else:
+        wide, high = (_divided(length, most, unit) for length in (picture.width, picture.height))
+    if tta:
+        wide = high = max(wide, high)  # runtimes compile for a shape: lying and upright tiles have one
+    columns, lines = (range(0, n, step) for n, step in ((picture.width, wide), (picture.height, high)))
+    # All tiles are of one size. Beyond its edges the picture is mirrored: no network sees the zeros beyond its own
+    # border, which cost a code or two along it.
+    around = mirrored(picture, margin, (wide * len(columns), high * len(lines)))
+    corner = scale.grow(margin)
+    for top in lines:
+        for left in columns:
+            lr = region(around, left, top, wide + 2 * margin, high + 2 * margin) * np.float32(255 / white)
+            sr = _enlarge_tile(lr, steps, scale, tta)[corner:, corner:]
+            place = scale.grow(left), scale.grow(top)
+            inside = sr[: scale.grow(top + high) - place[1], : scale.grow(left + wide) - place[0]]
+            inside = np.clip(inside[: native[1] - place[1], : native[0] - place[0]], 0, 255) * np.float32(white / 255)
+            spool.write(inside if spool.dtype == np.float32 else np.rint(inside), *place)
+            yield 1 / (len(columns) * len(lines))
+    result = spool.picture()
+    return result if native == size else reduced(result, size, picture.format)
+
+
+def _divided(length, most, unit):
+    """Return a multiple of `unit` of which as few as can be make up a length, none longer than `most`."""
+    return _up_to(-(-length // -(-length // most)), unit)
+
+
+def _up_to(length, unit):
+    return -(-length // unit) * unit
+
+
+def _reach(steps):
+    """Return how far a pixel of the result sees, in LR pixels."""
+    reach, scale = 0, Fraction(1)
+    for card, _ in steps:
+        reach += math.ceil((card.receptive_field // 2 + card.multiple) / scale)
+        own = Scale.parse(card.scale)
+        scale *= Fraction(own.up, own.down)
+    return max(reach, 4)
+
+
+def _enlarge_tile(lr, steps, scale, tta):
+    """Return a tile (h, w, bands) of samples from 0 to 255 enlarged, in floating point."""
+
+    def run(planes):
+        planes = np.rint(np.clip(planes, 0, 255) * _FINE).astype(np.uint16)
+        for _, engine in steps:
+            planes = (_self_ensemble(engine) if tta else engine)(np.ascontiguousarray(planes)[np.newaxis])[0]
+        return planes.astype(np.float32) / _FINE
+
+    parts = np.split(lr, [lr.shape[2] - 1], 2) if lr.shape[2] in (2, 4) else [lr]
+    enlarged = []
+    for part in parts:
+        grey = part.shape[2] == 1
+        if steps[0][0].channels == 3:
+            sr = run(np.broadcast_to(part, (*part.shape[:2], 3)))
+            enlarged.append(sr.mean(2, keepdims=True) if grey else sr)
+        elif grey:
+            sr = (run(part * _STUDIO + 16) - 16) / _STUDIO
+            enlarged.append(_without_ringing(sr, part, scale) if enlarged else sr)  # behind colours comes alpha
+        else:
+            # In YCbCr a change of luma alone moves red, green and blue by the same amount.
+            coarse = _bicubic(part, scale)
+            change = run(luma_of(part)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
+            enlarged.append(coarse + change / _STUDIO)
+    return np.concatenate(enlarged, 2)
+
+
+def _without_ringing(sr, lr, scale):
+    """Keep enlarged alpha within what its 3×3 LR pixels hold: networks overshoot at hard edges, and what is to be
+    transparent, or opaque, is so exactly.
+    """
+    around = sliding_window_view(np.pad(lr[..., 0], 1, mode="edge"), (3, 3))
+    rows, columns = (np.arange(n) * scale.down // scale.up for n in sr.shape[:2])
+    low, high = (extreme((2, 3))[np.ix_(rows, columns)] for extreme in (around.min, around.max))
+    return np.clip(sr, low[..., np.newaxis], high[..., np.newaxis])
+
+
+def _bicubic(tile, scale):
+    """Enlarge a tile by bicubic interpolation, in floating point."""
+    down, across = (weights(n, scale.grow(n), "bicubic") for n in tile.shape[:2])
+    return np.moveaxis(down @ np.moveaxis(tile, 2, 0) @ across.T, 0, 2)
+
+
+def _self_ensemble(engine):
+    """Return a function that runs an engine on a tile in its eight orientations and averages the results."""
+
+    def run(planes):
+        total = 0.0
+        for turned in (False, True):  # all of one shape first: runtimes compile for a shape
+            for flips in ((), (1,), (2,), (1, 2)):
+                seen = np.ascontiguousarray(np.flip(planes.swapaxes(1, 2) if turned else planes, flips))
+                sr = np.flip(engine(seen), flips).astype(np.float32)
+                total = total + (sr.swapaxes(1, 2) if turned else sr)
+        return np.rint(total / 8).astype(planes.dtype)
+
+    return run
+
+
+def last(steps: Generator[Any, None, T], advance: Callable[[Any], Any] = lambda step: None) -> T:
+    """Run a generator to its end and return its result; `advance` is called with all that it yields."""
+    while True:
+        try:
+            advance(next(steps))
+        except StopIteration as end:
+            return end.value
+
+
+def upscale_image(
+    picture: np.ndarray | Image.Image,
+    *,
+    scale: Scale | float | str = 2,
+    model: str = MODEL,
+    tta: bool = False,
+    tile: int = TILE,
+    threads: int = 0,
+) -> np.ndarray | Image.Image:
+    """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
+
+    Two and four channels are grey and RGB with alpha. The result is of the same kind; Pillow's palettes become RGB.
+    Raises ValueError for other arrays, and ModelError.
+    """
+    if not isinstance(picture, np.ndarray):
+        return _upscale_pillow(picture, scale=scale, model=model, tta=tta, tile=tile, threads=threads)
+    lr = picture[..., np.newaxis] if picture.ndim == 2 else picture
+    if lr.ndim != 3 or lr.shape[2] > 4 or 0 in lr.shape or lr.dtype.kind not in "uf" or lr.dtype.itemsize > 8:
+        raise ValueError(
+            "Expected an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1]. "
+            f"Received: {picture.dtype} {picture.shape}"
+        )
+    if lr.dtype.kind == "u" and lr.dtype.itemsize > 2:
+        raise ValueError(f"Expected samples of 8 or 16 bits, or floating point. Received: {picture.dtype}")
+    source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
+    scale = photo_scale((source.width, source.height), Scale.parse(scale))
+    size = scale.grow(source.width), scale.grow(source.height)
+    spools: list[Spool] = []
+    try:
+        steps = load_steps(model, scale, threads=threads)
+        sr = last(enlarging(source, size, steps, tta=tta, tile=tile, spools=spools))
+        result = region(sr, 0, 0, *size).astype(picture.dtype)
+    finally:
+        for spool in spools:
+            spool.close()
+    return result[..., 0] if picture.ndim == 2 else result
+
+
+def _upscale_pillow(picture, **options):
+    from PIL import Image
+
+    if picture.mode in ("P", "PA", "1"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
+    if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
+        raise ValueError(f"Expected a picture of the mode L, LA, RGB, RGBA, I;16, P or 1. Received: {picture.mode}")
+    result = Image.fromarray(upscale_image(np.asarray(picture), **options))
+    result.info = dict(picture.info)
+    return result

@@ -1,0 +1,1 @@
+"""Cameras and films as they play: `imagesr webcam`, `imagesr play`."""

@@ -1,0 +1,1 @@
+"""How far one picture is from another, and how natural it looks. No files, no models of ours."""

@@ -1,0 +1,1 @@
+"""Training: what a run is, its losses, its checkpoints, and its folder."""

@@ -1,0 +1,103 @@
+"""Upscaler: engines applied to frames; sizes, padding and chroma."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from imagesr.card import ModelCard
+from imagesr.engines import Engine
+from imagesr.engines.chain import whole_unit
+from imagesr.errors import ModelError
+from imagesr.media.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
+from imagesr.scale import Scale
+
+_SMALLEST = 8  # pixels a side: less than this is padded, so that borders can be reflected
+
+
+def target_size(info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return the (width, height) of the output: `scale` times the input's, or the largest that fits into `box`.
+
+    Where chroma has half the pixels of luma the size is the nearest even number, ties up. The box is meant as seen:
+    it is turned with a video that is displayed turned.
+    """
+    if box:
+        if info.rotation % 180:
+            box = box[::-1]
+        factor = min(Fraction(box[0], info.width), Fraction(box[1], info.height))
+    else:
+        factor = Fraction(scale.up, scale.down)
+    size = []
+    for axis, length in enumerate((info.width, info.height)):
+        step = 2 if info.halved[axis] else 1
+        pixels = step * math.floor(length * factor / step + Fraction(1, 2))
+        if box and pixels > box[axis]:
+            pixels = box[axis] // step * step
+        size.append(max(step, pixels))
+    return tuple(size)
+
+
+class Upscaler:
+    """Upscale frames of one video: luma through the engines, chroma by swscale.
+
+    `steps` are the models and their engines in order; none at all is plain Lanczos. Where their sizes do not
+    come out even, the frame's edge is repeated before and cut off after them; where `size` is not what they reach,
+    luma is brought down to it by Lanczos.
+    """
+
+    def __init__(self, info: VideoInfo, size: tuple[int, int], steps: Sequence[tuple[ModelCard, Engine]] = ()):
+        self._steps, self._size, self._shift = steps, size, 16 - info.bits if info.bits > 8 else 0
+        if not steps:
+            self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
+            return
+        if any(card.channels != 1 for card, _ in steps):
+            raise ModelError("Expected models of luma, with 1 channel: others cannot run on video yet")
+        scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
+        units = [whole_unit([card for card, _ in steps], halved=halved) for halved in info.halved]
+        padded = [
+            max(_SMALLEST, -(-n // unit) * unit) for n, unit in zip((info.width, info.height), units, strict=True)
+        ]
+        native = size == target_size(info, scale=scale)
+        self._padded = None if padded == [info.width, info.height] else tuple(padded)
+        self._sr_size = tuple(n * scale.up // scale.down for n in padded)
+        if native:
+            self._down = None
+            self._resize = Resizer(*self._sr_size, info.pix_fmt, kernel="bicubic")
+        else:
+            # The part of the enlarged luma that is not padding, brought down to the size asked for.
+            gray = "gray" + (f"{info.bits}le" if info.bits > 8 else "")
+            self._inside = Frame(scale.grow(info.width), scale.grow(info.height), gray)
+            self._down = Resizer(*size, gray, kernel="lanczos")
+            self._resize = Resizer(*size, info.pix_fmt, kernel="bicubic")
+
+    def __call__(self, frame: Frame | Packet) -> Frame | Packet:
+        if isinstance(frame, Packet):
+            return frame  # sound and the like pass through, in their place among the frames
+        if not self._steps:
+            return self._resize(frame)
+        wide = fitted(frame, *self._padded) if self._padded else frame
+        sr = self._luma(plane(wide, 0))
+        if self._down is None:
+            result = self._resize(wide)
+            plane(result, 0)[:] = sr
+            return fitted(result, *self._size) if self._padded else result
+        result = self._resize(frame)
+        inside = plane(self._inside, 0)
+        inside[:] = sr[: inside.shape[0], : inside.shape[1]]
+        plane(result, 0)[:] = plane(self._down(self._inside), 0)
+        return result
+
+    def _luma(self, luma):
+        """Run (H, W) luma through the engines; the result may be overwritten by the next call."""
+        # Deeper samples are left-aligned to the 16 bits of the engines, and rounded on the way back.
+        planes = np.ascontiguousarray(luma << self._shift if self._shift else luma)[np.newaxis, ..., np.newaxis]
+        for _, engine in self._steps:
+            planes = engine(planes)
+        sr = planes[0, ..., 0]
+        if self._shift:
+            peak = (1 << 16 - self._shift) - 1
+            sr = np.minimum((sr.astype(np.uint32) + (1 << self._shift - 1)) >> self._shift, peak)
+        return sr

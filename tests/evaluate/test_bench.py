@@ -1,0 +1,53 @@
+import json
+import subprocess
+import sys
+
+from imagesr.card import find_model
+from imagesr.evaluate import bench
+from imagesr.evaluate.bench import network_seconds, table
+from imagesr.scale import Scale
+
+
+def run_bench(*arguments):
+    command = [sys.executable, "-m", "imagesr", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_every_model_and_lanczos_are_measured(tmp_path, clip, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "SIZE", (64, 36))
+    assert bench.main([str(clip), "--frames", "30", "--json", str(tmp_path / "bench.json")]) == 0
+    record = json.loads((tmp_path / "bench.json").read_text())
+    rows = {row["model"]: row for row in record["rows"]}
+    assert list(rows)[-5:] == ["lanczos", "linear", "fast", "balanced", "best"]
+    for name in ("lanczos", "fast", "balanced"):
+        row = rows[name]
+        assert row["fps"] > 0
+        assert 0 < row["first_frame_s"] < 60
+        assert row["peak_memory_mb"] is None or row["peak_memory_mb"] > 50
+        assert abs(row["seconds_30_end_to_end"] * row["fps"] - 30) < 1
+    assert rows["fast"]["seconds_30_network"] > 0
+    assert rows["fast"]["psnr_y"]["B100"] > 34
+    assert rows["balanced"]["parameters"] > rows["fast"]["parameters"]
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert len(lines) == 2 + len(rows)
+
+
+def test_the_network_alone_is_timed_at_the_precision_asked_for(monkeypatch):
+    monkeypatch.setattr(bench, "SIZE", (64, 36))
+    seconds, precision = network_seconds(find_model("fast", Scale(3, 2)), precision="fp32", threads=0, repeat=1)
+    assert seconds > 0
+    assert precision == "fp32"
+
+
+def test_a_table_leaves_out_what_was_not_measured():
+    text = table([{"model": "ffmpeg lanczos", "fps": 100.0, "seconds_30_end_to_end": 0.3}])
+    assert "| ffmpeg lanczos |" in text
+    assert "0.30 s" in text
+
+
+def test_a_clip_that_is_none(tmp_path):
+    done = run_bench(tmp_path / "missing.mp4")
+    assert done.returncode == 3
+    assert len([line for line in done.stderr.splitlines() if line.startswith("imagesr bench:")]) == 1
+    assert run_bench("--frames", 0).returncode == 2

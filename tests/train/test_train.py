@@ -1,0 +1,425 @@
+"""From photographs to a model that runs: train, be interrupted, resume, export, use."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import SMALL, picture
+from PIL import Image
+
+import imagesr
+from imagesr.card import ModelCard
+from imagesr.datasets import DATASETS
+from imagesr.datasets.crops import RandomCrops
+from imagesr.datasets.pairs import load_pairs
+from imagesr.errors import TrainingError
+from imagesr.media.images import read_rgb
+from imagesr.metrics.fidelity import ssim
+from imagesr.models import MODELS
+from imagesr.models.realtime import realtime
+from imagesr.scale import Scale
+from imagesr.train.fit import LOSSES as NAMES_OF_LOSSES
+from imagesr.train.fit import Config, Run, main, start_from_linear, train, warm_start
+from imagesr.train.losses import LOSSES
+
+SCALE = Scale(3, 2)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Return a folder with four pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(4):
+        Image.fromarray(picture(180 + 7 * i, 150, shift=100 * i)).save(folder / f"{i}.png")
+    return folder
+
+
+def config(photos, **options):
+    small = {"architecture": {"filters": 4, "blocks": 1}, "steps": 6, "batch": 2, "patch": 48}
+    return Config(data=(f"folder={photos}",), val=(f"folder={photos}",), **small | options)
+
+
+def history(run):
+    with (run / "history.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def started_by(code):
+    """Return the command line of `imagesr train` in which `code` runs first."""
+    return [sys.executable, "-c", f"import sys, imagesr.train as train\n{code}\nsys.exit(train.main(sys.argv[1:]))"]
+
+
+def run_train(*arguments, code=None, env=(), **options):
+    """Run the command in a process of its own; `code` runs first, in the same process."""
+    start = [sys.executable, "-m", "imagesr.train"]
+    if code:
+        start = [
+            sys.executable,
+            "-c",
+            f"import sys, imagesr.train as train\n{code}\nsys.exit(train.main(sys.argv[1:]))",
+        ]
+    settings = {"capture_output": True, "text": True, "timeout": 180, "env": os.environ | dict(env)} | options
+    return subprocess.run([*start, *map(str, arguments)], **settings)
+
+
+def test_training_starts_from_the_linear_filter(photos):
+    pairs = load_pairs(DATASETS["folder"](photos, SCALE, "train"), SCALE)
+    model = realtime(SCALE, filters=4, blocks=1)
+    start_from_linear(model, RandomCrops([(pairs, 1)], SCALE, batch=8, size=(48, 48), steps=20), batches=20)
+    anchor = model.get_layer("anchor").get_weights()[0]
+    assert anchor.sum((0, 1, 2)) == pytest.approx(1, abs=0.02)  # it keeps grey
+    lr, hr = pairs[0]
+    sr = keras.ops.convert_to_numpy(model(lr[None, ..., None] / np.float32(255)))[0, ..., 0] * 255
+    lanczos = np.asarray(Image.fromarray(lr).resize(hr.shape[::-1], Image.Resampling.LANCZOS), float)
+    assert np.mean((sr - hr) ** 2) < np.mean((lanczos - hr) ** 2)
+
+
+def test_no_step_at_all_leaves_the_linear_filter(photos, tmp_path):
+    settings = config(photos, model="linear", architecture={}, steps=0)
+    model = train(settings, tmp_path / "run")
+    run = Run(settings, tmp_path / "other")
+    assert run.psnr_y(model) > run.bicubic + 0.3
+
+
+def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
+    run = tmp_path / "run"
+    options = ["--architecture", "filters=4", "blocks=1", "--steps", 20, "--batch", 2]
+    done = run_train("--data", f"folder={photos}", "--val", photos, "--out", run, *options)
+    assert done.returncode == 0, done.stderr
+    bicubic, before = map(
+        float, re.search(r"PSNR-Y of bicubic ([\d.]+) dB, before .* ([\d.]+) dB", done.stdout).groups()
+    )
+    after = float(re.search(r"PSNR-Y ([\d.]+) dB, [\d,]+ parameters", done.stdout)[1])
+    assert before > bicubic
+    assert after > bicubic
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in run.iterdir()} == {
+        *("config.json", "history.csv", "checkpoints", "statistics", "model.keras", "training.weights.h5"),
+        "yardstick.json",
+    }
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000020.weights.h5"]
+    yardstick = json.loads((run / "yardstick.json").read_text())
+    assert yardstick["parameters"] == 4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 + 4 + 9 + 4 * 25 * 9
+    assert yardstick["psnr_y"] == pytest.approx(after, abs=0.01)
+    assert yardstick["seconds_30_frames"] > 0
+    assert [list(row) for row in history(run)] == [["step", "loss", "psnr_y", "learning_rate"]]
+    for name in ("loss", "psnr_y", "learning_rate", "samples"):
+        drawn = np.asarray(Image.open(run / "statistics" / f"{name}.png").convert("RGB"))
+        assert drawn.std() > 5, f"{name}.png is empty"
+
+    from imagesr.export.export import main
+
+    arguments = [run, "--name", "mine", "--folder", tmp_path, "--calibrate", photos, "--measure", f"photos={photos}"]
+    assert main([*map(str, arguments), "--data", "waves=CC0-1.0"]) == 0
+    card = ModelCard.read(tmp_path / "mine_x1.5")
+    assert card.parameters == yardstick["parameters"]
+    assert card.multiply_accumulates == (4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 * 25 * 9) / 4
+    assert card.receptive_field == 14
+    assert card.data == [{"name": "waves", "licence": "CC0-1.0"}]
+    assert str(photos.parent) not in (card.folder / "card.json").read_text()
+    report = imagesr.upscale_video(clip, tmp_path / "out.mp4", model=str(card.folder), precision="int8")
+    assert report.frames == 12
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("imagesr.train.fit.EPOCH", 4)
+    settings = config(photos, steps=18, model="srresnet", scale="2", architecture={"filters": 4, "blocks": 1})
+    whole = train(settings, tmp_path / "whole")
+    assert [row["step"] for row in history(tmp_path / "whole")] == [4, 8, 12, 16, 18]
+
+    class StopError(Exception):
+        pass
+
+    def stop(self, step):
+        if step >= 10:
+            raise StopError
+        return numbered(self, step)
+
+    numbered = RandomCrops.numbered
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="StopError"):
+        patch.setattr(RandomCrops, "numbered", stop)
+        train(settings, tmp_path / "parts")
+    # As if killed after the row was written and before the checkpoint.
+    with (tmp_path / "parts" / "history.csv").open("a") as file:
+        file.write("12,0.1,1.0,0.1\n16,0.")
+    resumed = train(settings, tmp_path / "parts")
+    for key in ("step", "loss", "psnr_y", "learning_rate"):
+        curves = [[row[key] for row in history(tmp_path / name)] for name in ("whole", "parts")]
+        assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
+    run = tmp_path / "run"
+    few = "train.EPOCH = 40"
+    options = ["--architecture", "filters=4", "blocks=1", "--steps", 200, "--batch", 1, "--patch", 48]
+    options = ["--data", photos, "--val", photos, "--out", run, *options]
+
+    def killed_when(there, arguments):
+        command = [*started_by(few), *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 90
+        while not there() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    killed_when((run / "config.json").exists, options)  # before there is a checkpoint
+    assert not list(run.glob("checkpoints/0*"))
+    killed_when(lambda: list(run.glob("checkpoints/part*")), ["--resume", "--out", run])  # while one is written
+    killed_when(lambda: list(run.glob("checkpoints/0000000[4-9]0*")), ["--resume", "--out", run])
+    done_before = max(int(path.name[:9]) for path in run.glob("checkpoints/0*"))
+    assert not (run / "model.keras").exists()
+    done = run_train("--resume", "--out", run, code=few)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {done_before} of 200" in done.stdout
+    assert [row["step"] for row in history(run)] == [40, 80, 120, 160, 200]
+    assert (run / "model.keras").exists()
+
+
+def test_two_devices_compute_what_one_does(photos, tmp_path):
+    few = "train.EPOCH = 3"
+    two = (
+        "import tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
+        "one = tf.distribute.MirroredStrategy\n"
+        "tf.distribute.MirroredStrategy = lambda: one(['CPU:0', 'CPU:1'])\n"
+    )
+    options = ["--data", photos, "--val", photos, "--architecture", "filters=4", "blocks=1", "--steps", 6, "--batch", 4]
+    for name, code, more in (("one", few, ()), ("two", two + few, ("--strategy", "mirrored"))):
+        done = run_train(*options, "--patch", 48, "--out", tmp_path / name, *more, code=code)
+        assert done.returncode == 0, done.stderr
+    one, two = ([row["loss"] for row in history(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 2
+    assert one == pytest.approx(two, rel=1e-5)
+    one, two = ([row["psnr_y"] for row in history(tmp_path / name)] for name in ("one", "two"))
+    assert one == pytest.approx(two, abs=0.02)
+
+
+def test_jax_trains_without_tensorflow(photos, tmp_path):
+    blocked = "sys.modules['tensorflow'] = None"
+    options = ["--data", photos, "--val", photos, "--architecture", "filters=4", "blocks=1", "--steps", 8, "--batch", 2]
+    few = f"{blocked}\ntrain.EPOCH = 5"
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = run_train(*options, "--patch", 48, "--out", tmp_path / "jax", code=few, env=jax)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in history(tmp_path / "jax")] == [5, 8]
+    # The file is Keras's, whatever trained it.
+    model = keras.saving.load_model(tmp_path / "jax" / "model.keras")
+    assert model.predict_on_batch(np.zeros((1, 16, 16, 1), np.float32)).shape == (1, 24, 24, 1)
+
+
+# `strided` takes whole frames of 720p: test_the_network_of_whole_frames.
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "strided"])
+def test_every_network_trains(name, photos, tmp_path):
+    settings = config(photos, model=name, scale="2", architecture=SMALL.get(name, {}), steps=4, learning_rate=1e-3)
+    train(settings, tmp_path / "run")
+    loss = history(tmp_path / "run")[0]["loss"]
+    assert 0 < loss < 1
+
+
+@pytest.mark.slow
+def test_the_network_of_whole_frames(tmp_path):
+    for i in range(2):
+        Image.fromarray(picture(1920, 1080, shift=100 * i)).save(tmp_path / f"{i}.png")
+    Image.fromarray(picture(640, 480)).save(tmp_path / "small.png")  # left out
+    train(config(tmp_path, model="strided", architecture={}, steps=2, batch=1), tmp_path / "run")
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_leaves_nothing_behind(precision, photos, tmp_path):
+    model = train(config(photos, precision=precision, scale="2", model="espcn", architecture={}), tmp_path / "run")
+    assert keras.config.dtype_policy().name == "float32"
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(photos, tmp_path, capfd):
+    arguments = ["--data", photos, "--val", photos, "--model", "espcn", "--learning-rate", "1e30", "--steps", 12]
+    assert main([*map(str, arguments), "--batch", "2", "--patch", "48", "--out", str(tmp_path / "run")]) == 4
+    assert "lower --learning-rate" in capfd.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_run_is_repeated_by_its_file(photos, tmp_path):
+    first = train(config(photos), tmp_path / "first")
+    arguments = ["--config", tmp_path / "first" / "config.json", "--out", tmp_path / "second"]
+    assert main([*map(str, arguments)]) == 0
+    second = keras.saving.load_model(tmp_path / "second" / "model.keras")
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert Config.read(tmp_path / "second" / "config.json") == Config.read(tmp_path / "first" / "config.json")
+
+
+@pytest.mark.parametrize("name", ["edsr_baseline", "srresnet", "fsrcnn"])
+def test_a_warm_start_takes_what_does_not_depend_on_the_scale(name, photos, tmp_path):
+    settings = config(photos, model=name, scale="2", architecture={"filters": 4, "blocks": 2})
+    first = train(settings, tmp_path / "x2")
+    same, by_file = settings.build(), settings.build()
+    warm_start(same, tmp_path / "x2", settings)
+    warm_start(by_file, tmp_path / "x2" / "model.keras", settings)
+    for a, b, c in zip(first.get_weights(), same.get_weights(), by_file.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    larger = Config(**vars(settings) | {"scale": "3"})
+    other = larger.build()
+    warm_start(other, tmp_path / "x2", larger)
+    inside = next(layer.name for layer in first.layers if layer.name in ("body_1_1", "mapping_1"))
+    np.testing.assert_array_equal(*(model.get_layer(inside).get_weights()[0] for model in (other, first)))
+    wider = Config(**vars(settings) | {"architecture": {"filters": 6, "blocks": 2}})
+    with pytest.raises(ValueError, match=rf"Expected weights for {name} .*filters.* 6.* Received: .*x2.*differs"):
+        warm_start(wider.build(), tmp_path / "x2", wider)
+
+
+def test_a_checkpoint_of_another_architecture_is_one_line(photos, tmp_path, capfd):
+    train(config(photos, steps=0), tmp_path / "first")
+    options = ["--data", photos, "--val", photos, "--out", tmp_path / "second", "--init", tmp_path / "first"]
+    assert main([*map(str, options), "--architecture", "filters=6", "blocks=1", "--patch", "48"]) == 2
+    assert "Expected weights for realtime" in capfd.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "none", "--val", "none"], "folder with pictures"),
+        (["--data", "imagenet=PHOTOS", "--val", "PHOTOS"], "div2k"),
+        (["--data", "div2k=PHOTOS", "--val", "PHOTOS"], "https://data.vision.ee.ethz.ch/cvl/DIV2K"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "50"], "multiple of 3"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "300"], "at least 300"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "-1"], "0 or more"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--batch", "0"], "1 or more"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "5", "--epochs", "5"], "not allowed with"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "4/3"], "multiple of 1/2"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "big"], "scale"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--model", "gan"], "realtime"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--architecture", "depth=3"], "filters"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--architecture", "filters"], "KEY=VALUE"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--architecture", "filters=wide"], "number"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--degrade", "rain=1"], "h264"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--init", "nowhere"], "start from"),
+        (["--data", "PHOTOS"], "--val"),
+        (["--config", "nothing.json"], "config"),
+        (["--resume"], "config"),
+        (["--resume", "--steps", "5"], "leave out --steps"),
+    ],
+)
+def test_bad_requests_are_one_line(photos, tmp_path, arguments, words, capfd):
+    given = [argument.replace("PHOTOS", str(photos)) for argument in arguments]
+    try:
+        code = main([*given, "--out", str(tmp_path / "run")])
+    except SystemExit as exit:
+        code = exit.code
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert code == 2
+    assert words in lines[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_with_an_unknown_key(photos, tmp_path, capfd):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"data": ["a"], "val": ["b"], "momentum": 0.9}))
+    assert main(["--resume", "--out", str(run)]) == 2
+    assert "momentum" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_finished_run_is_not_overwritten(photos, tmp_path):
+    # Long enough for a moving average that is not the last weights.
+    settings = config(photos, steps=40, model="espcn", architecture={}, learning_rate=1e-2)
+    first = train(settings, tmp_path / "run").get_weights()
+    with pytest.raises(SystemExit) as exit:
+        main(["--data", str(photos), "--val", str(photos), "--out", str(tmp_path / "run")])
+    assert exit.value.code == 2
+    with pytest.raises(ValueError, match="Expected the config of the run"):
+        train(config(photos, steps=41), tmp_path / "run")
+    (tmp_path / "run" / "model.keras").unlink()  # as if killed before it was written
+    assert main(["--resume", "--out", str(tmp_path / "run")]) == 0
+    again = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_white_picture_to_measure_on(photos, tmp_path):
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "white.png")
+    settings = Config(**vars(config(photos)) | {"val": (f"folder={tmp_path}",)})
+    train(settings, tmp_path / "run")
+    assert history(tmp_path / "run")[0]["psnr_y"] <= 100
+
+
+def test_a_torn_history_is_no_obstacle(photos, tmp_path):
+    settings = config(photos)
+    train(settings, tmp_path / "run")
+    for torn in ("", "step,lo", "0.3"):
+        (tmp_path / "run" / "history.csv").write_text(torn)
+        train(settings, tmp_path / "run")
+
+
+def test_a_warm_start_of_the_default_network_solves_for_its_anchor(photos, tmp_path, capfd):
+    train(config(photos), tmp_path / "x1.5")
+    capfd.readouterr()
+    settings = config(photos, scale="2", init=str(tmp_path / "x1.5"), steps=0)
+    train(settings, tmp_path / "x2")
+    bicubic, before = map(
+        float, re.search(r"bicubic ([\d.]+) dB, before .* ([\d.]+) dB", capfd.readouterr().out).groups()
+    )
+    assert before > bicubic
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": "l1"},
+        {"steps": "2"},
+        {"patch": 6},
+        {"architecture": {"channels": 2}},
+        {"strategy": "parameter_server"},
+        {"precision": "float8"},
+        {"learning_rate": -1},
+    ],
+)
+def test_a_config_that_no_run_can_be(wrong, photos, tmp_path, capfd):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"data": [f"folder={photos}"], "val": [f"folder={photos}"]} | wrong))
+    assert main(["--config", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert next(iter(wrong)) in capfd.readouterr().err or "channels" in wrong["architecture"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_losses_are_their_formulas():
+    hr, sr = (np.random.default_rng(i).random((2, 24, 20, 3), np.float32) for i in range(2))
+    assert set(LOSSES) == set(NAMES_OF_LOSSES)
+    np.testing.assert_allclose(LOSSES["mse"](hr, sr), ((hr - sr) ** 2).mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(LOSSES["mae"](hr, sr), np.abs(hr - sr).mean((1, 2, 3)), rtol=1e-5)
+    logarithm = np.log(((hr - sr) ** 2).mean((1, 2, 3)) + 1e-5) - np.log(1e-5)
+    np.testing.assert_allclose(LOSSES["log_mse"](hr, sr), logarithm, rtol=1e-5)
+    both = logarithm + 20 * LOSSES["ssim"](hr, sr)
+    np.testing.assert_allclose(LOSSES["log_mse_ssim"](hr, sr), both, rtol=1e-5)
+    charbonnier = np.sqrt((hr - sr) ** 2 + 1e-6).mean((1, 2, 3))
+    np.testing.assert_allclose(LOSSES["charbonnier"](hr, sr), charbonnier, rtol=1e-5)
+    wanted = [1 - np.mean([ssim(a[..., c], b[..., c], peak=1) for c in range(3)]) for a, b in zip(hr, sr, strict=True)]
+    np.testing.assert_allclose(LOSSES["ssim"](hr, sr), wanted, rtol=1e-3)
+
+
+def test_trainings_that_fail_are_not_value_errors():
+    # main answers them with exit codes of their own.
+    assert not issubclass(TrainingError, ValueError)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.fromarray(picture(30, 20))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert read_rgb(tmp_path / "turned.png").shape == (30, 20, 3)

@@ -1,0 +1,129 @@
+import threading
+import time
+
+import pytest
+
+from imagesr.video.pipeline import ahead, run, spread, timed
+from imagesr.video.report import Report
+
+
+def test_items_come_in_order():
+    assert list(ahead(range(100))) == list(range(100))
+
+
+def test_the_producer_stays_a_bounded_way_ahead():
+    made = []
+
+    def produce():
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    items = ahead(produce(), depth=3)
+    next(items)
+    time.sleep(0.3)
+    assert len(made) <= 1 + 3 + 1  # taken, waiting, and the one in the producer's hands
+    items.close()
+
+
+def test_an_exception_reaches_the_consumer_after_the_items_before_it():
+    def produce():
+        yield 1
+        raise OSError("the disk is gone")
+
+    items = ahead(produce())
+    assert next(items) == 1
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(items)
+
+
+def test_closing_ends_the_thread_and_the_producer():
+    ended = threading.Event()
+
+    def produce():
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    threads = threading.active_count()
+    items = ahead(produce())
+    next(items)
+    items.close()
+    assert ended.is_set()
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("stage", ["source", "upscale", "write"])
+def test_a_failing_stage_ends_the_run(stage):
+    def fail_at_5(item, here):
+        if here == stage and item == 5:
+            raise RuntimeError(stage)
+        return item
+
+    source = (fail_at_5(i, "source") for i in range(1000))
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match=stage):
+        run(source, [lambda i: fail_at_5(i, "upscale")] * 2, lambda i: fail_at_5(i, "write"), Report())
+    assert threading.active_count() == threads
+
+
+def test_stages_overlap_and_the_slowest_is_the_bottleneck():
+    def source():
+        for i in range(20):
+            time.sleep(0.005)
+            yield i
+
+    report, written = Report(), []
+
+    def upscale(item):
+        time.sleep(0.02)
+        return item
+
+    def write(item):
+        time.sleep(0.005)
+        report.saw_frame()
+        written.append(item)
+
+    begun = time.perf_counter()
+    run(source(), [upscale], write, report)
+    seconds = time.perf_counter() - begun
+    report.finish(seconds)
+    assert written == list(range(20))
+    assert report.bottleneck == "upscale"
+    assert seconds * 1000 < 0.95 * sum(report.stages.values()) * 20
+
+
+def test_timed_counts_production_only():
+    report = Report()
+    for _ in timed(range(3), "count", report):
+        time.sleep(0.02)
+    assert report.stages["count"] < 0.01
+
+
+def test_spread_keeps_the_order_and_each_function_its_thread():
+    threads = {}
+
+    def function(name):
+        def work(item):
+            time.sleep(0.002 * (item % 3))  # so that later items are done earlier
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return item, name
+
+        return work
+
+    results = list(spread(range(30), [function("a"), function("b"), function("c")]))
+    assert [item for item, _ in results] == list(range(30))
+    assert all(len(idents) == 1 for idents in threads.values())
+    assert len(threads) == 3
+
+
+def test_spread_is_faster_than_one_after_another():
+    both = threading.Barrier(2, timeout=5)  # breaks unless two functions are at work at the same time
+
+    def wait(item):
+        both.wait()
+        return item
+
+    assert list(spread(range(6), [wait, wait])) == list(range(6))
