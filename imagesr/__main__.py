@@ -48,10 +48,12 @@ def main() -> int:
             return 0
         print(f"imagesr: expected a command ({', '.join(COMMANDS)}), received {name}", file=sys.stderr)
         return 2
+    from imagesr.cli import install_hint
+
     try:
         return find_main(name)(sys.argv[2:])
     except ModuleNotFoundError as error:
-        print(f"imagesr {name}: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
+        print(f"imagesr {name}: {install_hint(error)}", file=sys.stderr)
         return 2
 
 

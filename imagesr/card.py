@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesr.errors import ModelError
+from imagesr.files import write_whole
 from imagesr.scale import Scale
 
 _HERE = Path(__file__).parent
@@ -21,13 +22,14 @@ SAVED_MODELS = next((d for d in (_HERE / "saved_models", _HERE.parent / "saved_m
 class ModelCard:
     """Hold what is known about one saved model; `card.json` in its folder.
 
-    Heights and widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
+    `flavour` is what the model was trained for: "film", "photo", or "" where that makes no difference. Heights and
+    widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
     `receptive_field` is in LR pixels, `sha256` has one entry per file. `size` is the only (height, width) that the
     model takes, None where it takes any.
     """
 
     name: str
-    scale: str
+    scale: Scale
     channels: int
     multiple: int
     receptive_field: int
@@ -39,6 +41,7 @@ class ModelCard:
     measured: Mapping[str, Any]
     sha256: Mapping[str, str]
     size: Sequence[int] | None = None
+    flavour: str = ""
     folder: Path = field(compare=False, default=Path())
 
     @classmethod
@@ -49,14 +52,14 @@ class ModelCard:
         is missing or has changed.
         """
         try:
-            card = cls(**json.loads((folder / "card.json").read_text("utf-8")), folder=folder)
-            Scale.parse(card.scale)
+            record = json.loads((folder / "card.json").read_text("utf-8"))
+            card = cls(**record | {"scale": Scale.parse(record["scale"])}, folder=folder)
             expected = dict(card.sha256)
             if not (isinstance(card.multiple, int) and card.multiple >= 1):
                 raise ValueError(f"multiple {card.multiple}")
         except FileNotFoundError:
             raise ModelError(f"Expected a saved model: a folder with card.json. Received: {folder}") from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"Expected a model card in {folder / 'card.json'}. Received: {error}") from None
         for file, digest in expected.items():
             if not (folder / file).is_file():
@@ -70,9 +73,10 @@ class ModelCard:
     def write(self) -> None:
         """Write `card.json` into the folder, with the checksum of every other file in it."""
         files = sorted(f for f in self.folder.rglob("*") if f.is_file() and f != self.folder / "card.json")
-        record = asdict(self) | {"sha256": {f.relative_to(self.folder).as_posix(): sha256(f) for f in files}}
+        record = asdict(self) | {"scale": str(self.scale)}
+        record["sha256"] = {f.relative_to(self.folder).as_posix(): sha256(f) for f in files}
         del record["folder"]
-        (self.folder / "card.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        write_whole(self.folder / "card.json", json.dumps(record, indent=1) + "\n")
 
 
 def sha256(file: Path) -> str:
@@ -85,13 +89,16 @@ def saved_models() -> list[Path]:
     return sorted(card.parent for card in SAVED_MODELS.glob("*/card.json"))
 
 
-def find_models(model: str) -> list[ModelCard]:
-    """Return the cards of every scale of a shipped model by its name, or the one card in a folder of the reader's.
+def find_models(model: str, *, flavour: str = "") -> list[ModelCard]:
+    """Return the cards of every scale of a shipped model by its name, or the one card in a folder of the user's.
 
-    Raises ModelError for a name that is neither.
+    With `flavour`, those of that flavour where the model has it: `best-photo` for `best` and "photo". Raises ModelError
+    for a name that is neither.
     """
-    named = [folder for folder in saved_models() if folder.name.rpartition("_x")[0] == model]
-    if named:
+    folders = {model: [], f"{model}-{flavour}": []}
+    for folder in saved_models():
+        folders.get(folder.name.rpartition("_x")[0], []).append(folder)
+    if named := folders[f"{model}-{flavour}"] or folders[model]:
         return [ModelCard.read(folder) for folder in named]
     if Path(model).is_dir():
         return [ModelCard.read(Path(model))]
@@ -103,7 +110,7 @@ def find_model(model: str, scale: Scale) -> ModelCard:
     """Return the card of a model, by name or folder, at one scale; raises ModelError where there is none."""
     cards = find_models(model)
     for card in cards:
-        if Scale.parse(card.scale) == scale:
+        if card.scale == scale:
             return card
-    scales = ", ".join(card.scale for card in cards)
+    scales = ", ".join(str(card.scale) for card in cards)
     raise ModelError(f"Expected a scale that {model} was trained for ({scales}). Received: {scale}")

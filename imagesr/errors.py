@@ -1,14 +1,14 @@
-"""What can go wrong, by whose fault it is: the exit code of a command follows from it."""
+"""Errors that reach the user as one line; each has its exit code, in `cli.run_command`."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """A video that cannot be read."""
+    """An input that is missing or cannot be read."""
 
 
 class OutputError(Exception):
-    """A video that could not be written, or did not pass its check."""
+    """An output that could not be written, or did not pass its check."""
 
 
 class ModelError(ValueError):
@@ -16,4 +16,4 @@ class ModelError(ValueError):
 
 
 class TrainingError(Exception):
-    """A training that went wrong after it had begun."""
+    """A training that failed after it had begun."""

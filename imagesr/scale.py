@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Scale:
     """Hold an upscaling factor as the fraction `up/down` in lowest terms, e.g. 3/2."""
 
@@ -42,6 +42,9 @@ class Scale:
         """Write the scale as the folder names do: `1.5`, `2`; `4/3` where decimals do not end."""
         text = f"{float(self):.4g}"
         return text if Fraction(text) == Fraction(self.up, self.down) else f"{self.up}/{self.down}"
+
+    def __lt__(self, other: Scale) -> bool:
+        return self.up * other.down < other.up * self.down
 
     def __mul__(self, other: Scale) -> Scale:
         return Scale(self.up * other.up, self.down * other.down)

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagesr.cli import Parser, check_record, in_words, write_whole
+from imagesr.cli import Parser, check_record, run_command
 from imagesr.errors import InputError
+from imagesr.files import write_whole
 from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import luma
 
@@ -207,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     counted.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
     counted.set_defaults(run=_count)
     options = parser.parse_args(arguments)
-    return in_words("blind", options.run, options)
+    return run_command("blind", options.run, options)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from imagesr.cli import DAMAGED, Parser, check_record, in_words, write_whole
+from imagesr.cli import DAMAGED, Parser, check_record, run_command
 from imagesr.evaluate.clips import VMAF, vmaf_ffmpeg
 from imagesr.evaluate.sheet import draw_rows
+from imagesr.files import write_whole
 from imagesr.media.frames import SSIM, Frame, Resizer, Source, fitted, plane, rgb
 from imagesr.media.writer import StackWriter
 from imagesr.metrics.fidelity import CEILING, psnr
@@ -408,7 +409,7 @@ def _compare(options):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return in_words("compare", _compare, _parser().parse_args(arguments))
+    return run_command("compare", _compare, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -13,16 +13,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from imagesr.cli import size_argument, write_whole
+from imagesr.cli import Parser, run_command, size_argument
 from imagesr.datasets.checks import SUMS, leaks, verify, write_sums
 from imagesr.datasets.film import camera
 from imagesr.datasets.pairs import shape
 from imagesr.depth.scenes import render
-from imagesr.errors import OutputError
+from imagesr.files import whole, write_whole
 from imagesr.media.images import find_images, read_rgb
 from imagesr.media.writer import write_clip
 
-EXTRA = "Comparing pictures needs the package {}: pip install 'imagesr[train]'"
 EPILOG = (
     "Exit codes: 0 nothing wrong, 1 something found, 2 options or folders, 3 pictures unreadable, 4 file not written."
 )
@@ -31,10 +30,8 @@ progress = partial(tqdm, disable=None, leave=False, dynamic_ncols=True)  # None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="imagesr datasets", description="Check folders of pictures, and make some.", epilog=EPILOG
-    )
-    commands = parser.add_subparsers(metavar="COMMAND")
+    parser = Parser(prog="imagesr datasets", description="Check folders of pictures, and make some.", epilog=EPILOG)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     what = "look for damaged, doubled, changed and unpaired files"
     command = commands.add_parser("verify", help=what, description=what.capitalize(), epilog=EPILOG)
     command.add_argument("folder", type=Path, metavar="DIR")
@@ -63,13 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
-    try:
-        return options.run(options)
-    except ImportError as error:
-        print(f"imagesr datasets: {EXTRA.format(error.name or error)}", file=sys.stderr)
-    except ValueError as error:
-        print(f"imagesr datasets: {error}", file=sys.stderr)
-    return 2
+    return run_command("datasets", options.run, options)
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -98,8 +89,8 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.write:
         if any(problem.kind == "unreadable" for problem in result.problems):
             print(f"{target} is not written: it would vouch for damaged files.", file=sys.stderr)
-        elif not save(partial(write_sums, target, result.sha256)):
-            return 4
+        else:
+            write_sums(target, result.sha256)
     return 1 if result.problems else 0
 
 
@@ -116,8 +107,8 @@ def run_leaks(options: argparse.Namespace) -> int:
     in_a, in_b = result.pictures
     found = f"{count or 'none'} of the latter {'is' if count < 2 else 'are'} in the former"
     print(f"Compared {in_a} pictures of {options.a} and {in_b} of {options.b}: {found}.")
-    if options.json and not save(partial(write_whole, options.json, json.dumps(asdict(result), indent=1) + "\n")):
-        return 4
+    if options.json:
+        write_whole(options.json, json.dumps(asdict(result), indent=1) + "\n")
     return 1 if result.leaks else 3 if result.unreadable else 0
 
 
@@ -137,8 +128,8 @@ def run_film(options: argparse.Namespace) -> int:
     options.out.mkdir()
     for number, (photo, size) in enumerate(progress(sizes.items(), unit=" clips")):
         frames = camera(read_rgb(photo), size, options.frames, np.random.default_rng(number))
-        if not save(partial(_write_film, options.out / f"{photo.stem}.mp4", frames)):
-            return 4
+        with whole(options.out / f"{photo.stem}.mp4") as part:
+            write_clip(part, map(Image.fromarray, frames), 25, crf=0)
     print(f"{len(photos)} clips of {options.frames} frames in {options.out}")
     return 0
 
@@ -161,40 +152,10 @@ def run_scenes(options: argparse.Namespace) -> int:
         rgb, depth = render(options.size[::-1], np.random.default_rng((options.seed, number)))
         maps = np.rint(1000 * depth).astype(np.uint16)
         for path, pixels in ((options.out / name, rgb), (options.out / "depth" / name, maps)):
-            if not save(partial(_write_png, path, pixels)):
-                return 4
+            with whole(path) as part:
+                Image.fromarray(pixels).save(part, "PNG")
     print(f"{options.count} scenes in {options.out}, their depth in {options.out / 'depth'}")
     return 0
-
-
-def _write_png(path, pixels):
-    part = path.with_name(path.name + ".part")
-    try:
-        Image.fromarray(pixels).save(part, "PNG")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write_film(path, frames):
-    part = path.with_name(path.name + ".part")
-    try:
-        write_clip(part, map(Image.fromarray, frames), 25, crf=0)
-        part.replace(path)
-    except OutputError as error:
-        raise OSError(0, str(error), str(path)) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def save(write) -> bool:
-    """Write a file; False, and a sentence on stderr, if that fails."""
-    try:
-        write()
-    except OSError as error:
-        print(f"imagesr datasets: {error.filename} could not be written ({error.strerror})", file=sys.stderr)
-        return False
-    return True
 
 
 if __name__ == "__main__":

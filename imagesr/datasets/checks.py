@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imagesr.cli import write_whole
+from imagesr.files import write_whole
 from imagesr.media.images import SUFFIXES, kind
 
 SUMS = "SHA256SUMS"

@@ -26,10 +26,11 @@ PRECISIONS = ("auto", "fp32", "bf16", "int8")
 class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
-    `precision` is what it runs at. Calls may come from several threads; the array that a call
-    returns may be overwritten by the next call from the same thread.
+    `card` describes the model, `precision` is what it runs at. Calls may come from several threads; the array that a
+    call returns may be overwritten by the next call from the same thread.
     """
 
+    card: ModelCard
     precision: str
 
     def __call__(self, planes: np.ndarray) -> np.ndarray: ...
@@ -47,8 +48,8 @@ def load_engine(
     """Load a saved model into a runtime.
 
     `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
-    takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` calls from as many threads
-    share them: more frames in the same time than one call after another, each frame later.
+    takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` is the number of
+    concurrent calls: higher values raise throughput and latency.
 
     Raises ModelError for an engine or precision that this model or machine does not have.
     """

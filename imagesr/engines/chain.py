@@ -24,16 +24,24 @@ def load(model: str | Path, scale: Scale | float | str = "1.5", **options) -> En
     return load_engine(find_model(str(model), Scale.parse(scale)), **options)
 
 
-def chain(cards: Sequence[ModelCard], factor: Fraction) -> list[ModelCard]:
+def load_chain(cards: Sequence[ModelCard], factor: Scale | Fraction, **options) -> list[Engine]:
+    """Load the models that reach a factor one after another; `options` are those of `load_engine`.
+
+    Every place in the chain has an engine of its own, since runtimes compile for one size. Raises ModelError.
+    """
+    return [load_engine(card, **options) for card in chain(cards, factor)]
+
+
+def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCard]:
     """Choose the models to run one after another: the smallest product of native scales that reaches `factor`."""
-    best = None
+    factor, best = _fraction(factor), None
     for length in range(1, 8):
         for combination in combinations_with_replacement(cards, length):
-            product = math.prod((_fraction(card) for card in combination), start=Fraction(1))
+            product = math.prod((_fraction(card.scale) for card in combination), start=Fraction(1))
             if product >= factor and (best is None or product < best[0]):
                 best = product, combination
         if best:
-            return sorted(best[1], key=_fraction)
+            return sorted(best[1], key=lambda card: card.scale)
     raise ModelError(f"Expected a scale within reach of {cards[0].name}. Received: {float(factor):g}")
 
 
@@ -43,12 +51,18 @@ def whole_unit(cards: Sequence[ModelCard], *, halved: bool = False) -> int:
         length, whole = Fraction(unit), True
         for card in cards:
             whole = whole and length % card.multiple == 0
-            length *= _fraction(card)
+            length *= _fraction(card.scale)
         if whole and length.denominator == 1 and not (halved and (unit % 2 or length % 2)):
             return unit
-    raise ModelError(f"Expected models whose sizes fit together. Received: {', '.join(card.scale for card in cards)}")
+    raise ModelError(
+        f"Expected models whose sizes fit together. Received: {', '.join(str(card.scale) for card in cards)}"
+    )
 
 
-def _fraction(card):
-    scale = Scale.parse(card.scale)
-    return Fraction(scale.up, scale.down)
+def native_scale(engines: Sequence[Engine]) -> Scale:
+    """Return the scale that engines reach one after another."""
+    return math.prod((engine.card.scale for engine in engines), start=Scale(1))
+
+
+def _fraction(scale):
+    return Fraction(scale.up, scale.down) if isinstance(scale, Scale) else scale

@@ -20,7 +20,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")
     with keras.device("cpu"):
         model = keras.saving.load_model(card.folder / "model.keras")
-    return _Keras(model, 255 if bits == 8 else 65535)
+    return _Keras(card, model, 255 if bits == 8 else 65535)
 
 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
@@ -52,8 +52,8 @@ def read_network(file: Path, *, depth: bool = False) -> keras.Model:
 class _Keras:
     precision = "fp32"
 
-    def __init__(self, model, peak):
-        self._model, self._peak = model, peak
+    def __init__(self, card, model, peak):
+        self.card, self._model, self._peak = card, model, peak
 
     def __call__(self, planes):
         with keras.device("cpu"):  # GPUs convolve in less than float32

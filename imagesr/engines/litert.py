@@ -17,7 +17,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     only_fp32("litert", precision, bits)
     file = model_file(card, "model.tflite")
     try:
-        return _LiteRT(Interpreter(str(file), num_threads=threads or os.cpu_count()))
+        return _LiteRT(card, Interpreter(str(file), num_threads=threads or os.cpu_count()))
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"Expected a model that LiteRT can run in {file}. Received: {error}") from None
 
@@ -25,8 +25,8 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 class _LiteRT:
     precision = "fp32"
 
-    def __init__(self, interpreter):
-        self._interpreter, self._shape = interpreter, None
+    def __init__(self, card, interpreter):
+        self.card, self._interpreter, self._shape = card, interpreter, None
         self._input = interpreter.get_input_details()[0]["index"]
         self._output = interpreter.get_output_details()[0]["index"]
         self._lock = threading.Lock()  # an interpreter serves one call at a time

@@ -20,12 +20,12 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     options.intra_op_num_threads = threads
     file = onnx_file(card, precision, bits)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return _ONNX(session, precision)
+    return _ONNX(card, session, precision)
 
 
 class _ONNX:
-    def __init__(self, session, precision):
-        self._session, self.precision = session, precision
+    def __init__(self, card, session, precision):
+        self.card, self._session, self.precision = card, session, precision
         self._input = session.get_inputs()[0].name
 
     def __call__(self, planes):

@@ -34,7 +34,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
     file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:
-        return _OpenVINO(core, core.read_model(file), options, precision)
+        return _OpenVINO(card, core, core.read_model(file), options, precision)
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
 
@@ -62,8 +62,9 @@ def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class _OpenVINO:
-    def __init__(self, core, model, options, precision):
-        self._core, self._model, self._options, self.precision = core, model, options, precision
+    def __init__(self, card, core, model, options, precision):
+        self.card, self.precision = card, precision
+        self._core, self._model, self._options = core, model, options
         self._takes = model.input().partial_shape
         self._shape = self._compiled = None
         self._lock = threading.Lock()

@@ -13,14 +13,14 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     only_fp32("saved_model", precision, bits)
     folder = model_file(card, "saved_model/saved_model.pb").parent
     with keras.device("cpu"):  # GPUs convolve in less than float32
-        return _SavedModel(keras.layers.TFSMLayer(folder, call_endpoint="serve"))
+        return _SavedModel(card, keras.layers.TFSMLayer(folder, call_endpoint="serve"))
 
 
 class _SavedModel:
     precision = "fp32"
 
-    def __init__(self, layer):
-        self._layer = layer
+    def __init__(self, card, layer):
+        self.card, self._layer = card, layer
 
     def __call__(self, planes):
         with keras.device("cpu"):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import statistics
@@ -20,10 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from imagesr.card import ModelCard, saved_models
+from imagesr.cli import Parser, check_record, run_command
 from imagesr.engines import load_engine
 from imagesr.errors import InputError
+from imagesr.files import write_whole
 from imagesr.media.frames import Source
 from imagesr.media.writer import first_frames_repeated
+from imagesr.scale import Scale
 
 SIZE = (1280, 720)  # of the frames that the network alone is timed on
 YARDSTICK_FRAMES = 30
@@ -94,7 +96,7 @@ def bench(
 
     The clip is repeated until it has `frames` frames. Medians are taken of every figure.
     """
-    cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == "1.5"]
+    cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == Scale(3, 2)]
     cards = [card for card in cards if not card.name.endswith("-photo")]  # the same network with other weights
     cards = {card.name: card for card in sorted(cards, key=lambda card: card.multiply_accumulates)}
     options = ["--precision", precision, "--threads", str(threads)]
@@ -190,9 +192,8 @@ def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
         yield {key: value if key == "model" else round(value, 3) for key, value in row.items()}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="imagesr bench", description="Measure every model, and plain Lanczos, here.")
+def _parser():
+    parser = Parser(prog="imagesr bench", description="Measure every model, and plain Lanczos, here.")
     add = parser.add_argument
     add("clip", nargs="?", type=Path, metavar="CLIP", help="a 720p clip (default: the one that --demo renders)")
     add("--frames", type=int, default=30, help="frames to upscale; a shorter clip is repeated (default: 30)")
@@ -201,58 +202,49 @@ def main(arguments: list[str] | None = None) -> int:
     add("--threads", type=int, default=0, help="default: 0, every core")
     add("--training", type=Path, metavar="DIR", help="measure instead whether training waits for the pictures in DIR")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _bench(options):
     if options.frames < 1 or options.repeat < 1:
-        print("imagesr bench: expected --frames and --repeat of at least 1", file=sys.stderr)
-        return 2
-    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-        print(
-            f"imagesr bench: expected a file in an existing folder for --json, received {options.json}", file=sys.stderr
-        )
-        return 2
-
-    def tell(line):
-        print(line, file=sys.stderr, flush=True)
-
-    try:
-        if options.training:
-            rows = []
-            for row in training(options.training, repeat=options.repeat, tell=tell):
-                rows.append(row)
-                speeds = f"{row['steps_per_s']:.2f} steps/s, {row['one_batch']:.2f} on one batch that stays"
-                print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %", flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-            return 0
-        with tempfile.TemporaryDirectory() as folder:
-            clip = options.clip
-            if clip is None:
-                from imagesr.video.demo import render
-
-                clip = Path(folder) / "demo.mp4"
-                tell("rendering a clip")
-                render(clip)
-            figures = {
-                "precision": options.precision,
-                "threads": options.threads,
-                "repeat": options.repeat,
-                "tell": tell,
-            }
-            rows = bench(clip, options.frames, **figures)
-    except ModuleNotFoundError as error:
-        print(f"imagesr bench: it needs the package {error.name}: pip install 'imagesr[train]'", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"imagesr bench: {error}", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"imagesr bench: {error}", file=sys.stderr)
-        return 3
-    print(table(rows))
+        raise ValueError(f"Expected --frames and --repeat of at least 1. Received: {options.frames}, {options.repeat}")
     if options.json:
+        check_record(options.json, [options.clip])
+    if options.training:
+        rows = record = []
+        for row in training(options.training, repeat=options.repeat, tell=_tell):
+            rows.append(row)
+            speeds = f"{row['steps_per_s']:.2f} steps/s, {row['one_batch']:.2f} on one batch that stays"
+            print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %", flush=True)
+    else:
+        rows = _bench_models(options)
+        print(table(rows))
         record = {"machine": platform.platform(), "frames": options.frames, "repeat": options.repeat, "rows": rows}
-        options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    if options.json:
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
     return 0
+
+
+def _bench_models(options):
+    with tempfile.TemporaryDirectory() as folder:
+        clip = options.clip
+        if clip is None:
+            from imagesr.video.demo import render
+
+            clip = Path(folder) / "demo.mp4"
+            _tell("rendering a clip")
+            render(clip)
+        figures = {"precision": options.precision, "threads": options.threads, "repeat": options.repeat, "tell": _tell}
+        return bench(clip, options.frames, **figures)
+
+
+def _tell(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command("bench", _bench, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from imagesr.card import ModelCard, find_model
-from imagesr.cli import INTERRUPTED, NOT_STARTED, NOT_WRITTEN, TERMINATED, Parser, scale_argument
+from imagesr.cli import Parser, run_command, scale_argument
 from imagesr.depth.estimator import depth_source
 from imagesr.depth.maps import DepthSource, as_channels, near_edges
 from imagesr.engines import ENGINES, PRECISIONS, Engine, import_engine, load_engine
@@ -26,6 +25,7 @@ from imagesr.evaluate.clips import Condition, clip_info, lr_info, measure_clip, 
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
 from imagesr.evaluate.perceptual import EXTRACTORS, JUDGE, perceptual_figures
 from imagesr.evaluate.sheet import Worst
+from imagesr.files import whole, write_whole
 from imagesr.media.frames import Frame, Resizer, VideoInfo
 from imagesr.media.images import SUFFIXES, read_rgb
 from imagesr.metrics.fidelity import CEILING, figures, means, psnr
@@ -45,8 +45,6 @@ COLUMNS = {
 }
 FINE = {"ssim_y", "lpips", "dists", *EXTRACTORS.values()}  # figures that need four digits
 _PLAIN = Condition()
-
-Network = tuple[ModelCard, Engine]
 
 
 def evaluate(
@@ -93,8 +91,8 @@ def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.n
     return _on_pictures(model, load_network(model, scale, **options), scale)
 
 
-def load_network(model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto") -> Network | None:
-    """Load a saved model by name or folder, or a .keras file, with its card; None for `bicubic` and `lanczos`.
+def load_network(model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto") -> Engine | None:
+    """Load a saved model by name or folder, or a .keras file; None for `bicubic` and `lanczos`.
 
     `engine` and `precision` are those of `load_engine`; a .keras file is run by Keras in float32. Raises ModelError.
     """
@@ -107,7 +105,7 @@ def load_network(model: str, scale: Scale, *, engine: str | None = None, precisi
     card = find_model(model, scale)
     if card.size:
         raise _fixed_size(model, card.size)
-    return card, load_engine(card, engine=engine or "openvino", precision=precision)
+    return load_engine(card, engine=engine or "openvino", precision=precision)
 
 
 def _fixed_size(model, size):
@@ -133,7 +131,7 @@ def _load_keras(path, scale):
         raise ModelError(f"Expected the scale of {path} ({own}). Received: {scale}")
     card = ModelCard(
         name=path.stem,
-        scale=str(scale),
+        scale=scale,
         channels=channels,
         multiple=cost.multiple(model),
         receptive_field=max(cost.receptive_field(model), 2 * DEPTH_REACH * scale.down * takes_depth),
@@ -151,14 +149,14 @@ def _load_keras(path, scale):
         sr = network([lr, *guide], training=False) if guide else model(lr, training=False)
         return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 
-    run.precision, run.takes_depth = "fp32", takes_depth
-    return card, run
+    run.card, run.precision, run.takes_depth = card, "fp32", takes_depth
+    return run
 
 
-def _on_pictures(model, network, scale):
-    if network is None:
+def _on_pictures(model, engine, scale):
+    if engine is None:
         return lambda lr, depth=None: resize(lr, (scale.grow(lr.shape[1]), scale.grow(lr.shape[0])), model)
-    card, engine = network
+    card = engine.card
     halo = card.receptive_field // 2 + card.multiple
 
     def upscale(lr, depth=None):
@@ -169,11 +167,11 @@ def _on_pictures(model, network, scale):
     return upscale
 
 
-def _on_frames(model, network):
+def _on_frames(model, engine):
     def make(info: VideoInfo, size: tuple[int, int]) -> Callable[[Frame], Frame]:
         if model == "bicubic":
             return Resizer(*size, info.pix_fmt, kernel="bicubic")
-        return Upscaler(info, size, [network] if network else [])
+        return Upscaler(info, size, [engine] if engine else [])
 
     return make
 
@@ -383,7 +381,7 @@ def _measure(options, model, network, conditions, depth, files, measure, ffmpeg,
     images = [
         row | means([result["images"][i] for result in results], COLUMNS) for i, row in enumerate(results[0]["images"])
     ]
-    precision = network[1].precision if network else None
+    precision = network.precision if network else None
     record = {"model": model, "scale": str(options.scale), "precision": precision}
     return record | means(results, COLUMNS) | {"images": images, "conditions": results}
 
@@ -437,39 +435,33 @@ def _short(model):
     return path.parent.name if path.name == "model.keras" else path.name
 
 
+def _evaluate(options):
+    worst = Worst(options.scale) if options.sheet else None
+    networks, *prepared = _prepare(options)
+    records = []
+    for model, network in networks.items():
+        if len(networks) > 1:
+            print(f"{chr(10) if records else ''}{model}")
+        records.append(_measure(options, model, network, *prepared, worst))
+    _, _, files, _, ffmpeg = prepared
+    films = [file for file in files if ffmpeg and len(records) > 1 and not _is_picture(file)]
+    own = [own_vmaf(film, options.scale, frames=options.frames, ffmpeg=ffmpeg) for film in films]
+    for record in records[1:]:
+        _compare(record, records[0], np.mean(own) if own else None)
+    if options.json:
+        record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
+    if options.plot:
+        _plot(records, options.plot)
+    if worst:
+        with whole(options.sheet, ending=".png") as part:
+            worst.draw(Path(options.model[0]).name).save(part)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = _parser().parse_args(arguments)
-    worst = Worst(options.scale) if options.sheet else None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # through the blocks that remove what is temporary
-    code = NOT_STARTED
-    try:
-        networks, *prepared = _prepare(options)
-        code = NOT_WRITTEN
-        records = []
-        for model, network in networks.items():
-            if len(networks) > 1:
-                print(f"{chr(10) if records else ''}{model}")
-            records.append(_measure(options, model, network, *prepared, worst))
-        _, _, files, _, ffmpeg = prepared
-        films = [file for file in files if ffmpeg and len(records) > 1 and not _is_picture(file)]
-        own = [own_vmaf(film, options.scale, frames=options.frames, ffmpeg=ffmpeg) for film in films]
-        for record in records[1:]:
-            _compare(record, records[0], np.mean(own) if own else None)
-        if options.json:
-            record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
-            options.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        if options.plot:
-            _plot(records, options.plot)
-        if worst:
-            worst.draw(Path(options.model[0]).name).save(options.sheet)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return INTERRUPTED
-    except (OSError, ValueError, InputError) as error:
-        _say(error)
-        return code
-    return 0
+    return run_command("evaluate", _evaluate, _parser().parse_args(arguments))
 
 
 def _say(message):

@@ -8,8 +8,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imagesr.card import SAVED_MODELS, ModelCard
-from imagesr.cli import Parser
+from imagesr.cli import Parser, run_command
 from imagesr.engines import import_engine, load_engine
 from imagesr.errors import ModelError
 from imagesr.evaluate.protocol import evaluate, upscaler
+from imagesr.files import whole_folder
 from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import downscale, luma
 from imagesr.scale import Scale
@@ -39,7 +38,6 @@ CROP = 96  # LR pixels a side
 CALIBRATION = 3_000_000  # LR pixels: what NNCF's 300 crops of that size hold
 MOVES = ("Pad", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze")  # ONNX nodes that do not compute
 INT8_LOSS = 1.0  # dB; more than that and int8 does not pay
-EXTRA = "pip install 'imagesr[train]' brings what exporting needs"
 
 
 def integer_graph(model: keras.Model, bits: int) -> keras.Model:
@@ -255,10 +253,7 @@ def export(
         raise ValueError(f"Expected no pictures to measure: {run} takes those of one size. Received: {[*benchmarks]}")
     pairs = crops(calibration, model, scale)
     target = folder / f"{name}_x{scale}".replace("/", "-")
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole_folder(target) as part:
         model.save(part / "model.keras")
         graph = integer_graph(model, 8)
         _write(graph, part / "model.onnx", "onnx")
@@ -267,7 +262,7 @@ def export(
             _write(graph, part / ALSO[format], "tf_saved_model" if format == "saved_model" else format)
         card = ModelCard(
             name=name,
-            scale=str(scale),
+            scale=scale,
             channels=model.input.shape[-1],
             multiple=cost.multiple(model),
             receptive_field=cost.receptive_field(model),
@@ -286,9 +281,6 @@ def export(
         add_int8(card, pairs)
         measured = {key: measure(card, key, place) for key, place in (benchmarks or {}).items()}
         dataclasses.replace(card, measured=measured).write()
-        _take_place(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return ModelCard.read(target)
 
 
@@ -300,16 +292,6 @@ def _write(graph, path, format):
     except Exception as error:  # the converters raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"Expected a network that can be written as {format}. Received: {reason}") from error
-
-
-def _take_place(part, target):
-    """Rename the finished folder; one that was there before goes only then."""
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    part.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def patterns(model: keras.Model) -> list[np.ndarray]:
@@ -368,7 +350,7 @@ def _psnr(run, pairs):
 
 def measure(card: ModelCard, name: str, pictures: Path) -> dict[str, dict[str, float]]:
     """Return PSNR-Y and SSIM-Y over a folder of HR pictures called `name`, at every precision and of Lanczos."""
-    scale, files, measured = Scale.parse(card.scale), find_images([pictures]), {}
+    scale, files, measured = card.scale, find_images([pictures]), {}
     for precision in ("fp32", "bf16", "int8", "lanczos"):
         try:
             if precision == "lanczos":
@@ -391,8 +373,7 @@ def _pair(text):
     return key, value
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def _parser():
     parser = Parser(prog="imagesr export", description="Make a trained network runnable.")
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run folder of imagesr train, or a .keras file")
@@ -417,32 +398,30 @@ def main(arguments: list[str] | None = None) -> int:
     add(
         "--data", nargs="*", type=_pair, default=[], metavar="NAME=LICENCE", help="what it was trained on, for the card"
     )
-    options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        benchmarks = {name: Path(place) for name, place in options.measure}
-        for place in benchmarks.values():
-            find_images([place])
-        card = export(
-            options.run,
-            options.name,
-            options.folder,
-            calibration=find_images(options.calibrate) if options.calibrate else (),
-            benchmarks=benchmarks,
-            data=dict(options.data),
-            also=options.also,
-        )
-    except ImportError as error:
-        print(f"imagesr export: {error}; {EXTRA}", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"imagesr export: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"{card.folder}: {card.parameters:,} parameters, "
-        f"{card.multiply_accumulates:,.0f} multiply-accumulates per LR pixel"
+    return parser
+
+
+def _export(options):
+    benchmarks = {name: Path(place) for name, place in options.measure}
+    for place in benchmarks.values():
+        find_images([place])
+    card = export(
+        options.run,
+        options.name,
+        options.folder,
+        calibration=find_images(options.calibrate) if options.calibrate else (),
+        benchmarks=benchmarks,
+        data=dict(options.data),
+        also=options.also,
     )
+    costs = f"{card.parameters:,} parameters, {card.multiply_accumulates:,.0f} multiply-accumulates per LR pixel"
+    print(f"{card.folder}: {costs}")
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command("export", _export, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,21 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from imagesr.cli import NOT_WRITTEN, SOME_FAILED, UNREADABLE, Parser, in_words, scale_argument, size_argument
+from imagesr.cli import (
+    NOT_WRITTEN,
+    SOME_FAILED,
+    UNREADABLE,
+    Parser,
+    check_interrupted,
+    run_command,
+    scale_argument,
+    size_argument,
+)
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.errors import InputError, OutputError
 from imagesr.image.batch import ENDINGS, PIPE, check_outputs, find_photos, into_folder
-from imagesr.image.upscale import MODEL, SMALLEST_TILE, enlarging, last, load_steps, photo_scale
+from imagesr.image.upscale import MODEL, SMALLEST_TILE, enlarging, last, load_photo_engines, photo_scale
 from imagesr.media.photos import FORMATS, MAX_PIXELS, check_size, read_photo, write_photo
 from imagesr.scale import Scale
 
@@ -56,7 +65,7 @@ def image(options: argparse.Namespace) -> int:
 
     @cache
     def steps_to(scale):
-        return load_steps(options.model, scale, threads=options.threads)
+        return load_photo_engines(options.model, scale, threads=options.threads)
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
     pairs[0][1].parent.mkdir(exist_ok=True)
@@ -99,8 +108,10 @@ def _upscale(photo, target, format, options, steps_to, count):
             for size in sizes[1:]:
                 steps = enlarging(picture, size, steps_to(scale), tta=options.tta, tile=tile, spools=spools)
                 picture = last(steps, advance)
+            check_interrupted()
             writing = {"quality": options.quality, "strip": options.strip, "note": note}
             _write(picture, target, format, writing)
+            check_interrupted()  # libvips calls Python to log, where an exception is lost
     finally:
         for spool in spools:
             spool.close()
@@ -184,7 +195,7 @@ def _parser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return in_words("image", image, _parser().parse_intermixed_args(arguments))
+    return run_command("image", image, _parser().parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

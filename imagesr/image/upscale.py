@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from imagesr.card import ModelCard, find_models, saved_models
-from imagesr.engines import Engine, load_engine
-from imagesr.engines.chain import MAX_SCALE, chain, whole_unit
+from imagesr.card import find_models
+from imagesr.cli import check_interrupted
+from imagesr.engines import Engine
+from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, whole_unit
 from imagesr.engines.tiles import TILE
 from imagesr.errors import ModelError
 from imagesr.media.photos import (
@@ -39,29 +40,16 @@ SMALLEST_TILE = 64
 _STUDIO = 219 / 255  # full range to studio range, of which luma networks are
 _FINE = 257  # steps of a 16-bit engine per 8-bit code
 
-Step = tuple[ModelCard, Engine]
 
-
-def photo_model(model: str) -> str:
-    """Return the flavour for photographs of a shipped model, where it has one: `best-photo` for `best`."""
-    names = {folder.name.rpartition("_x")[0] for folder in saved_models()}
-    return f"{model}-photo" if f"{model}-photo" in names else model
-
-
-def load_steps(model: str, scale: Scale, *, threads: int = 0) -> list[Step]:
-    """Load the models that reach a scale one after another, at 16 bits: RGB goes to luma and back, and rounds once.
+def load_photo_engines(model: str, scale: Scale, *, threads: int = 0) -> list[Engine]:
+    """Load the engines that reach a scale one after another, at 16 bits: RGB goes to luma and back, and rounds once.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. Raises ModelError.
     """
-    cards = chain(find_models(photo_model(model)), Fraction(scale.up, scale.down))
+    cards = find_models(model, flavour="photo")
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
-    return load_chain(cards, threads=threads)
-
-
-def load_chain(cards: Sequence[ModelCard], *, threads: int = 0) -> list[Step]:
-    """Load models that run one after another; an engine for each place, since tiles have another shape there."""
-    return [(card, load_engine(card, bits=16, threads=threads)) for card in cards]
+    return load_chain(cards, scale, bits=16, threads=threads)
 
 
 def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
@@ -80,7 +68,7 @@ def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None
 def enlarging(
     picture: Picture,
     size: tuple[int, int],
-    steps: Sequence[Step],
+    engines: Sequence[Engine],
     *,
     tta: bool = False,
     tile: int = TILE,
@@ -98,15 +86,15 @@ def enlarging(
     """
     if has_alpha(picture):
         picture = without_hidden_colours(picture)
-    scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
+    scale = native_scale(engines)
     native = scale.grow(picture.width), scale.grow(picture.height)
     check_size(native)
     white = peak(picture)
     # Rounded once, at the very end.
     spools.append(spool := Spool(native, picture, picture.format if native == size else "float"))
 
-    unit = whole_unit([card for card, _ in steps])
-    margin = _up_to(_reach(steps), unit)
+    unit = whole_unit([engine.card for engine in engines])
+    margin = _up_to(_reach(engines), unit)
     most = max(unit, tile - 2 * margin)
     if fixed:
         wide = high = most // unit * unit
@@ -122,7 +110,7 @@ def enlarging(
     for top in lines:
         for left in columns:
             lr = region(around, left, top, wide + 2 * margin, high + 2 * margin) * np.float32(255 / white)
-            sr = _enlarge_tile(lr, steps, scale, tta)[corner:, corner:]
+            sr = _enlarge_tile(lr, engines, scale, tta)[corner:, corner:]
             place = scale.grow(left), scale.grow(top)
             inside = sr[: scale.grow(top + high) - place[1], : scale.grow(left + wide) - place[0]]
             inside = np.clip(inside[: native[1] - place[1], : native[0] - place[0]], 0, 255) * np.float32(white / 255)
@@ -141,22 +129,21 @@ def _up_to(length, unit):
     return -(-length // unit) * unit
 
 
-def _reach(steps):
+def _reach(engines):
     """Return how far a pixel of the result sees, in LR pixels."""
-    reach, scale = 0, Fraction(1)
-    for card, _ in steps:
-        reach += math.ceil((card.receptive_field // 2 + card.multiple) / scale)
-        own = Scale.parse(card.scale)
-        scale *= Fraction(own.up, own.down)
+    reach, scale = 0, Scale(1)
+    for card in (engine.card for engine in engines):
+        reach += math.ceil((card.receptive_field // 2 + card.multiple) / float(scale))
+        scale = scale * card.scale
     return max(reach, 4)
 
 
-def _enlarge_tile(lr, steps, scale, tta):
+def _enlarge_tile(lr, engines, scale, tta):
     """Return a tile (h, w, bands) of samples from 0 to 255 enlarged, in floating point."""
 
     def run(planes):
         planes = np.rint(np.clip(planes, 0, 255) * _FINE).astype(np.uint16)
-        for _, engine in steps:
+        for engine in engines:
             planes = (_self_ensemble(engine) if tta else engine)(np.ascontiguousarray(planes)[np.newaxis])[0]
         return planes.astype(np.float32) / _FINE
 
@@ -164,7 +151,7 @@ def _enlarge_tile(lr, steps, scale, tta):
     enlarged = []
     for part in parts:
         grey = part.shape[2] == 1
-        if steps[0][0].channels == 3:
+        if engines[0].card.channels == 3:
             sr = run(np.broadcast_to(part, (*part.shape[:2], 3)))
             enlarged.append(sr.mean(2, keepdims=True) if grey else sr)
         elif grey:
@@ -212,6 +199,7 @@ def _self_ensemble(engine):
 def last(steps: Generator[Any, None, T], advance: Callable[[Any], Any] = lambda step: None) -> T:
     """Run a generator to its end and return its result; `advance` is called with all that it yields."""
     while True:
+        check_interrupted()
         try:
             advance(next(steps))
         except StopIteration as end:
@@ -247,8 +235,8 @@ def upscale_image(
     size = scale.grow(source.width), scale.grow(source.height)
     spools: list[Spool] = []
     try:
-        steps = load_steps(model, scale, threads=threads)
-        sr = last(enlarging(source, size, steps, tta=tta, tile=tile, spools=spools))
+        engines = load_photo_engines(model, scale, threads=threads)
+        sr = last(enlarging(source, size, engines, tta=tta, tile=tile, spools=spools))
         result = region(sr, 0, 0, *size).astype(picture.dtype)
     finally:
         for spool in spools:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ except ImportError as error:
 else:
     _MISSING = ""
 
-from imagesr.cli import INTERRUPTED, NOT_STARTED, TERMINATED, Terminated, in_words, scale_argument, write_whole
+from imagesr.cli import NOT_STARTED, Interrupted, run_command, scale_argument
 from imagesr.engines import PRECISIONS
 from imagesr.engines.chain import MAX_SCALE
+from imagesr.files import write_whole
 from imagesr.live.loop import Enlarger, Live, Sink
 from imagesr.media.frames import VideoInfo
 from imagesr.scale import Scale
@@ -70,11 +72,8 @@ def run(live: Live, sink: Sink, enlarger: Enlarger, options: argparse.Namespace,
         live.run(sink, seconds=options.seconds, **more)
     except BrokenPipeError:  # whoever read the frames has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except Terminated:
-        Terminated.caught = True
-        code = TERMINATED
+    except (Interrupted, KeyboardInterrupt) as error:  # the figures so far are told
+        code = 128 + getattr(error, "number", signal.SIGINT)
     finally:
         sink.close()
         enlarger.close()
@@ -89,9 +88,9 @@ def run(live: Live, sink: Sink, enlarger: Enlarger, options: argparse.Namespace,
     return code
 
 
-def live_in_words(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+def run_live(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run what a live door does and return its exit code; what goes wrong is told in one line."""
     if _MISSING:
         tell(f"imagesr {command}: it needs OpenCV ({_MISSING}). {EXTRA}")
         return NOT_STARTED
-    return in_words(command, function, options)
+    return run_command(command, function, options)

@@ -6,14 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 
 from imagesr.card import find_models
-from imagesr.engines import load_engine
-from imagesr.engines.chain import chain
+from imagesr.engines.chain import load_chain
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.scale import Scale
 from imagesr.video.pipeline import Newest
@@ -112,15 +110,14 @@ class Enlarger:
 
     def _load(self, model, scale):
         parsed = Scale.parse(scale)
-        size, steps = target_size(self._info, scale=parsed), []
+        size, engines = target_size(self._info, scale=parsed), []
         if model != "lanczos":
-            cards = chain(find_models(model), Fraction(parsed.up, parsed.down))
             bits = 16 if self._info.bits > 8 else 8
-            steps = [(card, load_engine(card, bits=bits, **self._loading)) for card in cards]
-        upscaler = Upscaler(self._info, size, steps)
+            engines = load_chain(find_models(model), parsed, bits=bits, **self._loading)
+        upscaler = Upscaler(self._info, size, engines)
         # The first frame compiles the network, which takes a second: not while somebody is watching.
         upscaler(Frame(self._info.width, self._info.height, self._info.pix_fmt))
-        precision = f" {steps[0][1].precision}" if steps else ""
+        precision = f" {engines[0].precision}" if engines else ""
         # All at once, so that no frame sees half of a change.
         self._current = upscaler, size, model, scale, f"{model} x{scale}{precision}"
 

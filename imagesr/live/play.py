@@ -206,7 +206,7 @@ def play(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return show.live_in_words("play", play, _parser().parse_args(arguments))
+    return show.run_live("play", play, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def webcam(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return show.live_in_words("webcam", webcam, _parser().parse_args(arguments))
+    return show.run_live("webcam", webcam, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

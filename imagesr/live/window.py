@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from imagesr.cli import write_whole
 from imagesr.errors import OutputError
+from imagesr.files import part_of, write_whole
 from imagesr.live.loop import MODELS, SCALES, Enlarger, Shot
 from imagesr.media.frames import Frame, VideoInfo, bgr
 from imagesr.media.writer import Writer, encoder_options
@@ -332,7 +332,7 @@ def _next(values, value):
 def _new_file(suffix):
     name = time.strftime("imagesr-%Y%m%d-%H%M%S")
     file, number = Path(name + suffix), 1
-    while file.exists() or file.with_name(file.name + ".part").exists():
+    while file.exists() or part_of(file).exists():
         file, number = Path(f"{name}-{number}{suffix}"), number + 1
     return file
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyvips
 
 from imagesr.errors import InputError, OutputError
+from imagesr.files import whole
 
 pyvips.cache_set_max(0)  # it would remember a file by its name, whatever has become of it since
 
@@ -271,16 +272,11 @@ def write_photo(
     `quality` is that of JPEG and WebP, whose colours are not subsampled. `strip` leaves out EXIF, XMP and IPTC; the
     colour profile always stays. Raises OutputError.
     """
-    part = out.with_name(out.name + ".part")
     try:
-        encode_photo(picture, part, format, quality=quality, strip=strip, note=note)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, out)
+        with whole(out) as part:
+            encode_photo(picture, part, format, quality=quality, strip=strip, note=note)
     except OSError as error:
         raise OutputError(f"Cannot write {out}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def encode_photo(

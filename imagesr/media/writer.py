@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from imagesr.errors import InputError, OutputError
+from imagesr.files import part_of, put_in_place
 from imagesr.media.frames import FORMATS, Frame, Packet, Source, VideoInfo, is_cover, open_input, plane, reason
 
 # Tags that describe the input file, not what is seen and heard in it.
@@ -62,7 +62,7 @@ class Writer:
         threads: int = 0,
     ):
         source, info = (None, source) if isinstance(source, VideoInfo) else (source, source.info)
-        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.path, self.part = path, part_of(path)
         self.kept: list[str] = []
         self.dropped: list[str] = []
         self.notes: list[str] = []
@@ -188,16 +188,9 @@ class Writer:
             self._mux_video(None)
             self._container.close()
             self._check()
-            with self.part.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(self.part, self.path)
+            put_in_place(self.part, self.path)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
-        if os.name == "posix":
-            with suppress(OSError):  # the film is in its place; not every file system syncs folders
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                os.fsync(folder)
-                os.close(folder)
         for index, name in self._names.items():
             if self._written[index]:
                 self.kept.append(f"{name}, copied")

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imagesr.cli import Parser, check_record, in_words, write_whole
+from imagesr.cli import Parser, check_record, run_command
+from imagesr.files import write_whole
 from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import luma, weights
 
@@ -165,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("folders", type=Path, nargs="+", metavar="FOLDER", help="photographs without blur, noise and blocks")
     add("--out", type=Path, required=True, metavar="FILE", help="where the statistics go, a .npz")
     add("--source", required=True, metavar="TEXT", help="what the photographs are, and their licences")
-    return in_words("niqe", _fit_photographs, parser.parse_args(arguments))
+    return run_command("niqe", _fit_photographs, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from keras import ops
 from PIL import Image, ImageFilter
 
 from imagesr.card import sha256
-from imagesr.cli import Parser
+from imagesr.cli import Parser, run_command
+from imagesr.files import whole, write_whole
 from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import resize
 
@@ -300,8 +300,8 @@ def train(task: str, data: Sequence[Path], out: Path, *, steps: int = _STEPS, se
     network = ARCHITECTURES[task](sizes)
     network.set_weights(features.get_weights())
     out.mkdir(parents=True, exist_ok=True)
-    network.save(out / "part.keras")
-    os.replace(out / "part.keras", out / "model.keras")
+    with whole(out / "model.keras", ending=".keras") as part:
+        network.save(part)
     card = {
         "name": out.name,
         "task": task,
@@ -312,8 +312,13 @@ def train(task: str, data: Sequence[Path], out: Path, *, steps: int = _STEPS, se
         "measured": record,
         "sha256": {"model.keras": sha256(out / "model.keras")},
     }
-    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    write_whole(out / "card.json", json.dumps(card, indent=1) + "\n")
     print(f"{task}: {card['parameters']:,} parameters, {record}: {out / 'model.keras'}")
+
+
+def _train(options):
+    train(**vars(options))
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -326,16 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--steps", type=int, default=_STEPS, help=f"default: {_STEPS}")
     add("--seed", type=int, default=0)
     add("--licence", default="", help="the pictures' licence, for the card")
-    options = parser.parse_args(arguments)
-    try:
-        train(**vars(options))
-    except ValueError as error:
-        print(f"imagesr.metrics.perceptual: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"imagesr.metrics.perceptual: {error}", file=sys.stderr)
-        return 4
-    return 0
+    return run_command("perceptual", _train, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,46 @@
-"""The networks: one file each, and `MODELS`, from a name to the function that builds it."""
+"""The networks: one file a paper. `MODELS` names them, `build` builds one."""
 
-try:
-    import keras  # noqa: F401
-except ModuleNotFoundError:  # `python -m imagesr.models` shows this in one line
-    raise ModuleNotFoundError("Networks need the package keras: pip install 'imagesr[train]'", name="keras") from None
+from __future__ import annotations
 
-from imagesr.models.edsr import edsr, edsr_baseline
-from imagesr.models.espcn import espcn
-from imagesr.models.fsrcnn import fsrcnn
-from imagesr.models.linear import linear
-from imagesr.models.rdn import rdn
-from imagesr.models.realtime import realtime
-from imagesr.models.srcnn import srcnn
-from imagesr.models.srresnet import srresnet
-from imagesr.models.strided import strided
-from imagesr.models.vdsr import vdsr
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+from imagesr.scale import Scale
+
+if TYPE_CHECKING:
+    import keras
+
+# name: the file that its function, of the same name, stands in
 MODELS = {
-    "linear": linear,
-    "realtime": realtime,
-    "strided": strided,
-    "srcnn": srcnn,
-    "espcn": espcn,
-    "fsrcnn": fsrcnn,
-    "vdsr": vdsr,
-    "edsr_baseline": edsr_baseline,
-    "edsr": edsr,
-    "rdn": rdn,
-    "srresnet": srresnet,
+    "linear": "linear",
+    "realtime": "realtime",
+    "strided": "strided",
+    "srcnn": "srcnn",
+    "espcn": "espcn",
+    "fsrcnn": "fsrcnn",
+    "vdsr": "vdsr",
+    "edsr_baseline": "edsr",
+    "edsr": "edsr",
+    "rdn": "rdn",
+    "srresnet": "srresnet",
 }
+
+
+def builder(name: str) -> Callable[..., keras.Model]:
+    """Return the function that builds a network of `MODELS`; raises ValueError for another name."""
+    if name not in MODELS:
+        raise ValueError(f"Expected a network ({', '.join(MODELS)}). Received: {name}")
+    return getattr(import_module(f"imagesr.models.{MODELS[name]}"), name)
+
+
+def build(name: str, scale: Scale | float | str = 2, **options) -> keras.Model:
+    """Build an untrained network from LR to SR, float32 NHWC in [0, 1].
+
+    `options` are those of the network's function, such as `filters` and `blocks` of `edsr`. Raises ValueError for a
+    name that is not in `MODELS`, and for a scale that the network does not have.
+
+    Example:
+        model = imagesr.models.build("edsr", scale=2, filters=64, blocks=16)
+    """
+    return builder(name)(scale, **options)

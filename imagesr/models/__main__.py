@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 
-from imagesr.models import MODELS
-from imagesr.models.cost import model_scale, multiply_accumulates, parameters, receptive_field
-from imagesr.models.layers import collapsed
+from imagesr.cli import Parser, run_command, scale_argument
+from imagesr.models import MODELS, builder
 from imagesr.scale import Scale
 
 COLUMNS = ("network", "scale", "colour", "parameters", "MAC per LR pixel", "receptive field", "paper")
@@ -16,7 +14,10 @@ COLUMNS = ("network", "scale", "colour", "parameters", "MAC per LR pixel", "rece
 
 def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
     """Yield a row of figures for every network, built at `scale` or at the only scale that it has."""
-    for name, build in MODELS.items():
+    from imagesr.models.cost import model_scale, multiply_accumulates, parameters, receptive_field
+    from imagesr.models.layers import collapsed
+
+    for name, build in ((name, builder(name)) for name in MODELS):
         try:
             model = collapsed(build(scale))
         except ValueError:  # a scale that it does not have
@@ -33,15 +34,18 @@ def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
         )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="imagesr models", description="List the networks and what they cost.")
-    parser.add_argument("--scale", type=Scale.parse, default=Scale(2), help="at which to build them (default: 2)")
-    options = parser.parse_args(arguments)
+def _models(options):
     print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
     for row in rows(options.scale):
         print("| " + " | ".join(row) + " |", flush=True)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = Parser(prog="imagesr models", description="List the networks and what they cost.")
+    parser.add_argument("--scale", type=scale_argument, default=Scale(2), help="at which to build them (default: 2)")
+    return run_command("models", _models, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

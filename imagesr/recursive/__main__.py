@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,13 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagesr.cli import NOT_STARTED, NOT_WRITTEN, Parser, check_record, in_words, write_whole
-from imagesr.errors import TrainingError
+from imagesr.cli import Parser, check_record, run_command
 from imagesr.evaluate.sheet import draw_rows
+from imagesr.files import write_whole
 from imagesr.metrics.fidelity import CEILING, psnr
 from imagesr.pixels import resize
 from imagesr.recursive.train import Config, bits_per_dimension, load, patches, train
-from imagesr.train.fit import EXTRA
 
 HELD_OUT = 256  # patches over which bits per dimension are measured
 SHOWN = 3  # samples of a patch on the sheet
@@ -136,15 +134,7 @@ def _enlarged(picture):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
-    try:
-        return in_words("recursive", options.run, options)
-    except ModuleNotFoundError as error:
-        told, code = EXTRA.format(error.name), NOT_STARTED
-    except TrainingError as error:
-        told, code = error, NOT_WRITTEN
-    print(f"imagesr recursive: {told}", file=sys.stderr)
-    return code
+    return run_command("recursive", options.run, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from imagesr.cli import write_whole
 from imagesr.errors import TrainingError
+from imagesr.files import whole, write_whole
 from imagesr.scale import Scale
 from imagesr.train.fit import GRADIENT_NORM
 
@@ -126,9 +125,11 @@ def train(config: Config, out: Path) -> keras.Model:
             losses.clear()
             bar.write(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
             _write_rows(history, rows)
-            _rename_when_written(model.save_weights, checkpoint)
+            with whole(checkpoint, ending=".weights.h5") as part:
+                model.save_weights(part)
     model = keras.Model(model.inputs, model.outputs)  # without the optimizer
-    _rename_when_written(model.save, out / "model.keras")
+    with whole(out / "model.keras", ending=".keras") as part:
+        model.save(part)
     return model
 
 
@@ -190,14 +191,6 @@ def bits_per_dimension(model: keras.Model, lr: np.ndarray, hr: np.ndarray) -> tu
 def _values(hr):
     """Return the integers of samples in [0, 1]."""
     return np.rint(hr * 255).astype(np.int32)
-
-
-def _rename_when_written(write, path):
-    part = path.with_name("part." + path.name)  # Keras goes by the ending
-    write(part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _read_rows(file):

@@ -6,19 +6,14 @@ from __future__ import annotations
 import os
 import sys
 
-EXTRA = "pip install 'imagesr[serve]'"
-
 
 def serve(options) -> int:
     """Serve until a signal comes; returns the exit code."""
     if options.queue < 0 or not 0 < options.megapixels <= 1000 or not 0 <= options.threads <= 256:
         received = f"{options.queue}, {options.megapixels:g}, {options.threads}"
         raise ValueError(f"Expected a queue of 0 or more, up to 1000 megapixels and 256 threads. Received: {received}")
-    try:
-        from imagesr.serve import server
-        from imagesr.serve.service import Service
-    except ModuleNotFoundError as error:
-        raise ValueError(f"it needs the package {error.name}: {EXTRA}") from None
+    from imagesr.serve import server
+    from imagesr.serve.service import Service
 
     service = Service(model=options.model, queue=options.queue, megapixels=options.megapixels, threads=options.threads)
     if sys.platform != "linux":
@@ -48,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     # One matrix of a tile is too small to share: threads that wait for it at full speed took half the machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from imagesr.cli import in_words
+    from imagesr.cli import run_command
 
-    return in_words("serve", serve, _parser().parse_args(arguments))
+    return run_command("serve", serve, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

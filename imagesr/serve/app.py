@@ -110,7 +110,7 @@ def described(service: Service) -> dict[str, Any]:
     for name, cards in service.models.items():
         scales = [
             {
-                "scale": card.scale,
+                "scale": str(card.scale),
                 "parameters": card.parameters,
                 "multiply_accumulates": card.multiply_accumulates,
                 "channels": card.channels,
@@ -119,7 +119,7 @@ def described(service: Service) -> dict[str, Any]:
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }
-            for card in sorted(cards, key=lambda card: float(Scale.parse(card.scale)))
+            for card in sorted(cards, key=lambda card: card.scale)
         ]
         also = [other for other, photo in service.names.items() if photo == name != other]
         models.append({"name": name, "also": also, "scales": scales})

@@ -17,18 +17,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesr.cli import (
-    NOT_WRITTEN,
-    SOME_FAILED,
-    UNREADABLE,
-    Parser,
-    check_record,
-    in_words,
-    scale_argument,
-    write_whole,
-)
+from imagesr.cli import NOT_WRITTEN, SOME_FAILED, UNREADABLE, Parser, check_record, run_command, scale_argument
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import InputError, OutputError
+from imagesr.files import write_whole
 from imagesr.image.batch import check_outputs, find_photos, into_folder
 from imagesr.media.photos import kind_of, read_photo, whole_size
 from imagesr.scale import Scale
@@ -89,10 +81,7 @@ class Sent:
 
 def check_service(url: str) -> None:
     """Raise ValueError for what is no URL, and where no service answers."""
-    try:
-        import httpx
-    except ModuleNotFoundError as error:
-        raise ValueError(f"it needs the package {error.name}: pip install 'imagesr[serve]'") from None
+    import httpx
 
     try:
         answer = httpx.get(f"{url}/healthz", timeout=10)
@@ -356,7 +345,7 @@ def _parser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return in_words("send", send, _parser().parse_intermixed_args(arguments))
+    return run_command("send", send, _parser().parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

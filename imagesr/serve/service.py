@@ -9,16 +9,16 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from imagesr.card import ModelCard, find_models, saved_models
+from imagesr.engines import load_engine
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
-from imagesr.image.upscale import enlarging, load_chain, photo_model
+from imagesr.image.upscale import enlarging
 from imagesr.media.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import Decoders, Wish
@@ -95,8 +95,7 @@ class Service:
         spools: list[Spool] = []
         with self.places.one():
             begun = time.perf_counter()
-            cards = self._chain(model, scale)
-            native = math.prod((Scale.parse(card.scale) for card in cards), start=Scale(1))
+            native = math.prod((card.scale for card in self._chain(model, scale)), start=Scale(1))
             wish = Wish(scale, native, format, self.most, _GROWN * self.most)
             size = await self.decoders.decode(source, decoded, wish)
             _forget(source)
@@ -123,11 +122,11 @@ class Service:
         return (yield from enlarging(picture, size, steps, fixed=True, spools=spools))
 
     def _chain(self, model, scale):
-        return chain(self.models[self.names[model]], Fraction(scale.up, scale.down))
+        return chain(self.models[self.names[model]], scale)
 
     def _load(self, name, scales):
         cards = {card.scale: card for card in self.models[name]}
-        return load_chain([cards[scale] for scale in scales], threads=self._threads)
+        return [load_engine(cards[scale], bits=16, threads=self._threads) for scale in scales]
 
     async def _encode(self, picture: Picture, out: Path, format: str):
         loop = asyncio.get_running_loop()
@@ -162,7 +161,7 @@ def _forget(file):
 def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
     """Return the shipped models for photographs by name, and all the names that mean one of them."""
     shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
-    names = {name: photo_model(name) for name in shipped}
+    names = {name: find_models(name, flavour="photo")[0].name for name in shipped}
     models = {name: find_models(name) for name in sorted(set(names.values()))}
     models = {
         name: cards

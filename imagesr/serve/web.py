@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from imagesr.cli import Parser, in_words
+from imagesr.cli import Parser, run_command
 from imagesr.errors import InputError
 
 PACKAGE = "onnxruntime-web@1.30.0"
@@ -79,7 +79,7 @@ def _unpack(package, folder):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = Parser(prog="imagesr serve.web", description="Fetch what the page needs to enlarge in the browser.")
-    return in_words("serve.web", fetch, parser.parse_args(arguments))
+    return run_command("serve.web", fetch, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

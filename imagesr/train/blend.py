@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from imagesr.errors import ModelError
+from imagesr.files import whole_folder, write_whole
 from imagesr.train.runs import read_run
 
 
@@ -68,9 +68,6 @@ def interpolate_runs(a: Path, b: Path, alpha: float, out: Path) -> None:
     record = {"scale": configs[0]["scale"], "interpolate": configs, "alpha": alpha}
     # Of both, so that its card names all that it learned from.
     record |= {key: list(dict.fromkeys(text for c in configs for text in c.get(key, ()))) for key in ("data", "val")}
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.part") as part:
-        folder = Path(part) / "run"
-        folder.mkdir()
-        blend.save(folder / "model.keras")
-        (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        folder.rename(out)
+    with whole_folder(out) as part:
+        blend.save(part / "model.keras")
+        write_whole(part / "config.json", json.dumps(record, indent=1) + "\n")

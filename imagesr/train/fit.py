@@ -14,11 +14,13 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesr.cli import Parser
+from imagesr.cli import Interrupted, Parser, run_command
 from imagesr.errors import TrainingError
+from imagesr.files import whole, write_whole
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ SMALLEST_PATCH = 24  # HR pixels a side: less is nothing but border
 CROP, CROPS = 192, 48  # HR pixels a side, and the number, of the fixed crops that are measured on
 GRADIENT_NORM = 1.0  # gradients are clipped to it: what made VDSR's depth trainable harms no other network
 PICTURES_EVERY = 60  # seconds between two drawings of the statistics
-EXTRA = "Training needs the package {}: pip install 'imagesr[train]'"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 LOSSES = ("mse", "log_mse", "log_mse_ssim", "mae", "charbonnier", "ssim")
 GAN_LEARNING_RATE = 1e-4  # the paper's
@@ -130,24 +131,21 @@ class Config:
 
     def write(self, file: Path) -> None:
         """Write the config, whole or not at all."""
-        part = file.with_name(file.name + ".part")
-        part.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", "utf-8")
-        part.replace(file)
+        write_whole(file, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     def build(self) -> keras.Model:
         """Return the untrained network; raises ValueError for options that it does not have."""
-        from imagesr.models import MODELS
+        from imagesr.models import builder
         from imagesr.models.layers import with_depth
 
-        if self.model not in MODELS:
-            raise ValueError(f"Expected a model ({', '.join(MODELS)}). Received: {self.model}")
-        known = set(inspect.signature(MODELS[self.model]).parameters) - {"scale"}
+        build = builder(self.model)
+        known = set(inspect.signature(build).parameters) - {"scale"}
         if unknown := set(self.architecture) - known:
             raise ValueError(
                 f"Expected options of {self.model} ({', '.join(sorted(known))}). Received: {unknown.pop()}"
             )
         try:
-            model = MODELS[self.model](self.scale, **self.architecture)
+            model = build(self.scale, **self.architecture)
             return with_depth(model, Scale.parse(self.scale)) if self.takes_depth else model
         except TypeError as error:
             raise ValueError(f"Expected options that {self.model} can be built with. Received: {error}") from None
@@ -307,11 +305,11 @@ class Run:
         if config.steps:  # the model takes its moving average, as fit does at its end where it trains nothing else
             model.optimizer.finalize_variable_values(model.trainable_weights)
         weights = keras.Model(model.input, model.output)  # without the optimizer
-        weights.save_weights(out / "part.weights.h5")
-        os.replace(out / "part.weights.h5", out / "training.weights.h5")
+        with whole(out / "training.weights.h5", ending=".weights.h5") as part:
+            weights.save_weights(part)
         plain = collapsed(model)
-        plain.save(out / "part.keras")
-        os.replace(out / "part.keras", out / "model.keras")
+        with whole(out / "model.keras", ending=".keras") as part:
+            plain.save(part)
         self.draw()
         self.yardstick(plain)
         return plain
@@ -377,7 +375,7 @@ class Run:
         seconds, how = seconds_30_frames(without_depth(plain))
         record = {"seconds_30_frames": round(seconds, 3), "psnr_y": round(self.psnr_y(plain), 3)}
         record |= {"parameters": parameters(plain)}
-        (self.out / "yardstick.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        write_whole(self.out / "yardstick.json", json.dumps(record, indent=1) + "\n")
         print(
             f"time for 30 frames {seconds:.2f} s ({how}), PSNR-Y {record['psnr_y']:.2f} dB, "
             f"{record['parameters']:,} parameters: {self.out / 'model.keras'}"
@@ -480,12 +478,11 @@ def _after_epoch(run: Run) -> keras.callbacks.Callback:
                 self.drawn = time.monotonic()
             swap.on_test_end()
             logs["psnr_y"], logs["learning_rate"] = psnr_y, row["learning_rate"]
-            self.model.save_weights(checkpoints / "part.weights.h5")
-            with (checkpoints / "part.weights.h5").open("rb+") as file:
-                os.fsync(file.fileno())
-            older = list(checkpoints.glob("[0-9]*.weights.h5"))
-            os.replace(checkpoints / "part.weights.h5", checkpoints / f"{step:09}.weights.h5")
-            for file in older:
+            older = set(checkpoints.glob("[0-9]*.weights.h5"))
+            checkpoint = checkpoints / f"{step:09}.weights.h5"
+            with whole(checkpoint, ending=".weights.h5") as part:
+                self.model.save_weights(part)
+            for file in older - {checkpoint}:
                 file.unlink()
 
     return AfterEpoch()
@@ -511,9 +508,7 @@ def _keep_rows(file, steps):
         file.unlink()
         return
     kept = [row for row in rows if row.count(",") == header.count(",") and int(row.split(",")[0]) <= steps]
-    part = file.with_name("history.csv.part")
-    part.write_text("\n".join([header, *kept]) + "\n", "utf-8")
-    part.replace(file)
+    write_whole(file, "\n".join([header, *kept]) + "\n")
 
 
 def _fed(crops, config):
@@ -782,29 +777,23 @@ def _absolute(text):
     return str(source if str(source.place) == "tfds" else source._replace(place=source.place.absolute()))
 
 
+def _train(parser, options):
+    if options.interpolate:
+        _interpolate(parser, vars(options))
+        return 0
+    out = options.out
+    try:
+        train(_config(parser, vars(options)), out)
+    except Interrupted as interrupted:
+        interrupted.hint = f"go on with --resume --out {out}"
+        raise
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = (parser := _parser()).parse_args(arguments)
-    out = options.out
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
-    try:
-        if options.interpolate:
-            _interpolate(parser, vars(options))
-        else:
-            train(_config(parser, vars(options)), out)
-    except ModuleNotFoundError as error:
-        print(f"imagesr train: {EXTRA.format(error.name)}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"imagesr train: {error}", file=sys.stderr)
-        return 2
-    except (TrainingError, OSError) as error:
-        print(f"imagesr train: {error}", file=sys.stderr)
-        return 4
-    except KeyboardInterrupt:
-        print(f"\nimagesr train: interrupted; go on with --resume --out {out}", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("train", partial(_train, parser), options)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from imagesr.files import whole
+
 LABELS = {"psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learning rate"}
 ANSWERS = {"d_real": "D(real)", "d_fake": "D(fake)"}  # a discriminator's, in one figure
 
@@ -73,6 +75,5 @@ def draw_trade(points: Sequence[tuple[str, float, float]], path: Path, x: str, y
 
 def _save(figure, path):
     FigureCanvasAgg(figure)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(path)
+    with whole(path) as part:
+        figure.savefig(part, format="png", dpi=100)

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from imagesr.errors import OutputError
+from imagesr.files import whole
 from imagesr.media.frames import Frame, Resizer, Source, reason
 from imagesr.media.writer import SAMPLE_RATE, write_clip
 
@@ -145,7 +146,8 @@ def compare(source: Path, upscaled: Path, picture: Path) -> None:
             crop = image.crop((u, v, u + crop_width, v + crop_height)).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(crop, (x, caption + row * (height + gap)))
     try:
-        sheet.save(picture)
+        with whole(picture) as part:
+            sheet.save(part, "PNG")
     except OSError as error:
         raise OutputError(f"Cannot write {picture}: {reason(error)}") from None
 

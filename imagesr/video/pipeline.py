@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from imagesr.cli import check_interrupted
 from imagesr.video.report import Report
 
 T = TypeVar("T")
@@ -144,6 +145,7 @@ def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Calla
     stages = ahead(spread(decoded, [clocked(upscale) for upscale in upscalers]))
     try:
         for item in stages:
+            check_interrupted()
             with report.clock("encode"):
                 write(item)
     finally:

@@ -12,28 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import imagesr
 from imagesr.card import find_models
-from imagesr.cli import (
-    DAMAGED,
-    INTERRUPTED,
-    NOT_STARTED,
-    NOT_WRITTEN,
-    TERMINATED,
-    UNREADABLE,
-    Parser,
-    Terminated,
-    check_record,
-    raise_when_terminated,
-    scale_argument,
-    size_argument,
-    write_whole,
-)
+from imagesr.cli import DAMAGED, Interrupted, Parser, check_record, run_command, scale_argument, size_argument
 from imagesr.engines import ENGINES, PRECISIONS, load_engine
-from imagesr.engines.chain import MAX_SCALE, chain
-from imagesr.errors import InputError, OutputError
+from imagesr.engines.chain import MAX_SCALE, load_chain
+from imagesr.errors import OutputError
+from imagesr.files import part_of, write_whole
 from imagesr.media.frames import FORMATS, Frame, Source, VideoInfo, depth
 from imagesr.media.writer import Writer, check_encoder, encoder_options
 from imagesr.scale import Scale
@@ -84,8 +72,9 @@ def upscale_video(
     # a core is not idle while a frame is handed over.
     parallel = min((threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
     loading = {"engine": engine, "precision": precision, "threads": threads, "parallel": parallel}
-    cards = [] if model == "lanczos" else find_models(model)
-    engines = [load_engine(cards[0], **loading)] if cards else []
+    cards, engines = [] if model == "lanczos" else find_models(model), []
+    if cards:
+        load_engine(cards[0], **loading)  # so that a precision that this CPU lacks is told before the input is opened
 
     begun = time.perf_counter()
     report = Report(output=str(out), model=model)
@@ -97,7 +86,7 @@ def upscale_video(
                 )
             start, duration = max(0.0, (source.info.duration - PREVIEW_S) / 2), PREVIEW_S
     with Source(path, start=start, duration=duration, threads=threads) as source:
-        info, steps = source.info, []
+        info = source.info
         target = target_size(info, scale=scale, box=size)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         if cards:
@@ -106,17 +95,10 @@ def upscale_video(
                     f"Expected a size of at least the input's {info.width}x{info.height}; {size[0]}x{size[1]} makes it "
                     f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
                 )
-            factor = Fraction(scale.up, scale.down)
-            if size:
-                factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height))
-            chosen = chain(cards, factor)
-            # Each step has an engine of its own, since an engine is compiled for one size of picture.
-            if info.bits > 8 or chosen[0] is not cards[0]:
-                engines.clear()
-            engines += [load_engine(c, bits=16 if info.bits > 8 else 8, **loading) for c in chosen[len(engines) :]]
+            factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height)) if size else scale
+            engines = load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
             report.precision = engines[0].precision
-            steps = list(zip(chosen, engines, strict=True))
-        upscalers = [Upscaler(info, target, steps) for _ in range(parallel if cards else 1)]
+        upscalers = [Upscaler(info, target, engines) for _ in range(parallel if cards else 1)]
         name = list(encoders)[-1 if info.bits > 8 else 0]
         expected = _expected_frames(info, start, duration)
 
@@ -194,7 +176,7 @@ def _check_paths(path, out, overwrite):
             raise ValueError(f"Expected another file for the output than the input. Received {out} for both")
         if not overwrite:
             raise ValueError(f"{out} exists already. Choose another name, or overwrite it with -y")
-    part = out.with_name(out.name + ".part")
+    part = part_of(out)
     if part.exists():
         if path.exists() and path.samefile(part):
             raise ValueError(
@@ -339,10 +321,8 @@ def _progress(kind, quiet):
             yield advance
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    parser = _parser()
-    options = vars(parser.parse_intermixed_args(arguments))  # IN --scale 2 OUT as well
+def _video(parser, options):
+    options = vars(options)
     demo, path, out = options.pop("demo"), options.pop("input"), options.pop("output")
     if (demo is None) == (path is None or out is None):
         parser.error("expected IN and OUT, or --demo OUT")
@@ -350,42 +330,36 @@ def main(arguments: list[str] | None = None) -> int:
     if options["preview"] and (options["start"] or options["duration"]):
         parser.error("expected --preview or --start and --duration, not both")
     options["encoder"] = dict(options["encoder"] or [])
-    raise_when_terminated()
+    if record:
+        check_record(record, [path, out, demo, demo and demo.with_suffix(".png")])
     try:
-        if record:
-            check_record(record, [path, out, demo, demo and demo.with_suffix(".png")])
         with _progress(options.pop("progress"), quiet) as progress:
             if demo:
                 report = run_demo(demo, progress=progress, **options)
             else:
                 report = upscale_video(path, out, progress=progress, **options)
-    except ValueError as error:
-        return _fail(NOT_STARTED, error)
-    except InputError as error:
-        return _fail(UNREADABLE, error)
-    except OutputError as error:
-        return _fail(NOT_WRITTEN, error)
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted; nothing was written")
-    except Terminated:
-        Terminated.caught = True
-        return _fail(TERMINATED, "terminated; nothing was written")
+    except Interrupted as interrupted:
+        interrupted.hint = "nothing was written"
+        raise
     if not quiet:
         print(report, flush=True)
     if record:
         try:
             write_whole(record, json.dumps(report.as_dict(), indent=1) + "\n")
         except OSError as error:
-            return _fail(NOT_WRITTEN, f"Cannot write the report to {record}: {error.strerror}; the video is made")
+            told = f"Cannot write the report to {record}: {error.strerror}; the video is made"
+            raise OutputError(told) from None
     if report.missing:
         print(f"imagesr video: the input is damaged: {report.missing}", file=sys.stderr)
         return 0 if allow_truncated else DAMAGED
     return 0
 
 
-def _fail(code, message):
-    print(f"imagesr video: {message}", file=sys.stderr)
-    return code
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)  # IN --scale 2 OUT as well
+    return run_command("video", partial(_video, parser), options)
 
 
 if __name__ == "__main__":

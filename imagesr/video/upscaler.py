@@ -8,9 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from imagesr.card import ModelCard
 from imagesr.engines import Engine
-from imagesr.engines.chain import whole_unit
+from imagesr.engines.chain import native_scale, whole_unit
 from imagesr.errors import ModelError
 from imagesr.media.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
 from imagesr.scale import Scale
@@ -43,20 +42,20 @@ def target_size(info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, 
 class Upscaler:
     """Upscale frames of one video: luma through the engines, chroma by swscale.
 
-    `steps` are the models and their engines in order; none at all is plain Lanczos. Where their sizes do not
+    `engines` run one after another; none at all is plain Lanczos. Where their sizes do not
     come out even, the frame's edge is repeated before and cut off after them; where `size` is not what they reach,
     luma is brought down to it by Lanczos.
     """
 
-    def __init__(self, info: VideoInfo, size: tuple[int, int], steps: Sequence[tuple[ModelCard, Engine]] = ()):
-        self._steps, self._size, self._shift = steps, size, 16 - info.bits if info.bits > 8 else 0
-        if not steps:
+    def __init__(self, info: VideoInfo, size: tuple[int, int], engines: Sequence[Engine] = ()):
+        self._engines, self._size, self._shift = engines, size, 16 - info.bits if info.bits > 8 else 0
+        if not engines:
             self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
             return
-        if any(card.channels != 1 for card, _ in steps):
+        if any(engine.card.channels != 1 for engine in engines):
             raise ModelError("Expected models of luma, with 1 channel: others cannot run on video yet")
-        scale = math.prod((Scale.parse(card.scale) for card, _ in steps), start=Scale(1))
-        units = [whole_unit([card for card, _ in steps], halved=halved) for halved in info.halved]
+        scale = native_scale(engines)
+        units = [whole_unit([engine.card for engine in engines], halved=halved) for halved in info.halved]
         padded = [
             max(_SMALLEST, -(-n // unit) * unit) for n, unit in zip((info.width, info.height), units, strict=True)
         ]
@@ -76,7 +75,7 @@ class Upscaler:
     def __call__(self, frame: Frame | Packet) -> Frame | Packet:
         if isinstance(frame, Packet):
             return frame  # sound and the like pass through, in their place among the frames
-        if not self._steps:
+        if not self._engines:
             return self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame
         sr = self._luma(plane(wide, 0))
@@ -94,7 +93,7 @@ class Upscaler:
         """Run (H, W) luma through the engines; the result may be overwritten by the next call."""
         # Deeper samples are left-aligned to the 16 bits of the engines, and rounded on the way back.
         planes = np.ascontiguousarray(luma << self._shift if self._shift else luma)[np.newaxis, ..., np.newaxis]
-        for _, engine in self._steps:
+        for engine in self._engines:
             planes = engine(planes)
         sr = planes[0, ..., 0]
         if self._shift:

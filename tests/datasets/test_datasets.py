@@ -277,17 +277,17 @@ def test_the_plain_degradation_is_pillows_bicubic(scale, channels):
 def test_kernels_are_what_others_compute(kernel):
     import cv2
 
-    from imagesr.media import images
+    from imagesr import pixels
 
     hr = picture(96, 72)
     small = resize(hr, (64, 48), kernel)
     assert small.shape == (48, 64, 3)
     if kernel == "area":
         assert np.abs(small.astype(int) - cv2.resize(hr, (64, 48), interpolation=cv2.INTER_AREA)).max() <= 1
-    ours = images.weights(96, 64, kernel)
+    ours = pixels.weights(96, 64, kernel)
     np.testing.assert_allclose(ours.sum(1), 1, rtol=1e-5)
-    if kernel in images._IN_PILLOW:
-        by_hand = images.weights(72, 48, kernel) @ hr.transpose(2, 0, 1).astype(np.float32) @ ours.T
+    if kernel in pixels._IN_PILLOW:
+        by_hand = pixels.weights(72, 48, kernel) @ hr.transpose(2, 0, 1).astype(np.float32) @ ours.T
         assert np.abs(np.rint(np.clip(by_hand, 0, 255)).transpose(1, 2, 0) - small).max() <= 1
     if kernel.startswith("bicubic"):
         # OpenCV enlarges with a = -0.75; a kernel's sharpness shows at an edge.

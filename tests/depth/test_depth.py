@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
-from imagesr.datasets import scenes
 from imagesr.datasets.__main__ import main as datasets
 from imagesr.datasets.crops import RandomCrops, fixed_crops
 from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.pairs import SIZES, Pair, load_pairs
+from imagesr.depth import scenes
 from imagesr.depth.estimator import depth_source, estimator
 from imagesr.depth.maps import as_channels, depth_maps, near_edges, normalised, read_depth, resized
 from imagesr.engines.keras import read_network
@@ -27,7 +27,7 @@ from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
 from imagesr.evaluate.protocol import load_network
 from imagesr.evaluate.protocol import main as evaluate
-from imagesr.models import MODELS
+from imagesr.models import build
 from imagesr.models.layers import collapsed, joint_bilateral, with_depth, without_depth
 from imagesr.scale import Scale
 from imagesr.train.fit import Config, main, train
@@ -205,7 +205,7 @@ def learn(model):
 @pytest.mark.parametrize(("name", "scale"), [("edsr_baseline", "2"), ("realtime", "3/2"), ("vdsr", "3")])
 def test_without_depth_a_network_is_the_ordinary_one(name, scale, tmp_path):
     scale = Scale.parse(scale)
-    ordinary = MODELS[name](scale, **SMALL.get(name, {}))
+    ordinary = build(name, scale, **SMALL.get(name, {}))
     model, channels = with_depth(ordinary, scale), ordinary.output.shape[-1]
     lr = np.random.default_rng(0).random((1, 18, 24, channels), np.float32)
     depth = np.random.default_rng(1).random((1, scale.grow(18), scale.grow(24), 2), np.float32)
@@ -226,7 +226,7 @@ def test_without_depth_a_network_is_the_ordinary_one(name, scale, tmp_path):
 
 def test_depth_moves_what_it_belongs_to():
     for name in ("espcn", "realtime"):
-        model = with_depth(MODELS[name]("3/2", **SMALL.get(name, {})), Scale(3, 2))
+        model = with_depth(build(name, "3/2", **SMALL.get(name, {})), Scale(3, 2))
         learn(model)
         lr = np.zeros((1, 40, 60, model.inputs[0].shape[-1]), np.float32)
         guide = np.zeros((1, 60, 90, 2), np.float32)
@@ -280,10 +280,11 @@ def test_tiles_take_their_piece_of_the_map():
 def test_a_correction_looks_no_farther_than_a_halo(scale, tmp_path):
     scale = Scale.parse(scale)
     keras.utils.set_random_seed(0)
-    model = with_depth(MODELS["espcn"](scale), scale)
+    model = with_depth(build("espcn", scale), scale)
     learn(model)
     model.save(tmp_path / "model.keras")
-    card, engine = load_network(str(tmp_path / "model.keras"), scale)
+    engine = load_network(str(tmp_path / "model.keras"), scale)
+    card = engine.card
     lr = np.random.default_rng(0).integers(0, 256, (102, 92), np.uint8)
     depth = np.random.default_rng(1).random((scale.grow(102), scale.grow(92))).round(1)
     where = {"scale": scale, "multiple": card.multiple, "halo": card.receptive_field // 2 + card.multiple}
@@ -550,6 +551,6 @@ def test_scenes_hide_their_edges_among_others():
 
 
 def test_keras_knows_only_its_own_layers():
-    model = collapsed(with_depth(MODELS["realtime"]("2", **SMALL["realtime"]), X2))
+    model = collapsed(with_depth(build("realtime", "2", **SMALL["realtime"]), X2))
     assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
     assert isinstance(model, keras.Model)

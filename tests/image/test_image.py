@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 import imagesr
+from imagesr.card import find_models
 from imagesr.image.__main__ import main
-from imagesr.image.upscale import photo_model
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import downscale, luma
@@ -332,7 +332,7 @@ def test_nothing_is_left_after_sigterm(tmp_path):
 
 LOSING = """
 import os, signal, sys, time
-from imagesr.cli import in_words
+from imagesr.cli import check_interrupted, run_command
 
 class Loses:
     def __del__(self):
@@ -342,10 +342,11 @@ class Loses:
 def work(options):
     Loses()
     print("going on", flush=True)
-    time.sleep(30)
-    return 0
+    while True:
+        time.sleep(0.01)
+        check_interrupted()
 
-sys.exit(in_words("work", work, None))
+sys.exit(run_command("work", work, None))
 """
 
 
@@ -379,17 +380,19 @@ def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):
 
 WIDE = """
 import resource, sys, numpy as np
-from imagesr.image.upscale import enlarging, last, photo_model
+from imagesr.image.upscale import enlarging, last
 from imagesr.card import find_models
+from imagesr.scale import Scale
 from imagesr.media.photos import encode_photo, from_array
 from pathlib import Path
 
-card = next(card for card in find_models(photo_model("best")) if card.scale == "3")
+card = next(card for card in find_models("best", flavour="photo") if card.scale == Scale(3))
 engine = lambda planes: planes.repeat(3, 1).repeat(3, 2)  # quicker than a network
+engine.card = card
 picture = from_array(np.full((24, 65_535, 4), 30_000, np.uint16)).copy(interpretation="rgb16")
 spools = []
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-large = last(enlarging(picture, (131_725, 48), [(card, engine)], spools=spools))
+large = last(enlarging(picture, (131_725, 48), [engine], spools=spools))
 encode_photo(large, Path(sys.argv[1]), "png")
 spools[0].close()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -482,9 +485,9 @@ def test_other_arrays_are_refused(array):
 
 
 def test_the_flavour_for_photographs_is_chosen():
-    assert photo_model("best") == "best-photo"
-    assert photo_model("fast-photo") == "fast-photo"
-    assert photo_model("linear") == "linear"
+    for model, name in {"best": "best-photo", "fast-photo": "fast-photo", "linear": "linear"}.items():
+        assert {card.name for card in find_models(model, flavour="photo")} == {name}
+    assert {card.flavour for card in find_models("best", flavour="photo")} == {"photo"}
 
 
 @pytest.mark.parametrize("scale", ["1.5", "2"])

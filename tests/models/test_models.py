@@ -8,7 +8,7 @@ from keras import ops
 from PIL import Image
 
 import imagesr.models.__main__
-from imagesr.models import MODELS
+from imagesr.models import MODELS, build
 from imagesr.models.cost import model_scale, multiple, multiply_accumulates, parameters, receptive_field
 from imagesr.models.layers import CollapsibleConv2D, bicubic, collapsed
 from imagesr.models.realtime import realtime
@@ -25,7 +25,7 @@ def networks():
 
 @pytest.mark.parametrize(("name", "scale"), networks())
 def test_output_is_scale_times_the_input(name, scale):
-    model = MODELS[name](scale, **SMALL.get(name, {}))
+    model = build(name, scale, **SMALL.get(name, {}))
     channels = model.input.shape[-1]
     assert channels in (1, 3)
     assert model_scale(model) == (wanted := Scale.parse(scale))
@@ -40,7 +40,7 @@ def test_output_is_scale_times_the_input(name, scale):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_model_loads_in_plain_keras(name, tmp_path):
-    model = MODELS[name]("3/2", **SMALL.get(name, {}))
+    model = build(name, "3/2", **SMALL.get(name, {}))
     plain = collapsed(model)
     plain.save(tmp_path / "model.keras")
     lr = np.random.default_rng(0).random((1, *(n or 20 for n in model.input.shape[1:])), np.float32)
@@ -55,7 +55,7 @@ def test_a_saved_model_loads_in_plain_keras(name, tmp_path):
 def test_a_network_ends_in_float32_whatever_its_precision(name, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        model = MODELS[name]("3/2", **SMALL.get(name, {}))
+        model = build(name, "3/2", **SMALL.get(name, {}))
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.output.dtype == "float32"
@@ -87,7 +87,7 @@ PAPERS = [
 
 @pytest.mark.parametrize(("name", "scale", "options", "count"), PAPERS)
 def test_parameters_are_the_papers(name, scale, options, count):
-    assert parameters(collapsed(MODELS[name](scale, **options))) == count
+    assert parameters(collapsed(build(name, scale, **options))) == count
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_parameters_are_the_papers(name, scale, options, count):
     ],
 )
 def test_cost_is_what_one_reckons(name, scale, options, macs, field):
-    model = collapsed(MODELS[name](scale, **options))
+    model = collapsed(build(name, scale, **options))
     assert multiply_accumulates(model) == macs
     assert receptive_field(model) == field
 
@@ -135,14 +135,14 @@ def test_the_table_of_networks_is_printed(names, monkeypatch, capsys):
 
 
 def test_vdsr_and_its_like_start_from_bicubic():
-    model = MODELS["vdsr"]("2", depth=3, filters=4)
+    model = build("vdsr", "2", depth=3, filters=4)
     lr = np.random.default_rng(0).random((1, 12, 12, 1), np.float32)
     enlarged = keras.Model(model.input, bicubic(model.input, Scale(2)))
     np.testing.assert_allclose(model.predict_on_batch(lr), enlarged.predict_on_batch(lr), atol=1e-6)
 
 
 def test_parameters_count_what_is_trained():
-    model = MODELS["vdsr"]("2", depth=3, filters=4)
+    model = build("vdsr", "2", depth=3, filters=4)
     assert model.count_params() > parameters(model) == (9 * 4 + 4) + (9 * 16 + 4) + (9 * 4 + 1)
 
 
@@ -155,7 +155,7 @@ def test_a_scale_that_the_architecture_does_not_have():
     with pytest.raises(ValueError, match="multiple of 1/2"):
         realtime("4/3")
     with pytest.raises(ValueError, match=r"scale of 1\.5"):
-        MODELS["strided"](2)
+        build("strided", 2)
 
 
 def test_a_picture_has_no_dark_frame():

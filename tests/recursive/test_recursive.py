@@ -11,7 +11,7 @@ from conftest import picture, run_python
 from PIL import Image
 
 from imagesr.datasets.crops import RandomCrops
-from imagesr.models import MODELS
+from imagesr.models import build
 from imagesr.recursive import __main__ as door
 from imagesr.recursive import sampler
 from imagesr.recursive import train as training
@@ -292,7 +292,7 @@ def test_the_command_measures_and_draws(run, photos, tmp_path, capfd):
 )
 def test_bad_requests_are_one_line(run, photos, tmp_path, arguments, words, capfd, monkeypatch):
     Image.fromarray(picture(30, 30)).save(tmp_path / "tiny.png")
-    MODELS["linear"]("2").save(tmp_path / "other.keras")
+    build("linear", "2").save(tmp_path / "other.keras")
     places = {"PHOTOS": photos, "RUN": run, "TINY": tmp_path, "OTHER": tmp_path / "other.keras"}
     for name, place in places.items():
         arguments = [argument.replace(name, str(place)) for argument in arguments]

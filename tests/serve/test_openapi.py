@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import running_service
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]  # where pictures_hook.py is
 PROGRAM = str(Path(sys.executable).with_name("schemathesis"))
 
 

@@ -127,7 +127,7 @@ def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp
 @pytest.mark.slow
 def test_a_gan_that_is_killed_goes_on(photos, stage_one, tmp_path):
     def command(*arguments):
-        few = "import sys, imagesr.train as train; train.EPOCH = 10; sys.exit(train.main(sys.argv[1:]))"
+        few = "import sys, imagesr.train.fit as train; train.EPOCH = 10; sys.exit(train.main(sys.argv[1:]))"
         return [sys.executable, "-c", few, *map(str, arguments)]
 
     options = ["--data", photos, "--val", photos, "--config", stage_one[0] / "config.json", "--init", stage_one[0]]

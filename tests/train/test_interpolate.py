@@ -11,7 +11,7 @@ from conftest import picture
 
 from imagesr.errors import ModelError
 from imagesr.evaluate.protocol import upscaler
-from imagesr.models import MODELS
+from imagesr.models import build
 from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
 from imagesr.train.blend import interpolate
@@ -25,7 +25,7 @@ SMALL = {"filters": 4, "blocks": 1}
 def network(seed, model="srresnet", scale=2, **options):
     """Return a network whose weights are all random, the means and variances of its norms too."""
     keras.utils.set_random_seed(seed)
-    net, random = MODELS[model](scale, **SMALL | options), np.random.default_rng(seed)
+    net, random = build(model, scale, **SMALL | options), np.random.default_rng(seed)
     net.set_weights([w + np.float32(0.1 * random.random(w.shape)) for w in net.get_weights()])
     return collapsed(net)
 

@@ -54,7 +54,7 @@ def history(run):
 
 def started_by(code):
     """Return the command line of `imagesr train` in which `code` runs first."""
-    return [sys.executable, "-c", f"import sys, imagesr.train as train\n{code}\nsys.exit(train.main(sys.argv[1:]))"]
+    return [sys.executable, "-c", f"import sys, imagesr.train.fit as train\n{code}\nsys.exit(train.main(sys.argv[1:]))"]
 
 
 def run_train(*arguments, code=None, env=(), **options):
@@ -64,7 +64,7 @@ def run_train(*arguments, code=None, env=(), **options):
         start = [
             sys.executable,
             "-c",
-            f"import sys, imagesr.train as train\n{code}\nsys.exit(train.main(sys.argv[1:]))",
+            f"import sys, imagesr.train.fit as train\n{code}\nsys.exit(train.main(sys.argv[1:]))",
         ]
     settings = {"capture_output": True, "text": True, "timeout": 180, "env": os.environ | dict(env)} | options
     return subprocess.run([*start, *map(str, arguments)], **settings)

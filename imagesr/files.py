@@ -1,0 +1,81 @@
+"""Files that are whole under their final name, or not there: written as `.part`, fsynced, renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
+    """Yield the part file to write; it gets its final name when the block ends, and is removed when the block fails.
+
+    `ending` is appended to the part file's name, for libraries that choose a format by it, such as Keras.
+
+    Example:
+        with whole(Path("model.keras"), ending=".keras") as part:
+            model.save(part)
+    """
+    part = part_of(path, ending=ending)
+    try:
+        yield part
+        put_in_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder to fill; it gets its final name when the block ends, and is removed when the block fails.
+
+    A folder that stands there already is replaced at that moment, not before.
+    """
+    part, old = part_of(path), path.with_name(path.name + ".old")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                _fsync(file)
+        if path.exists():
+            path.rename(old)
+        try:
+            part.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write a small file at once, text as UTF-8; raises OSError."""
+    with whole(path) as part:
+        part.write_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+
+
+def part_of(path: Path, *, ending: str = "") -> Path:
+    """Return the name that a file has while it is written."""
+    return path.with_name(f"{path.name}.part{ending}")
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished part file its final name so that a power cut leaves either the old file or the new one."""
+    _fsync(part)
+    os.replace(part, path)
+    with suppress(OSError):  # some systems cannot open a folder, or fsync it
+        _fsync(path.absolute().parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
