@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_the_image_runs_what_there_is():
     options = _parser().parse_args(arguments)
     assert (options.host, options.port) == ("0.0.0.0", 5000)
     assert "\nUSER 10001\n" in DOCKERFILE.read_text("utf-8")
-    needed = {"pyproject.toml", "README.md", "LICENSE", "imagesr", "saved_models"}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", "README.md", "LICENSE", *wheel["packages"], *wheel["force-include"]}
     ignored = (ROOT / ".dockerignore").read_text("utf-8").split()
     assert ignored[0] == "*"
     assert {line[1:] for line in ignored if line[0] == "!"} == needed
