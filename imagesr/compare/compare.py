@@ -20,12 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from imagesr.cli import DAMAGED, Parser, check_record, run_command
-from imagesr.evaluate.clips import VMAF, vmaf_ffmpeg
 from imagesr.evaluate.sheet import draw_rows
 from imagesr.files import write_whole
 from imagesr.media.frames import SSIM, Frame, Resizer, Source, fitted, plane, rgb
 from imagesr.media.writer import StackWriter
 from imagesr.metrics.fidelity import CEILING, psnr
+from imagesr.metrics.vmaf import VMAF, vmaf_ffmpeg
 
 SECONDS = 10.0
 WORST, _CROP, _ZOOM = 5, 128, 2  # frames; pixels a side of what is shown of each, and how large it is drawn

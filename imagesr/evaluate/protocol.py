@@ -21,7 +21,7 @@ from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import tiled
 from imagesr.errors import InputError, ModelError
 from imagesr.evaluate import clips
-from imagesr.evaluate.clips import Condition, clip_info, lr_info, measure_clip, own_vmaf, vmaf_ffmpeg
+from imagesr.evaluate.clips import Condition, clip_info, lr_info, measure_clip, own_vmaf
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
 from imagesr.evaluate.perceptual import EXTRACTORS, JUDGE, perceptual_figures
 from imagesr.evaluate.sheet import Worst
@@ -29,6 +29,7 @@ from imagesr.files import whole, write_whole
 from imagesr.media.frames import Frame, Resizer, VideoInfo
 from imagesr.media.images import SUFFIXES, read_rgb
 from imagesr.metrics.fidelity import CEILING, figures, means, psnr
+from imagesr.metrics.vmaf import vmaf_ffmpeg
 from imagesr.pixels import KERNELS, downscale, luma, resize, with_luma
 from imagesr.scale import Scale
 from imagesr.video.upscaler import Upscaler

@@ -1,1 +1,4 @@
-"""How far one picture is from another, and how natural it looks. No files, no models of ours."""
+"""Measures of pictures and videos: fidelity (PSNR, SSIM), perceptual distance, NIQE, VMAF.
+
+Training a feature extractor belongs in `train`. Only `perceptual` imports Keras, and only `vmaf` runs ffmpeg.
+"""

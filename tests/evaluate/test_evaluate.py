@@ -14,11 +14,12 @@ from imagesr.engines.tiles import TILE
 from imagesr.errors import ModelError
 from imagesr.evaluate import clips, sheet
 from imagesr.evaluate import protocol as evaluate
-from imagesr.evaluate.clips import Condition, measure_clip, vmaf_ffmpeg
+from imagesr.evaluate.clips import Condition, measure_clip
 from imagesr.evaluate.sheet import Worst
 from imagesr.media.frames import fitted, plane
 from imagesr.media.images import find_images, read_rgb
 from imagesr.metrics.fidelity import psnr, ssim
+from imagesr.metrics.vmaf import vmaf_ffmpeg
 from imagesr.pixels import luma, resize, weights
 from imagesr.scale import Scale
 
