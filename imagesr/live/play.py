@@ -3,158 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import imagesr.live.command as show  # first: it loads OpenCV before PyAV
 from imagesr.cli import DAMAGED, Parser, check_record
-from imagesr.errors import InputError
-from imagesr.live.loop import Enlarger, Live, Meter, Shot
-from imagesr.live.sound import Silence, Sound, SoundError
-from imagesr.media.frames import Frame, Source
+from imagesr.live.film import Film
+from imagesr.live.loop import Enlarger, Live, Meter
 
 KEYS = (("space", "pause"), ("left, right", "5 s back and on"), ("down, up", "a minute back and on"))
 STEPS = {"left": -5.0, "right": 5.0, "up": 60.0, "down": -60.0}
-_POLL_S = 0.01
-_MOST_LEAD = 0.3  # seconds
-
-
-class Film:
-    """Iterate over a film's frames at its own pace, as shots; it can be paused and sought in from another thread.
-
-    The clock is the sound, where there is one that plays; `silent_because` says why there is none. `meter` is that of
-    the loop which shows the frames: they leave so much earlier as they take. Raises InputError for what cannot be read.
-    """
-
-    def __init__(self, path: Path, *, start: float = 0.0, mute: bool = False, meter: Meter | None = None):
-        self._path, self._meter = path, meter or Meter()
-        with Source(path, start=start) as source:
-            self.info, self.duration = source.info, source.info.duration
-            self._origin = max(0.0, (source.container.start_time or 0) / 1e6)
-        self.silent_because = "it is muted" if mute else ""
-        self.damage = ""
-        self._lock = threading.Lock()
-        self._position, self._target = start, None
-        self._paused = self._closed = False
-        self._sound = None
-        if not mute:
-            try:
-                self._sound = Sound(path)
-            except SoundError as error:
-                self.silent_because = str(error)
-        self._clock = self._clock_from(start)
-
-    def _clock_from(self, position):
-        """Return a clock that stands at a position."""
-        if self._sound:
-            with contextlib.suppress(SoundError):  # the sound may be shorter than the picture
-                self._sound.move(position)
-                return self._sound
-        return Silence(position)
-
-    def pause(self) -> None:
-        """Stand still, or go on."""
-        with self._lock:
-            self._paused = not self._paused
-            self._clock.stop() if self._paused else self._clock.go()
-
-    def seek(self, seconds: float) -> None:
-        """Go to a position, in seconds from the beginning."""
-        end = max(0.0, self.duration - 0.5) if self.duration else float("inf")
-        with self._lock:
-            self._target = min(max(0.0, seconds), end)
-
-    @property
-    def position(self) -> float:
-        """The position of the newest frame, in seconds, or the one that is sought."""
-        with self._lock:
-            return self._position if self._target is None else self._target
-
-    def close(self) -> None:
-        """End the iteration at the next frame."""
-        self._closed = True
-
-    def __iter__(self) -> Iterator[Shot]:
-        """Yield the frames, each in its time."""
-        start = first = self._shown = self._position
-        try:
-            while start is not None and not self._closed:
-                try:
-                    start = yield from self._from(start)
-                except InputError:
-                    if start == first:
-                        raise
-                    start = self._shown  # there is nothing at the place that was sought: back to where it was
-        finally:
-            if self._sound:
-                self._sound.close()
-
-    def _from(self, start):
-        """Yield the frames from a position on; returns where to go next, None at the end."""
-        with Source(self._path, start=start) as source:
-            # Frames of a part are moved to time zero, those of the whole are not.
-            offset, first = start or -self._origin, True
-            for frame in source:
-                if not isinstance(frame, Frame):
-                    continue
-                moment = offset + float(frame.pts * frame.time_base)
-                if first:  # shown at once, also while the film is paused; from now on the clock goes
-                    self._begin(start)
-                while not first and self._goes_on() and (left := moment - self._lead() - self._now()) > 0:
-                    time.sleep(min(left, _POLL_S))
-                if not self._goes_on():
-                    break
-                with self._lock:
-                    first, self._position, self._shown = False, moment, moment
-                yield self._shot(frame, moment)
-            else:
-                self.damage = self.damage or str(source.damage)
-        with self._lock:
-            target, self._target = self._target, None
-            if target is not None:
-                self._position = target
-        return None if self._closed else target
-
-    def _begin(self, start):
-        """Let the clock go, a new one where the film was sought in."""
-        with self._lock:
-            if abs(self._clock.now() - start) > 1e-9:
-                self._clock.stop()
-                self._clock = self._clock_from(start)
-            if not self._paused:
-                self._clock.go()
-
-    def _now(self):
-        with self._lock:
-            if self._sound and not self._sound.alive:
-                self.silent_because = "its device went away"
-                sound, self._sound, self._clock = self._sound, None, Silence(self._clock.now())
-                sound.close()
-                if not self._paused:
-                    self._clock.go()
-            return self._clock.now()
-
-    def _lead(self):
-        """Return how long before its time a frame must leave to be on the screen at it."""
-        return min(self._meter.recent_latency, _MOST_LEAD)
-
-    def _goes_on(self):
-        return self._target is None and not self._closed
-
-    def _shot(self, frame, moment):
-        note = _time(moment) + (f" / {_time(self.duration)}" if self.duration else "")
-        progress = min(1.0, max(0.0, moment / self.duration)) if self.duration else None
-        return Shot(frame, time.perf_counter(), note=note, progress=progress)
-
-
-def _time(seconds):
-    minutes, seconds = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _parser():

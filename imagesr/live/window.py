@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,8 +17,8 @@ import numpy as np
 from imagesr.errors import OutputError
 from imagesr.files import part_of, write_whole
 from imagesr.live.loop import MODELS, SCALES, Enlarger, Shot
+from imagesr.live.recorder import Recorder
 from imagesr.media.frames import Frame, VideoInfo, bgr
-from imagesr.media.writer import Writer, encoder_options
 from imagesr.video.upscaler import Upscaler
 
 _ESC = 27
@@ -30,7 +29,6 @@ ARROWS = {
     "up": (65362, 2490368, 63232),
     "down": (65364, 2621440, 63233),
 }
-_CLOCK = Fraction(1, 90_000)
 _GRAB = 0.02  # of the width: how near to the line a click must be to drag it; twice that of the height is the bar
 _TALK_S = 3.0  # a message stays that long
 _STANDS_S = 0.5  # without a frame: the film is paused
@@ -283,46 +281,6 @@ class Window:
         if self._recorder:
             print(self._recorder.finish(), file=sys.stderr)
         cv2.destroyAllWindows()
-
-
-class Recorder:
-    """Write shown shots into an MP4, with the times at which they were captured; raises OutputError."""
-
-    def __init__(self, path: Path, info: VideoInfo, size: tuple[int, int]):
-        options = encoder_options("libx264", {"crf": "18", "preset": "ultrafast"})[0]
-        self.path, self._size = path, size
-        info = replace(info, time_base=_CLOCK, duration=None, frames=None)  # moments of capture fit no film's clock
-        self._writer = Writer(path, info, size=size, codec="libx264", options=options)
-        self._begun, self._last, self._error = None, -1, ""
-
-    def write(self, shot: Shot) -> bool:
-        """Write a shot; returns False where that is no longer possible."""
-        if (shot.sr.width, shot.sr.height) != self._size:
-            return False
-        self._begun = shot.captured if self._begun is None else self._begun
-        frame = shot.sr
-        frame.time_base = _CLOCK
-        frame.pts = self._last = max(self._last + 1, round((shot.captured - self._begun) / _CLOCK))
-        frame.duration = 0
-        try:
-            self._writer.write(frame)
-        except OutputError as error:
-            self._error = str(error)
-            return False
-        return True
-
-    def finish(self) -> str:
-        """Close the file; returns in words what came of it."""
-        if self._begun is None:
-            self._error = self._error or "nothing was shown: no recording"
-        try:
-            if not self._error:
-                self._writer.finish()
-                return f"recording: {self.path}"
-        except OutputError as error:
-            self._error = str(error)
-        self._writer.discard()
-        return self._error
 
 
 def _next(values, value):

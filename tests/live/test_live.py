@@ -25,8 +25,8 @@ from PIL import Image
 from imagesr.errors import InputError
 from imagesr.live import camera as camera_room
 from imagesr.live.camera import Camera
+from imagesr.live.film import Film
 from imagesr.live.loop import Enlarger, Live, Meter, Shot
-from imagesr.live.play import Film
 from imagesr.live.sinks import Y4M, Nowhere, Page
 from imagesr.live.sound import RATE, Sound, SoundError
 from imagesr.live.webcam import open_sink
