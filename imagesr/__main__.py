@@ -16,7 +16,7 @@ COMMANDS = {
     "datasets": ("imagesr.datasets.__main__", "check data sets: verify, leaks; make some: film, scenes"),
     "train": ("imagesr.train.fit", "train a network"),
     "export": ("imagesr.export.export", "make a trained network runnable"),
-    "evaluate": ("imagesr.evaluate.protocol", "measure a model on pictures and clips"),
+    "evaluate": ("imagesr.evaluate.__main__", "measure a model on pictures and clips"),
     "webcam": ("imagesr.live.webcam", "upscale a camera as it films"),
     "play": ("imagesr.live.play", "play a video upscaled, with its sound"),
     "compare": ("imagesr.compare.compare", "compare two videos on one page"),

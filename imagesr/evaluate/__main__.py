@@ -1,8 +1,276 @@
-"""Measure models on pictures and clips: `python -m imagesr.evaluate`."""
+"""Measure models on pictures and clips: `imagesr evaluate --model balanced --data FOLDER`."""
 
+from __future__ import annotations
+
+import argparse
+import json
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
-from imagesr.evaluate.protocol import main
+import numpy as np
+
+from imagesr.cli import Parser, check_interrupted, run_command, scale_argument
+from imagesr.depth.estimator import depth_source
+from imagesr.depth.maps import DepthSource
+from imagesr.engines import ENGINES, PRECISIONS, Engine
+from imagesr.engines.chain import MAX_SCALE
+from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
+from imagesr.evaluate.inputs import Item, check_maps, check_picture, find_items, labels
+from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
+from imagesr.evaluate.perceptual import JUDGE, perceptual_figures
+from imagesr.evaluate.protocol import BASELINES, evaluate, load_network, on_frames, on_pictures
+from imagesr.evaluate.sheet import Worst
+from imagesr.evaluate.table import COLUMNS, Table, print_gains
+from imagesr.files import whole, write_whole
+from imagesr.metrics.fidelity import figures, means
+from imagesr.metrics.vmaf import vmaf_ffmpeg
+from imagesr.pixels import KERNELS
+from imagesr.scale import Scale
+
+FRAMES = 60  # of a clip
+
+
+@dataclass
+class Plan:
+    """Hold what is measured: networks by the models' names, on files, under conditions.
+
+    `measure` returns the figures of an SR picture, `depth` and `edges` return its depth maps. `ffmpeg` measures
+    VMAF-NEG, where it is not None. `worst` collects the worst crops.
+    """
+
+    networks: dict[str, Engine | None]
+    conditions: list[Condition]
+    items: list[Item]
+    measure: Callable[..., dict[str, float]]
+    depth: DepthSource | None
+    edges: DepthSource | None
+    ffmpeg: str | None
+    worst: Worst | None
+
+
+def _scale(text):
+    scale = scale_argument(text)
+    if not 1 < float(scale) <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"expected a scale above 1 and up to {MAX_SCALE}, received {text}")
+    return scale
+
+
+def _frames(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of frames of at least 1, received {text}")
+    return int(text)
+
+
+def _parser():
+    parser = Parser(
+        prog="imagesr evaluate",
+        description="Reduce HR pictures and clips to LR, upscale them, and measure PSNR, SSIM and, on clips, VMAF-NEG.",
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        nargs="+",
+        default=["balanced"],
+        help=f"a model's name or folder, a .keras file, or {', '.join(BASELINES)} (default: balanced); "
+        "several are compared with the first",
+    )
+    add("--scale", type=_scale, default=Scale(3, 2), help="default: 1.5")
+    add("--data", type=Path, nargs="+", required=True, metavar="PATH", help="HR pictures and clips, or folders of them")
+    add("--kernel", nargs="+", default=["bicubic"], help=f"what makes LR: {', '.join(KERNELS)} (default: bicubic)")
+    add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
+    add("--crf", type=float, nargs="+", default=[None], help="its quality (default: the encoder's)")
+    add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
+    add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
+    add("--precision", choices=PRECISIONS, default="auto")
+    add(
+        "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
+    )
+    add("--lpips", type=Path, metavar="FILE", help="also LPIPS, by an ONNX file of it; implies --perceptual")
+    add("--dists", type=Path, metavar="FILE", help="also DISTS, by an ONNX file of it; implies --perceptual")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw PSNR over the perceptual distance into FILE, a PNG; implies it, too",
+    )
+    add("--depth", type=Path, nargs="+", default=[], metavar="DIR", help="depth maps, for networks that take them")
+    add("--depth-model", type=Path, metavar="FILE", help="an ONNX file that estimates depth, in the place of --depth")
+    add("--edges", type=Path, nargs="+", metavar="DIR", help="depth maps at whose jumps to measure (default: --depth)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    add("--sheet", type=Path, metavar="FILE", help="draw the worst crops into FILE, a PNG")
+    return parser
+
+
+def _check_output(option, file, inputs):
+    """Raise ValueError for a file that would have no place, or take an input's."""
+    if file is None:
+        return
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ValueError(f"Expected a file that can be written for {option}. Received: {file}")
+    if file.exists() and any(file.samefile(other) for other in inputs):
+        raise ValueError(f"Expected a file of its own for {option}. Received an input: {file}")
+    if option != "--json" and file.suffix.lower() != ".png":
+        raise ValueError(f"Expected a file ending in .png for {option}. Received: {file}")
+
+
+def _prepare(options):
+    """Return the Plan, with everything checked before the long work; raises ValueError or InputError."""
+    conditions = [Condition(kernel, options.codec, crf) for kernel, crf in product(options.kernel, options.crf)]
+    for condition in conditions:
+        condition.check()
+    items, left_out = find_items(options.data, options.scale)
+    for option, file in (("--json", options.json), ("--sheet", options.sheet), ("--plot", options.plot)):
+        _check_output(option, file, [item.path for item in items])
+    if options.sheet and len(options.model) > 1:
+        raise ValueError(f"Expected one model with --sheet. Received: {', '.join(options.model)}")
+    loading = {"engine": options.engine, "precision": options.precision}
+    networks = {model: load_network(model, options.scale, **loading) for model in options.model}
+    measure = figures
+    if options.perceptual or options.lpips or options.dists or options.plot:
+        measure = perceptual_figures(lpips=options.lpips, dists=options.dists)
+    depth = depth_source(options.depth, options.depth_model, options.scale)
+    edges = depth_source(options.edges, None, options.scale) if options.edges else depth
+    has_clips = any(item.info for item in items)
+    if (depth or edges) and has_clips:
+        raise ValueError("Expected pictures alone, where there is depth. Received: clips")
+    for reason in left_out:
+        _say(f"left out: {reason}")
+    _check_items(options, items, networks, (depth, edges))
+    ffmpeg = None
+    if has_clips:
+        try:
+            ffmpeg = vmaf_ffmpeg()
+        except ValueError as error:
+            _say(error)
+    worst = Worst(options.scale) if options.sheet else None
+    return Plan(networks, conditions, items, measure, depth, edges, ffmpeg, worst)
+
+
+def _check_items(options, items, networks, maps):
+    """Raise ValueError or InputError for a file that cannot be measured by every network."""
+    for item in items:
+        check_interrupted()
+        if info := item.info:
+            for model, network in networks.items():
+                on_frames(model, network)(lr_info(info, options.scale), (info.width, info.height))
+            continue
+        check_picture(item.path, options.scale)
+        if options.depth or options.edges:
+            check_maps(item.path, options.scale, maps)
+
+
+def _columns(options, plan):
+    """Return the figures that at least one file has, in the table's order."""
+    left_out = set() if plan.measure is not figures else set(PERCEPTUAL)
+    if not plan.edges:
+        left_out.add("psnr_edges")
+    there = {"vmaf_neg": plan.ffmpeg, "lpips": options.lpips, "dists": options.dists}
+    left_out |= {key for key, by in there.items() if not by}
+    return [key for key in COLUMNS if key not in left_out]
+
+
+def _measure(options, plan, model):
+    """Measure every file under every condition, print the rows of a table as they come, and return the record."""
+    from tqdm import tqdm
+
+    network, names = plan.networks[model], labels(plan.items)
+    steps = sum(options.frames if item.info else 1 for item in plan.items) * len(plan.conditions)
+    results = []
+    # disable=None: no bar where nobody watches.
+    with tqdm(total=steps, unit=" frames", dynamic_ncols=True, leave=False, disable=None) as bar:
+
+        def write(line):
+            bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
+
+        table = Table(_columns(options, plan), (*plan.conditions, *names), write)
+        for condition in plan.conditions:
+            table.title(str(condition))
+            rows = []
+            for item, name in zip(plan.items, names, strict=True):
+                row = _measure_item(options, plan, model, condition, item, bar.update)
+                row["image"] = name
+                table.row(name, row)
+                rows.append(row)
+            results.append(vars(condition) | means(rows, COLUMNS) | {"images": rows})
+            table.row(f"mean of {len(rows)}", results[-1])
+        if len(results) > 1:
+            table.row("mean of all", means(results, COLUMNS))
+    # The mean of each file under all conditions.
+    images = [
+        row | means([result["images"][i] for result in results], COLUMNS) for i, row in enumerate(results[0]["images"])
+    ]
+    record = {"model": model, "scale": str(options.scale), "precision": network.precision if network else None}
+    return record | means(results, COLUMNS) | {"images": images, "conditions": results}
+
+
+def _measure_item(options, plan, model, condition, item, advance):
+    """Return the figures of one file; `advance` is called with the frames that are done."""
+    network, shared = plan.networks[model], {"measure": plan.measure, "worst": plan.worst}
+    if item.info is None:
+        shared |= {"condition": condition, "depth": plan.depth, "edges": plan.edges}
+        upscale = on_pictures(model, network, options.scale)
+        (row,) = evaluate(upscale, [item.path], options.scale, **shared)["images"]
+        advance(1)
+        return row
+    shared |= {"ffmpeg": plan.ffmpeg, "advance": lambda: advance(1), "info": item.info}
+    upscaler = on_frames(model, network)
+    row = measure_clip(item.path, upscaler, options.scale, condition, frames=options.frames, **shared)
+    advance(options.frames - row["frames"])
+    return row
+
+
+def _plot(records, file):
+    """Draw the trade between fidelity and naturalness, a point for each model."""
+    from imagesr.train.plots import draw_trade
+
+    key = "lpips" if "lpips" in records[0] else JUDGE
+    points = [(_short(record["model"]), record[key], record["psnr_y"]) for record in records]
+    label = "LPIPS" if key == "lpips" else f"distance in the feature space {COLUMNS[key].lower()}"
+    draw_trade(points, file, f"{label} (natural: left)", "PSNR-Y, dB (faithful: up)")
+
+
+def _short(model):
+    """Return what a model is called in a picture: its name, or that of the run that it is the network of."""
+    path = Path(model)
+    return path.parent.name if path.name == "model.keras" else path.name
+
+
+def _evaluate(options):
+    plan, records = _prepare(options), []
+    for model in plan.networks:
+        if len(plan.networks) > 1:
+            print(f"{chr(10) if records else ''}{model}")
+        records.append(_measure(options, plan, model))
+    own = []
+    if plan.ffmpeg and len(records) > 1:
+        how = {"frames": options.frames, "ffmpeg": plan.ffmpeg}
+        own = [own_vmaf(item.path, item.info, **how) for item in plan.items if item.info]
+    for record in records[1:]:
+        print_gains(record, records[0], np.mean(own) if own else None)
+    if options.json:
+        record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
+    if options.plot:
+        _plot(records, options.plot)
+    if plan.worst:
+        with whole(options.sheet, ending=".png") as part:
+            plan.worst.draw(Path(options.model[0]).name).save(part)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command("evaluate", _evaluate, _parser().parse_args(arguments))
+
+
+def _say(message):
+    print(f"imagesr evaluate: {message}", file=sys.stderr)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagesr.cli import check_interrupted
 from imagesr.evaluate.sheet import Worst
 from imagesr.media.frames import Frame, Resizer, Source, VideoInfo, fitted, plane, rgb
 from imagesr.media.writer import compressed, encoder_options
@@ -119,15 +120,16 @@ def measure_clip(
     ffmpeg: str | None = None,
     measure: Callable[..., dict[str, float]] = figures,
     worst: Worst | None = None,
+    info: VideoInfo | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict:
     """Measure the first `frames` frames of a clip: the means of `measure` over them, and `vmaf_neg` if there is ffmpeg.
 
-    LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes what the
-    LR clip is and the (width, height) of HR. `ffmpeg` is what `vmaf_ffmpeg` returns. `advance` is called after every
-    frame.
+    LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes the LR
+    clip's info and HR's (width, height). `info` is `clip_info`'s result, where it is known. `ffmpeg` is what
+    `vmaf_ffmpeg` returns. `advance` is called after every frame.
     """
-    info = clip_info(path, scale)
+    info = info or clip_info(path, scale)
     small, size, rows = lr_info(info, scale), (info.width, info.height), []
     chroma = Resizer(small.width, small.height, info.pix_fmt, kernel="bicubic")
     upscale = upscaler(small, size)
@@ -142,6 +144,7 @@ def measure_clip(
         # Encoders look ahead, so HR waits for LR; that is all that is held.
         originals, again = tee(_original(frame, size) for frame in islice(films, frames))
         for hr, lr in zip(originals, condition.coded(map(reduced, again), info.rate), strict=True):
+            check_interrupted()
             sr = upscale(lr)
             for frame in (lr, sr):  # the codec was not told
                 frame.color_range, frame.colorspace = hr.color_range, hr.colorspace
@@ -158,15 +161,15 @@ def measure_clip(
         return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
 
 
-def own_vmaf(path: Path, scale: Scale, *, frames: int, ffmpeg: str) -> float:
+def own_vmaf(path: Path, info: VideoInfo, *, frames: int, ffmpeg: str) -> float:
     """Return VMAF-NEG of the first `frames` frames of a clip compared with themselves: the most that SR can have.
 
-    It is below 100 where little moves.
+    `info` is `clip_info`'s result. The figure is below 100 where little moves.
     """
-    info = clip_info(path, scale)
     size = (info.width, info.height)
     with Source(path) as source, VMAF(ffmpeg, size, info.rate) as vmaf:
         for frame in islice((item for item in source if isinstance(item, Frame)), frames):
+            check_interrupted()
             hr = fitted(frame, *size)
             vmaf.add(hr, hr)
         return vmaf.figure()

@@ -25,8 +25,8 @@ from imagesr.depth.maps import as_channels, depth_maps, near_edges, normalised, 
 from imagesr.engines.keras import read_network
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
+from imagesr.evaluate.__main__ import main as evaluate
 from imagesr.evaluate.protocol import load_network
-from imagesr.evaluate.protocol import main as evaluate
 from imagesr.models import build
 from imagesr.models.layers import collapsed, joint_bilateral, with_depth, without_depth
 from imagesr.scale import Scale

@@ -13,8 +13,8 @@ from PIL import Image, ImageFilter
 from imagesr.engines.openvino import load_distance
 from imagesr.errors import ModelError
 from imagesr.evaluate import perceptual as naturalness
+from imagesr.evaluate.__main__ import main
 from imagesr.evaluate.perceptual import COLUMNS, EXTRACTORS, perceptual_figures
-from imagesr.evaluate.protocol import main
 from imagesr.metrics.fidelity import means, spectrum_ratios
 from imagesr.metrics.niqe import niqe
 from imagesr.pixels import luma
