@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": ("imagesr.evaluate.__main__", "measure a model on pictures and clips"),
     "webcam": ("imagesr.live.webcam", "upscale a camera as it films"),
     "play": ("imagesr.live.play", "play a video upscaled, with its sound"),
-    "compare": ("imagesr.compare.compare", "compare two videos on one page"),
+    "compare": ("imagesr.compare.__main__", "compare two videos on one page"),
     "serve": ("imagesr.serve.__main__", "upscale photographs over HTTP"),
     "serve.web": ("imagesr.serve.web", "fetch, once, what its page needs to enlarge in the browser"),
     "blind": ("imagesr.compare.blind", "ask people which of two looks better"),

@@ -110,13 +110,13 @@ def test_running_needs_no_tensorflow(module):
     assert not heavy & loaded_by(f"import imagesr.{module}")
 
 
-@pytest.mark.parametrize("module", ["live.webcam", "live.play", "compare.compare"])
+@pytest.mark.parametrize("module", ["live.webcam", "live.play", "compare.videos"])
 def test_live_commands_load_opencv_before_pyav_and_nothing_heavy(module):
     code = f"import imagesr.{module}, sys; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert not {"tensorflow", "keras", "matplotlib", "onnx", "onnxruntime", "nncf"} & set(loaded)
-    assert ("cv2" in loaded) == (module != "compare.compare")
+    assert ("cv2" in loaded) == (module != "compare.videos")
     if "cv2" in loaded:  # the other way round its windows hang
         assert loaded.index("cv2") < loaded.index("av")
 

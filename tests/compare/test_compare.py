@@ -10,7 +10,7 @@ import pytest
 from conftest import ffmpeg, picture, run_python, write_clip
 from PIL import Image
 
-from imagesr.compare.compare import compare
+from imagesr.compare import compare
 from imagesr.errors import InputError
 from imagesr.media.frames import SSIM, rgb_frames
 from imagesr.media.writer import write_clip as write_pictures
