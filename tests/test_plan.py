@@ -1,6 +1,7 @@
 """Which folder may import which, which library stands where, and what a command may load."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_importing_the_package_loads_nothing_heavy():
         "image.__main__",
         "evaluate.bench",
         "video.demo",
+        "compare.videos",
         "evaluate.protocol",
         "serve.client",
         "serve.app",
@@ -110,15 +112,31 @@ def test_running_needs_no_tensorflow(module):
     assert not heavy & loaded_by(f"import imagesr.{module}")
 
 
-@pytest.mark.parametrize("module", ["live.webcam", "live.play", "compare.videos"])
-def test_live_commands_load_opencv_before_pyav_and_nothing_heavy(module):
-    code = f"import imagesr.{module}, sys; print(' '.join(sys.modules))"
+LIVE = ["camera", "film", "loop", "recorder", "sinks", "window"]
+
+
+@pytest.mark.parametrize("module", LIVE)
+def test_live_modules_load_opencv_before_pyav_and_nothing_heavy(module):
+    code = f"import imagesr.live.{module}, sys; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert not {"tensorflow", "keras", "matplotlib", "onnx", "onnxruntime", "nncf"} & set(loaded)
-    assert ("cv2" in loaded) == (module != "compare.videos")
-    if "cv2" in loaded:  # the other way round its windows hang
-        assert loaded.index("cv2") < loaded.index("av")
+    assert loaded.index("cv2") < loaded.index("av")  # the other way round its windows hang
+
+
+HELPED = ["webcam", "play", "compare", "blind", "bench", "evaluate", "serve", "send"]
+
+
+@pytest.mark.parametrize("command", HELPED)
+def test_help_works_in_the_base_install_within_half_a_second(command):
+    extras = ["cv2", "fastapi", "httpx", "keras", "onnxruntime", "pebble", "sounddevice", "tensorflow", "uvicorn"]
+    code = f"import sys; sys.modules |= dict.fromkeys({extras}); sys.argv[1:] = ['{command}', '--help']; "
+    code += "from imagesr.__main__ import main; main()"
+    before = os.times().children_user
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: imagesr {command}")
+    assert os.times().children_user - before < 0.5
 
 
 def test_running_a_model_loads_no_tensorflow():

@@ -1,4 +1,4 @@
-"""The live loop: capture, network and display overlap, and the newest frame wins."""
+"""The live loop: capture, network and display run side by side, and only the newest frame waits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cv2  # noqa: F401, before PyAV: with libxcb from PyAV's wheel, OpenCV's windows hang (PyAV issue 1050)
 import numpy as np
 
 from imagesr.card import find_models
@@ -18,19 +19,6 @@ from imagesr.video.pipeline import Newest
 from imagesr.video.report import peak_memory_mb
 from imagesr.video.upscaler import Upscaler, target_size
 
-MODELS = ("fast", "balanced", "best", "lanczos")  # in the order of the key that changes them
-SCALES = ("1.5", "2", "3")
-KEYS = (
-    ("q, Esc", "quit"),
-    ("o", "figures on and off"),
-    ("s", "split screen: Lanczos on the left; drag the line, or move it with [ and ]"),
-    ("a", "A/B: all Lanczos, and back"),
-    ("m", "next model: " + ", ".join(MODELS)),
-    ("z", "next scale: " + ", ".join(SCALES)),
-    ("f", "full screen and back"),
-    ("p", "take a picture, as PNG in this folder"),
-    ("r", "start and stop a recording, as MP4 in this folder"),
-)
 _BINS, _LONGEST = 100_000, 10.0  # of the latencies' histogram, and the seconds that it covers
 _RECENT = 30  # frames that the figures on the screen are of
 _POLL_S = 0.05
@@ -39,9 +27,10 @@ _PAUSE_S = 1.0  # without a frame: the figures on the screen begin anew
 
 @dataclass
 class Shot:
-    """Hold a frame on its way: as it came, when (`time.perf_counter`), and enlarged.
+    """Hold a frame on its way: `lr` as captured at the time `captured` (`time.perf_counter`), and `sr`, upscaled.
 
-    Of a film, `note` says where in it that is, and `progress` as a number from 0 to 1.
+    `by` names the model and its scale. For a film, `note` names its position, and `progress` gives the position as a
+    number from 0 to 1.
     """
 
     lr: Frame
@@ -95,10 +84,11 @@ class Meter:
         }
 
 
-class Enlarger:
+class LiveUpscaler:
     """Upscale frames of one video by a model that can be changed while it runs.
 
-    Raises ModelError for a model or scale that there is not, when it is made; later `error` says so.
+    `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale; for one that is chosen
+    later, `error` holds the message.
     """
 
     def __init__(self, info: VideoInfo, model: str, scale: str, **loading):
@@ -123,7 +113,7 @@ class Enlarger:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The (width, height) of enlarged frames."""
+        """The (width, height) of upscaled frames."""
         return self._current[1]
 
     @property
@@ -142,13 +132,13 @@ class Enlarger:
         return self._current[3]
 
     def __call__(self, frame: Frame) -> tuple[Frame, str]:
-        """Return the enlarged frame, and in words by what."""
+        """Return the upscaled frame, and the model's name, scale and precision."""
         upscaler, *_, name = self._current
-        with self._lock:  # of a window that draws a paused film anew
+        with self._lock:  # a window draws a paused film again, from another thread
             return upscaler(frame), name
 
     def change(self, *, model: str | None = None, scale: str | None = None) -> bool:
-        """Load another model or scale beside the running one, and go over to it when it is ready.
+        """Load another model or scale in the background, and use it once it is ready.
 
         Returns False, and does nothing, while another one is being loaded.
         """
@@ -174,31 +164,31 @@ class Enlarger:
 
 
 class Sink(Protocol):
-    """A place where live frames go; `place` names it."""
+    """Show live frames; `place` says where."""
 
     place: str
 
     def show(self, shot: Shot, figures: Sequence[str]) -> None:
-        """Show a shot, and beside it the figures if there is a reader."""
+        """Show a shot, with the figures where somebody can read them."""
 
     def poll(self) -> str | None:
-        """Let a window live; returns a key that was pressed, "quit" for the end, or None."""
+        """Handle a window's events; returns the key that was pressed, "quit" for the end, or None."""
 
     def close(self) -> None:
-        """Finish."""
+        """Finish what was begun."""
 
 
 class Live:
-    """Run shots through an enlarger and show them, capture and network each in a thread of its own.
+    """Upscale shots and show them, with capture and network each in a thread of its own.
 
-    Between any two of the three only the newest frame waits: a slow one drops frames, and adds no delay. `stop` is
-    called at the end, to wake a source that waits.
+    Between two stages only the newest frame waits: a slow stage drops frames and adds no delay. `upscale` returns the
+    upscaled frame and the name of its model. `stop` is called at the end, to wake a source that waits.
     """
 
     def __init__(
         self,
         shots: Iterable[Shot],
-        enlarge: Callable[[Frame], tuple[Frame, str]],
+        upscale: Callable[[Frame], tuple[Frame, str]],
         *,
         meter: Meter | None = None,
         stop: Callable[[], None] = lambda: None,
@@ -207,7 +197,7 @@ class Live:
         self._captured: Newest[Shot] = Newest()
         self._ready: Newest[Shot] = Newest()
         self._stop = threading.Event()
-        self._shots, self._enlarge = shots, enlarge
+        self._shots, self._by = shots, upscale
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._capture, self._upscale)]
 
     @property
@@ -234,7 +224,7 @@ class Live:
         try:
             while not self._stop.is_set():
                 shot = self._captured.get()
-                shot.sr, shot.by = self._enlarge(shot.lr)
+                shot.sr, shot.by = self._by(shot.lr)
                 self._ready.put(shot)
         except StopIteration:
             pass
@@ -248,7 +238,8 @@ class Live:
     ) -> None:
         """Show shots until the source ends, the sink says so, or `seconds` have passed.
 
-        `on_key` is called with keys that the sink does not know. Raises what the source, the network or the sink raise.
+        `on_key` is called with keys that the sink does not know. Raises the exceptions of the source, the network and
+        the sink.
         """
         end = time.monotonic() + seconds if seconds else None
         for thread in self._threads:
@@ -273,7 +264,7 @@ class Live:
             self._stop_source()
             self._captured.close()
             for thread in self._threads:
-                thread.join(timeout=2)  # a camera that hangs in the system's hands must not hold us
+                thread.join(timeout=2)  # a camera may hang in a system call
 
     def _figures(self, shot):
         meter = self.meter

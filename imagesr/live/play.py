@@ -1,4 +1,4 @@
-"""Play a video enlarged, with its sound: `python -m imagesr.play FILE`."""
+"""Play a video upscaled, with its sound: `imagesr play FILE`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import imagesr.live.command as show  # first: it loads OpenCV before PyAV
-from imagesr.cli import DAMAGED, Parser, check_record
-from imagesr.live.film import Film
-from imagesr.live.loop import Enlarger, Live, Meter
+from imagesr.cli import DAMAGED, Parser, check_record, run_command
+from imagesr.live.command import add_live_options, check_live_options, open_window, run, tell
 
 KEYS = (("space", "pause"), ("left, right", "5 s back and on"), ("down, up", "a minute back and on"))
 STEPS = {"left": -5.0, "right": 5.0, "up": 60.0, "down": -60.0}
@@ -18,21 +16,23 @@ STEPS = {"left": -5.0, "right": 5.0, "up": 60.0, "down": -60.0}
 def _parser():
     parser = Parser(
         prog="imagesr play",
-        description="Play a video enlarged, with its sound.",
+        description="Play a video upscaled, with its sound.",
         epilog="Keys beside those of imagesr webcam: " + "; ".join(f"{key}: {what}" for key, what in KEYS),
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the video")
-    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="begin here")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at S seconds")
     parser.add_argument("--mute", action="store_true", help="without sound")
-    show.add_live_options(parser)
+    add_live_options(parser)
     return parser
 
 
 def play(options: argparse.Namespace) -> int:
     """Open the film, upscale and show it until it ends; returns the exit code."""
+    from imagesr.live.film import Film
+    from imagesr.live.loop import Live, LiveUpscaler, Meter
     from imagesr.live.sinks import Nowhere
 
-    show.check_live_options(options)
+    check_live_options(options)
     if not 0 <= options.start < float("inf"):
         raise ValueError(f"Expected a start of 0 s or later. Received: {options.start:g}")
     if options.json:
@@ -40,13 +40,13 @@ def play(options: argparse.Namespace) -> int:
     meter, mute = Meter(), options.mute or options.headless
     film = Film(options.file, start=options.start, mute=mute, meter=meter)
     loading = {"precision": options.precision, "threads": options.threads}
-    enlarger = Enlarger(film.info, options.model, str(options.scale), **loading)
+    upscaler = LiveUpscaler(film.info, options.model, str(options.scale), **loading)
     title, instead = f"imagesr - {options.file.name}", "--headless measures, and imagesr video writes a file"
     sink = Nowhere()
     if not options.headless:
-        sink = show.open_window(title, enlarger, film.info, split=options.split, instead=instead)
+        sink = open_window(title, upscaler, film.info, split=options.split, instead=instead)
     if film.silent_because and not mute:
-        show.tell(f"imagesr play: without sound: {film.silent_because}")
+        tell(f"imagesr play: without sound: {film.silent_because}")
 
     def obey(key):
         if key == " ":
@@ -56,15 +56,15 @@ def play(options: argparse.Namespace) -> int:
         elif key.startswith("seek ") and film.duration:
             film.seek(float(key.removeprefix("seek ")) * film.duration)
 
-    code = show.run(Live(film, enlarger, meter=meter, stop=film.close), sink, enlarger, options, on_key=obey)
+    code = run(Live(film, upscaler, meter=meter, stop=film.close), sink, upscaler, options, on_key=obey)
     if film.damage:
-        show.tell(f"imagesr play: the film is damaged: {film.damage}")
+        tell(f"imagesr play: the film is damaged: {film.damage}")
     return code or (DAMAGED if film.damage else 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return show.run_live("play", play, _parser().parse_args(arguments))
+    return run_command("play", play, _parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagesr.cli import install_hint
 from imagesr.errors import InputError
 from imagesr.media.frames import sound
 from imagesr.video.pipeline import ahead
@@ -55,7 +56,7 @@ class Sound:
         try:
             import sounddevice
         except ImportError as error:
-            raise SoundError(f"it needs the package {error.name}: pip install 'imagesr[live]'") from None
+            raise SoundError(install_hint(error)) from None
         except OSError:
             raise SoundError("it needs PortAudio (on Debian: apt install libportaudio2)") from None
         self._path, self._lock = path, threading.Lock()

@@ -1,4 +1,4 @@
-"""The window of the live doors: enlarged frames, split against Lanczos, with figures on top; and its keys."""
+"""The window of the live commands: upscaled frames, split against Lanczos, with figures on top; and its keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from imagesr.errors import OutputError
 from imagesr.files import part_of, write_whole
-from imagesr.live.loop import MODELS, SCALES, Enlarger, Shot
+from imagesr.live.command import LIVE_MODELS, LIVE_SCALES
+from imagesr.live.loop import LiveUpscaler, Shot
 from imagesr.live.recorder import Recorder
 from imagesr.media.frames import Frame, VideoInfo, bgr
 from imagesr.video.upscaler import Upscaler
@@ -48,7 +49,7 @@ class View:
 
 
 class Lanczos:
-    """Enlarge frames by swscale's Lanczos, for the other side of the split."""
+    """Upscale frames by swscale's Lanczos, for the other side of the split."""
 
     def __init__(self, info: VideoInfo):
         self._info, self._size, self._resize = info, None, None
@@ -116,21 +117,21 @@ class Window:
 
     place = "a window (o: figures, s: split, a: A/B, m: model, z: scale, f: full, p: picture, r: record, q: quit)"
 
-    def __init__(self, title: str, enlarger: Enlarger, info: VideoInfo, *, view: View | None = None):
+    def __init__(self, title: str, upscaler: LiveUpscaler, info: VideoInfo, *, view: View | None = None):
         _check_screen()
         _leave_qt_its_events()
-        self.title, self.view, self._enlarger, self._info = title, view or View(), enlarger, info
+        self.title, self.view, self._upscaler, self._info = title, view or View(), upscaler, info
         self._lanczos, self._dragging, self._full = Lanczos(info), False, False
         self._message, self._until = "", 0.0
         self._recorder: Recorder | None = None
         self._last: Shot | None = None
         self._figures: Sequence[str] = ()
         self._clicked: float | None = None
-        self._size, self._drawn = enlarger.size, 0.0
+        self._size, self._drawn = upscaler.size, 0.0
         try:
             # Without GUI_NORMAL, Qt adds a toolbar and a status line, and takes keys for itself.
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-            cv2.resizeWindow(title, *_fitting(seen_size(info, enlarger.size)))
+            cv2.resizeWindow(title, *_fitting(seen_size(info, upscaler.size)))
             cv2.setMouseCallback(title, self._mouse)
         except cv2.error as error:
             raise WindowError(f"this OpenCV has no windows ({str(error).strip().splitlines()[0]})") from None
@@ -151,8 +152,8 @@ class Window:
         text = [what, *self._figures] if view.figures else []
         if self._recorder:
             text.append(f"REC {self._recorder.path.name}")
-        if self._enlarger.error:
-            text.append(self._enlarger.error)
+        if self._upscaler.error:
+            text.append(self._upscaler.error)
         if time.monotonic() < self._until:
             text.append(self._message)
         picture = compose(as_seen(bgr(shot.sr), self._info), other, view, text)
@@ -175,8 +176,8 @@ class Window:
         if closed:
             return "quit"
         last = self._last
-        if last and last.by != self._enlarger.name and time.monotonic() - self._drawn > _STANDS_S:
-            last.sr, last.by = self._enlarger(last.lr)  # a paused film, by the model that was just chosen
+        if last and last.by != self._upscaler.name and time.monotonic() - self._drawn > _STANDS_S:
+            last.sr, last.by = self._upscaler(last.lr)  # a paused film, by the model that was just chosen
             self._draw()
         if key < 0:
             clicked, self._clicked = self._clicked, None
@@ -198,7 +199,7 @@ class Window:
 
     def _obey(self, key):
         """Do what a key says; returns False for one without a meaning."""
-        view, enlarger = self.view, self._enlarger
+        view, upscaler = self.view, self._upscaler
         if key == "o":
             view.figures = not view.figures
         elif key == "s":
@@ -208,9 +209,9 @@ class Window:
         elif key == "a":
             view.lanczos = not view.lanczos
         elif key == "m":
-            self._change(model=_next(MODELS, enlarger.model))
+            self._change(model=_next(LIVE_MODELS, upscaler.model))
         elif key == "z":
-            self._change(scale=_next(SCALES, enlarger.scale))
+            self._change(scale=_next(LIVE_SCALES, upscaler.scale))
         elif key == "f":
             self._full = not self._full
             state = cv2.WINDOW_FULLSCREEN if self._full else cv2.WINDOW_NORMAL
@@ -229,7 +230,7 @@ class Window:
         else:
             self.say(
                 f"loading {next(iter(what.values()))}"
-                if self._enlarger.change(**what)
+                if self._upscaler.change(**what)
                 else "one at a time: still loading"
             )
 

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagesr.errors import InputError
-from imagesr.live import camera as camera_room
+from imagesr.live import camera
 from imagesr.live.camera import Camera
 from imagesr.live.film import Film
-from imagesr.live.loop import Enlarger, Live, Meter, Shot
+from imagesr.live.loop import Live, LiveUpscaler, Meter, Shot
 from imagesr.live.sinks import Y4M, Nowhere, Page
 from imagesr.live.sound import RATE, Sound, SoundError
 from imagesr.live.webcam import open_sink
@@ -188,22 +188,22 @@ def test_the_model_changes_while_frames_go_through():
     info = VideoInfo(
         64, 36, "yuv420p", 8, (True, True), Fraction(1, 90_000), Fraction(30), None, {}, None, 0, None, None
     )
-    enlarger = Enlarger(info, "lanczos", "1.5")
+    upscaler = LiveUpscaler(info, "lanczos", "1.5")
     frame = from_bgr(np.random.default_rng(0).integers(0, 256, (36, 64, 3), np.uint8))
-    before, by = enlarger(frame)
+    before, by = upscaler(frame)
     assert (before.width, before.height, by) == (96, 54, "lanczos x1.5")
-    enlarger.change(model="fast")
-    enlarger._thread.join()
-    after, by = enlarger(frame)
+    upscaler.change(model="fast")
+    upscaler._thread.join()
+    after, by = upscaler(frame)
     assert by.startswith("fast x1.5")
     assert np.abs(plane(after, 0).astype(int) - plane(before, 0)).max() > 3
-    enlarger.change(scale="2")
-    enlarger._thread.join()
-    assert enlarger(frame)[0].width == 128
-    enlarger.change(model="nobody")
-    enlarger._thread.join()
-    assert "nobody" in enlarger.error
-    assert enlarger.model == "fast"
+    upscaler.change(scale="2")
+    upscaler._thread.join()
+    assert upscaler(frame)[0].width == 128
+    upscaler.change(model="nobody")
+    upscaler._thread.join()
+    assert "nobody" in upscaler.error
+    assert upscaler.model == "fast"
 
 
 # cameras
@@ -216,7 +216,7 @@ def clip(tmp_path_factory):
 
 
 def test_a_file_comes_at_its_own_pace(clip, monkeypatch):
-    monkeypatch.setattr(camera_room, "_MOST_LATE_S", 60)  # so that its moments are the file's on a busy machine, too
+    monkeypatch.setattr(camera, "_MOST_LATE_S", 60)  # so that its moments are the file's on a busy machine, too
     film = Camera(str(clip))
     assert film.finite
     assert (film.info.width, film.info.height, film.info.rate) == (192, 108, 25)
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_decoded_at_its_pace_adds_no_delay(clip, monkeypat
     film = Camera(str(clip))
     read = film._read
     monkeypatch.setattr(film, "_read", lambda: (time.sleep(0.08), read())[1])
-    monkeypatch.setattr(camera_room, "_MOST_LATE_S", 0.2)
+    monkeypatch.setattr(camera, "_MOST_LATE_S", 0.2)
     late = [time.perf_counter() - shot.captured for shot in film]
     assert len(late) == 25
     assert max(late) < 0.6
@@ -305,7 +305,7 @@ class Device:
 
 
 def test_a_camera_that_goes_away_ends_with_a_sentence(monkeypatch):
-    monkeypatch.setattr(camera_room.cv2, "VideoCapture", Device)
+    monkeypatch.setattr(camera.cv2, "VideoCapture", Device)
     Device.opened = 0
     source = Camera("0")
     assert len(list(source)) == 3
@@ -314,8 +314,8 @@ def test_a_camera_that_goes_away_ends_with_a_sentence(monkeypatch):
 
 
 def test_a_camera_that_comes_back_goes_on(monkeypatch):
-    monkeypatch.setattr(camera_room.cv2, "VideoCapture", Device)
-    monkeypatch.setattr(camera_room, "_RETRY_S", 0.01)
+    monkeypatch.setattr(camera.cv2, "VideoCapture", Device)
+    monkeypatch.setattr(camera, "_RETRY_S", 0.01)
     Device.opened, told = 0, []
     source = Camera("0", reconnect=True, tell=told.append)
     seen = []
@@ -463,8 +463,8 @@ def test_a_virtual_camera_gets_every_frame(monkeypatch):
 
     fake = types.SimpleNamespace(Camera=FakeCamera, PixelFormat=types.SimpleNamespace(BGR="bgr"))
     monkeypatch.setitem(sys.modules, "pyvirtualcam", fake)
-    enlarger = types.SimpleNamespace(size=(64, 36))
-    sink = open_sink("v4l2", enlarger, types.SimpleNamespace(rate=Fraction(30)), title="")
+    upscaler = types.SimpleNamespace(size=(64, 36))
+    sink = open_sink("v4l2", upscaler, types.SimpleNamespace(rate=Fraction(30)), title="")
     assert sink.place == "the camera /dev/video9"
     Live(shots(3, 60), same).run(sink)
     sink.close()
@@ -494,14 +494,14 @@ def minute(clip):
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("door", ["webcam", "play"])
-def test_a_signal_ends_it_with_its_figures(minute, tmp_path, door, name):
+@pytest.mark.parametrize("command", ["webcam", "play"])
+def test_a_signal_ends_it_with_its_figures(minute, tmp_path, command, name):
     code = f"""
 import sys
-import imagesr.{door} as door
+import imagesr.{command} as command
 from imagesr.live.sinks import Nowhere
 Nowhere.show = lambda *_: print("shown", flush=True)
-sys.exit(door.main(sys.argv[1:]))
+sys.exit(command.main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", code, str(minute), "--headless", "--json", str(tmp_path / "out.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -515,11 +515,11 @@ sys.exit(door.main(sys.argv[1:]))
     assert json.loads((tmp_path / "out.json").read_text())["frames"] > 0
 
 
-@pytest.mark.parametrize("door", ["webcam", "play"])
-def test_an_input_is_never_overwritten(clip, tmp_path, door):
+@pytest.mark.parametrize("command", ["webcam", "play"])
+def test_an_input_is_never_overwritten(clip, tmp_path, command):
     film = tmp_path / "film.mp4"
     shutil.copy(clip, film)
-    done = run_python("-m", f"imagesr.{door}", film, "--headless", "--json", film)
+    done = run_python("-m", f"imagesr.{command}", film, "--headless", "--json", film)
     assert done.returncode == 2
     assert "of its own" in done.stderr
     assert film.read_bytes() == clip.read_bytes()

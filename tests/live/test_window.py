@@ -1,4 +1,4 @@
-"""The window of the live doors, on a virtual screen, with keys and mouse from outside; screenshots are looked at."""
+"""The window of the live commands, on a virtual screen, with keys and mouse from outside; screenshots are looked at."""
 
 import os
 import re
