@@ -18,8 +18,10 @@ from PIL import Image
 from imagesr.cli import check_interrupted
 from imagesr.compare.page import UNITS, FrameFigures, cut, draw_sheet, make_page
 from imagesr.files import write_whole
-from imagesr.media.frames import SSIM, Frame, Resizer, Source, fitted, plane
-from imagesr.media.writer import StackWriter
+from imagesr.media.clips import StackWriter
+from imagesr.media.frames import Frame, Resizer, fitted, plane
+from imagesr.media.source import Source
+from imagesr.media.ssim import SSIM
 from imagesr.metrics.fidelity import CEILING, psnr
 from imagesr.metrics.vmaf import VMAF, vmaf_ffmpeg
 

@@ -19,8 +19,8 @@ from imagesr.datasets.film import camera
 from imagesr.datasets.pairs import shape
 from imagesr.depth.scenes import render
 from imagesr.files import whole, write_whole
+from imagesr.media.clips import write_clip
 from imagesr.media.images import find_images, read_rgb
-from imagesr.media.writer import write_clip
 
 EPILOG = (
     "Exit codes: 0 nothing wrong, 1 something found, 2 options or folders, 3 pictures unreadable, 4 file not written."

@@ -11,8 +11,8 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
+from imagesr.media.clips import compressed
 from imagesr.media.frames import Frame, plane, rgb
-from imagesr.media.writer import compressed
 from imagesr.pixels import KERNELS, downscale, resize
 from imagesr.scale import Scale
 

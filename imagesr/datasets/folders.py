@@ -8,8 +8,9 @@ from pathlib import Path
 from imagesr.datasets.film import SHOTS, Shot
 from imagesr.datasets.pairs import Pair
 from imagesr.errors import InputError
-from imagesr.media.frames import FORMATS, rgb_frames
+from imagesr.media.containers import FORMATS
 from imagesr.media.images import find_images
+from imagesr.media.source import rgb_frames
 from imagesr.scale import Scale
 
 FRAMES_PER_CLIP = 24  # spread over it: neighbouring frames show the same

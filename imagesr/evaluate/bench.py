@@ -23,8 +23,8 @@ from imagesr.cli import Parser, check_record, run_command
 from imagesr.engines import load_engine
 from imagesr.errors import InputError
 from imagesr.files import write_whole
-from imagesr.media.frames import Source
-from imagesr.media.writer import first_frames_repeated
+from imagesr.media.containers import first_frames_repeated
+from imagesr.media.source import Source
 from imagesr.scale import Scale
 
 SIZE = (1280, 720)  # of the frames that the network alone is timed on

@@ -14,8 +14,10 @@ import numpy as np
 
 from imagesr.cli import check_interrupted
 from imagesr.evaluate.sheet import Worst
-from imagesr.media.frames import Frame, Resizer, Source, VideoInfo, fitted, plane, rgb
-from imagesr.media.writer import compressed, encoder_options
+from imagesr.media.clips import compressed
+from imagesr.media.encoders import encoder_options
+from imagesr.media.frames import Frame, Resizer, VideoInfo, fitted, plane, rgb
+from imagesr.media.source import Source
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import VMAF
 from imagesr.pixels import KERNELS, resize

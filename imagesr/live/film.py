@@ -11,7 +11,8 @@ from pathlib import Path
 from imagesr.errors import InputError
 from imagesr.live.loop import Meter, Shot
 from imagesr.live.sound import Silence, Sound, SoundError
-from imagesr.media.frames import Frame, Source
+from imagesr.media.frames import Frame
+from imagesr.media.source import Source
 
 _POLL_S = 0.01
 _MOST_LEAD = 0.3  # seconds

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from imagesr.errors import OutputError
 from imagesr.live.loop import Shot
+from imagesr.media.encoders import encoder_options
 from imagesr.media.frames import VideoInfo
-from imagesr.media.writer import Writer, encoder_options
+from imagesr.media.writer import Writer
 
 _CLOCK = Fraction(1, 90_000)
 

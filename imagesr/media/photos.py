@@ -1,4 +1,4 @@
-"""Photo files to pictures and back; the only room that knows libvips.
+"""Photo files to pictures and back; the only module that knows libvips.
 
 A picture is a `pyvips.Image`, upright, grey or RGB, with or without a last band of alpha: libvips works out its rows
 when they are asked for, so that a hundred megapixels need not be in memory.

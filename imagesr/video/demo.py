@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imagesr.errors import OutputError
 from imagesr.files import whole
-from imagesr.media.frames import Frame, Resizer, Source, reason
-from imagesr.media.writer import SAMPLE_RATE, write_clip
+from imagesr.media.clips import SAMPLE_RATE, write_clip
+from imagesr.media.containers import reason
+from imagesr.media.frames import Frame, Resizer
+from imagesr.media.source import Source
 
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel

@@ -22,8 +22,11 @@ from imagesr.engines import ENGINES, PRECISIONS, load_engine
 from imagesr.engines.chain import MAX_SCALE, load_chain
 from imagesr.errors import OutputError
 from imagesr.files import part_of, write_whole
-from imagesr.media.frames import FORMATS, Frame, Source, VideoInfo, depth
-from imagesr.media.writer import Writer, check_encoder, encoder_options
+from imagesr.media.containers import FORMATS
+from imagesr.media.encoders import check_encoder, encoder_options
+from imagesr.media.frames import Frame, VideoInfo, depth
+from imagesr.media.source import Source
+from imagesr.media.writer import Writer
 from imagesr.scale import Scale
 from imagesr.video.pipeline import run
 from imagesr.video.report import Report

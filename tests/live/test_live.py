@@ -30,7 +30,8 @@ from imagesr.live.loop import Live, LiveUpscaler, Meter, Shot
 from imagesr.live.sinks import Y4M, Nowhere, Page
 from imagesr.live.sound import RATE, Sound, SoundError
 from imagesr.live.webcam import open_sink
-from imagesr.media.frames import VideoInfo, bgr, from_bgr, plane, rgb, sound
+from imagesr.media.frames import VideoInfo, bgr, from_bgr, plane, rgb
+from imagesr.media.sound import sound
 from imagesr.video.pipeline import Newest
 
 
@@ -539,7 +540,7 @@ def clicks(path, moments, seconds=3):
     samples = np.zeros((2, RATE * seconds), np.float32)
     for moment in moments:
         samples[:, round(moment * RATE) : round(moment * RATE) + 200] = 0.8
-    from imagesr.media.writer import write_clip as write
+    from imagesr.media.clips import write_clip as write
 
     write(path, [Image.fromarray(picture(96, 54, i)) for i in range(30 * seconds)], 30, sound=samples)
     return path

@@ -48,7 +48,7 @@ def film(tmp_path_factory):
     rgb = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     rgb[..., 2], rgb[..., 0] = 200 * (x < SIZE[0] // 2), 200 * (x >= SIZE[0] // 2)
     rgb[60:120][(x[60:120] // 2 + y[60:120] // 2) % 2 == 0] = 255
-    from imagesr.media.writer import write_clip as write
+    from imagesr.media.clips import write_clip as write
 
     write(folder / "short.mp4", [Image.fromarray(rgb)] * 250, 25, crf=4)
     ffmpeg("-stream_loop", "9", "-i", folder / "short.mp4", "-c", "copy", folder / "film.mp4")
@@ -328,7 +328,8 @@ def test_a_screen_that_is_not_there_is_said(film):
 def test_a_turned_film_stands_upright(tmp_path):
     """Rotation is a tag of the file, which a player obeys."""
     from imagesr.live.window import as_seen
-    from imagesr.media.frames import Frame, Source
+    from imagesr.media.frames import Frame
+    from imagesr.media.source import Source
 
     path = write_clip(tmp_path / "flat.mp4", size=(64, 36))
     turned = tmp_path / "turned.mp4"

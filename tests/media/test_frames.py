@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesr.errors import InputError
-from imagesr.media.frames import Frame, Packet, Resizer, Source, _working_format, fitted, plane
-from imagesr.media.writer import encoder_options, first_frames_repeated
+from imagesr.media.containers import first_frames_repeated
+from imagesr.media.encoders import encoder_options
+from imagesr.media.frames import Frame, Packet, Resizer, fitted, plane, working_format
+from imagesr.media.source import Source
 from imagesr.scale import Scale
 from imagesr.video.upscaler import target_size
 
@@ -34,8 +36,8 @@ from imagesr.video.upscaler import target_size
         ("ya8", "gray"),
     ],
 )
-def test_working_formats(name, working):
-    assert _working_format(name) == working
+def testworking_formats(name, working):
+    assert working_format(name) == working
 
 
 def test_frames_and_packets_come_in_the_order_of_the_file(clip):

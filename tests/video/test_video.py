@@ -15,7 +15,7 @@ import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, thumbnails, write_clip
 
 import imagesr
-from imagesr.media.frames import FORMATS
+from imagesr.media.containers import FORMATS
 
 NTSC = Fraction(30000, 1001)
 
