@@ -1,6 +1,6 @@
-"""Serve photographs enlarged, over HTTP: `python -m imagesr.serve`."""
+"""Upscale photographs over HTTP: `imagesr serve`."""
 
-# Nothing is imported before it is needed: the processes that decode run this file, too, and are to be small.
+# Nothing is imported before it is needed: the processes that decode run this file, too, and should stay small.
 from __future__ import annotations
 
 import os
@@ -18,30 +18,39 @@ def serve(options) -> int:
     service = Service(model=options.model, queue=options.queue, megapixels=options.megapixels, threads=options.threads)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
-    with server.listen(options.host, options.port) as place:
-        host, port = place.getsockname()[:2]
+    with server.listen(options.host, options.port) as sock:
+        host, port = sock.getsockname()[:2]
         print(f"imagesr serve: http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True)
-        server.serve(service, place)
+        server.serve(service, sock)
     return 0
 
 
 def _parser():
     from imagesr.cli import Parser
 
-    parser = Parser(prog="imagesr serve", description="Enlarge photographs over HTTP. A signal drains, a second ends.")
+    parser = Parser(
+        prog="imagesr serve",
+        description="Upscale photographs over HTTP. The first signal drains the service, a second one ends it.",
+    )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=int, default=5000, help="default: 5000; 0 for any")
-    add("-n", "--model", default="best", help="for requests that name none (default: best)")
-    add("--queue", type=int, default=8, metavar="N", help="pictures that may wait beside the first (default: 8)")
-    add("--megapixels", type=float, default=16, metavar="N", help="of a picture; four times of a result (default: 16)")
-    add("--threads", type=int, default=0, help="of the network (default: 0, every core)")
+    add("-n", "--model", default="best", help="model for requests that name none (default: best)")
+    add("--queue", type=int, default=8, metavar="N", help="pictures that may wait behind the first (default: 8)")
+    add(
+        "--megapixels",
+        type=float,
+        default=16,
+        metavar="N",
+        help="size limit of a picture; a result may have four times as many (default: 16)",
+    )
+    add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    # One matrix of a tile is too small to share: threads that wait for it at full speed took half the machine.
+    # The matrices of one tile are too small to share: threads that busy-wait for them took half the machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from imagesr.cli import run_command
 

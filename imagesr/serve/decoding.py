@@ -1,4 +1,4 @@
-"""Strangers' pictures, decoded by processes that may fall over: bounded in memory, time and pixels."""
+"""Decode pictures of unknown origin in processes that may crash: bounded in memory, time and pixels."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _WORKERS = 2  # a picture that takes long does not hold up the next
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Hold what a picture is to become, and how large it may be: `most` pixels, its result `most_grown`.
+class DecodeRequest:
+    """Hold the scale and format that a picture is decoded for; it may have `most` pixels, its result `most_grown`.
 
-    `native` is the scale of the networks, from which their result is reduced.
+    `native` is the scale of the networks; their result is reduced to `scale`.
     """
 
     scale: Scale
@@ -42,9 +42,9 @@ class Wish:
 
 
 class Decoders:
-    """Hold the processes that decode; one that falls over, or takes too long, costs its own picture only.
+    """Hold the processes that decode; one that crashes, or takes too long, fails its own picture only.
 
-    `folder` is where they keep what is too large for memory.
+    `folder` is for data that is too large for memory. Closed at the end of a `with` block.
     """
 
     def __init__(self, folder: Path):
@@ -60,18 +60,18 @@ class Decoders:
         """Start the processes."""
         await asyncio.wrap_future(self._pool.schedule(_ready))
 
-    async def decode(self, source: Path, target: Path, wish: Wish) -> tuple[int, int]:
+    async def decode(self, source: Path, target: Path, request: DecodeRequest) -> tuple[int, int]:
         """Decode a PNG or JPEG file into one that `open_decoded` opens; returns its (width, height), upright.
 
-        Sizes are checked before pixels are decoded. Cancelled, it returns when the process is free again. Raises a
-        Refusal, and OutputError where there is no room.
+        Sizes are checked before pixels are decoded. When cancelled, it returns once the process is free again. Raises
+        a Refusal, and OutputError where the disk is full.
         """
         for again in (True, False):
             try:
-                if not self._pool.active:  # a process that ended between two pictures leaves it so
+                if not self._pool.active:  # a process ended between two pictures
                     broken, self._pool = self._pool, self._opened()
                     await asyncio.to_thread(_end, broken)
-                scheduled = self._pool.schedule(_decode, (source, target, wish), timeout=SECONDS)
+                scheduled = self._pool.schedule(_decode, (source, target, request), timeout=SECONDS)
                 return await _undisturbed(asyncio.wrap_future(scheduled), source)
             except TimeoutError:
                 sentence = f"Expected a picture that is decoded within {SECONDS} s. It takes longer"
@@ -82,6 +82,12 @@ class Decoders:
                 if not again:
                     raise
         raise AssertionError
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the processes."""
@@ -106,11 +112,11 @@ async def _undisturbed(decoding, source):
 
 
 def _begin(folder):
-    """Set up a process: imports here, so that they find the settings, and the limit does not count them."""
+    """Set up a process; imports stand here, so that they find the settings, and the limit does not count them."""
     os.environ |= {"TMPDIR": folder, "VIPS_CONCURRENCY": "1"}
     import imagesr.media.photos  # noqa: F401
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of a stranger's file would fill the log
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries' messages about damaged files would fill the log
 
     if sys.platform == "linux":
         import resource
@@ -124,7 +130,7 @@ def _ready():
     return os.getpid()
 
 
-def _decode(source, target, wish):
+def _decode(source, target, request):
     from imagesr.errors import InputError
     from imagesr.media.photos import check_size, read_photo, store_decoded
 
@@ -132,26 +138,26 @@ def _decode(source, target, wish):
         _check_bombs(source.read_bytes())
         picture = read_photo(source, name="a damaged one").picture
         size = picture.width, picture.height
-        if size[0] * size[1] > wish.most:
-            most = f"{wish.most / 1e6:g} megapixels"
+        if size[0] * size[1] > request.most:
+            most = f"{request.most / 1e6:g} megapixels"
             raise Refusal(413, "pixels", f"Expected a picture of at most {most}. Received: {size[0]}x{size[1]}")
         if max(size) > _LONGEST:
             sentence = f"Expected a picture of at most {_LONGEST:,} pixels a side. Received: {size[0]}x{size[1]}"
             raise Refusal(413, "pixels", sentence)
-        large = wish.scale.grow(size[0]), wish.scale.grow(size[1])
-        if large[0] * large[1] > wish.most_grown:
-            most = f"{wish.most_grown / 1e6:g} megapixels"
+        large = request.scale.grow(size[0]), request.scale.grow(size[1])
+        if large[0] * large[1] > request.most_grown:
+            most = f"{request.most_grown / 1e6:g} megapixels"
             raise Refusal(422, "pixels", f"Expected a result of at most {most}. Received: {large[0]}x{large[1]}")
-        native = wish.native.grow(size[0]), wish.native.grow(size[1])
+        native = request.native.grow(size[0]), request.native.grow(size[1])
         sample = 4 if native != large else 2 if picture.format == "ushort" else 1
-        kept, most = native[0] * native[1] * picture.bands * sample, _KEPT * wish.most_grown
+        kept, most = native[0] * native[1] * picture.bands * sample, _KEPT * request.most_grown
         if kept > most:
             told = f"Received: {native[0]}x{native[1]}, {kept / 1e6:,.0f} MB; choose another scale or a smaller picture"
             sentence = f"Expected networks' results of at most {most / 1e6:,.0f} MB. {told}"
             raise Refusal(422, "pixels", sentence)
         try:
             check_size(native)
-            check_size(large, wish.format)
+            check_size(large, request.format)
         except ValueError as error:
             raise Refusal(422, "pixels", str(error)) from None
         store_decoded(picture, target)
@@ -161,7 +167,7 @@ def _decode(source, target, wish):
 
 
 def _check_bombs(data):
-    """Refuse what is small and costs much: a PNG's text or profile (libpng inflates 60 MB of each), a JPEG's scans."""
+    """Refuse small files that cost much: a PNG's text or profile (libpng inflates 60 MB of each), a JPEG's scans."""
     if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > _SCANS:
         raise Refusal(413, "scans", f"Expected a JPEG of at most {_SCANS} scans. Received: {scans:,}")
     place, left = 8, _TEXT
@@ -170,7 +176,7 @@ def _check_bombs(data):
         if kind == b"IDAT":
             break
         if packed := _packed(kind, data[place + 8 : place + 8 + length]):
-            with contextlib.suppress(zlib.error):  # said by the decoder
+            with contextlib.suppress(zlib.error):  # the decoder reports it
                 left -= len(zlib.decompressobj().decompress(packed, left))
         if left <= 0:
             most = f"{_TEXT / 2**20:g} MiB"
@@ -179,7 +185,7 @@ def _check_bombs(data):
 
 
 def _packed(kind, chunk):
-    """Return what is compressed in a chunk (PNG, third edition, 11.3), mostly nothing."""
+    """Return the compressed part of a chunk (PNG, third edition, 11.3); most chunks have none."""
     rest = chunk.partition(b"\0")[2]
     if kind in (b"zTXt", b"iCCP"):
         return rest[1:]

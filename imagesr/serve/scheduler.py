@@ -1,4 +1,4 @@
-"""Turns: one engine for all, a tile each in turn; and the bounded number of requests that may wait for it."""
+"""One engine for all requests, a tile of each in turn; and the bounded number of requests that wait for it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class _Job(Generic[T]):
     dropped: bool = False
 
 
-class Turns:
-    """Run generators side by side on one thread: a step of each, then the next step of each.
+class Scheduler:
+    """Run generators on one thread, round-robin: a step of each, then the next step of each.
 
-    So a small picture, a tile or two, is not stuck behind a large one.
+    A small picture, of a tile or two, does not wait for a large one. Closed at the end of a `with` block.
     """
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="turns", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
     async def run(self, steps: Generator[Any, None, T]) -> tuple[T, float]:
         """Run a generator to its end; returns its result and the seconds that its own steps took.
 
-        Cancelled, it returns when the step under way has ended and the generator is closed.
+        When cancelled, it returns once the step under way has ended and the generator is closed.
         """
         job = _Job(steps)
         done = asyncio.wrap_future(job.done)
@@ -54,8 +54,14 @@ class Turns:
             done.exception()
             raise
 
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     def close(self) -> None:
-        """End the thread after the step under way; whoever still waits for a result gets a RuntimeError."""
+        """End the thread after the step under way; jobs that are left end with a RuntimeError."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join()
@@ -63,7 +69,7 @@ class Turns:
     def _run(self):
         while (job := self._jobs.get()) or not self._jobs.empty():
             if not job:
-                self._jobs.put(None)  # behind those that are left
+                self._jobs.put(None)  # the end comes after the jobs that are left
                 continue
             begun = time.perf_counter()
             try:
@@ -82,14 +88,14 @@ class Turns:
 
 
 class Places:
-    """Count the requests that have been accepted; a request more is refused, with the time when to come again."""
+    """Count the accepted requests; one more is refused, and told in how many seconds to try again."""
 
     def __init__(self, number: int):
         self.number, self.taken = number, 0
-        self._seconds = 1.0  # that a request holds its place, a running mean
+        self._seconds = 1.0  # for which a request holds its place, a running mean
 
     def check(self) -> None:
-        """Raise a Refusal where every place is taken."""
+        """Raise a Refusal when every place is taken."""
         if self.taken >= self.number:
             seconds = max(1, math.ceil(self._seconds / self.number))
             sentence = f"Expected a free place. All {self.number} are taken; try again in {seconds} s"
@@ -97,7 +103,7 @@ class Places:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Hold a place; raises a Refusal where there is none."""
+        """Hold a place; raises a Refusal when every place is taken."""
         self.check()
         self.taken += 1
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The server around the routes: signals drain it, and connections that dawdle are closed."""
+"""The server around the application: signals drain it, and connections that stall are closed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from imagesr.serve.app import TAKE_SECONDS, UPLOAD_SECONDS, Guard, create_app
+from imagesr.serve.app import create_app
+from imagesr.serve.guard import TAKE_SECONDS, Guard
 from imagesr.serve.service import Service
+from imagesr.serve.uploads import UPLOAD_SECONDS
 
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
 # Connections that are taken up before one of them can be refused: asyncio takes as many at a time as may wait, and
@@ -23,7 +25,7 @@ _BACKLOG = 100
 
 
 class _Protocol(H11Protocol):
-    """Close connections whose request does not come to its end, or whose answer nobody takes."""
+    """Close connections whose request does not end in time, or whose answer is not read."""
 
     _sending = _taking = _answering = None
 
@@ -48,7 +50,7 @@ class _Protocol(H11Protocol):
             self._sending = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
 
     def _abort_after(self, seconds):
-        """Give the answer that begins so long to its end."""
+        """Abort the connection where the answer that begins now has not ended after `seconds`."""
         if self._answering:
             self._answering.cancel()
         self._answering = self.loop.call_later(seconds, self.transport.abort)
@@ -56,7 +58,7 @@ class _Protocol(H11Protocol):
     def on_response_complete(self):
         if self._answering:
             self._answering.cancel()
-        # The end of it may still lie here.
+        # The end of the answer may still be in the buffer.
         self._answering = self.loop.call_later(TAKE_SECONDS, self._abort_untaken)
         super().on_response_complete()
 
@@ -85,13 +87,13 @@ class _Protocol(H11Protocol):
         try:
             for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
-        except h11.LocalProtocolError:  # an answer is under way already
+        except h11.LocalProtocolError:  # an answer has begun already
             pass
         self.transport.close()
 
 
 class _Server(uvicorn.Server):
-    """Drain at the first signal: what has begun is finished, and /readyz says no. End at the second."""
+    """Drain at the first signal: requests that have begun are finished, and /readyz says no. End at the second."""
 
     def __init__(self, config, service):
         super().__init__(config)
@@ -105,12 +107,12 @@ class _Server(uvicorn.Server):
         self._service.draining = True
 
     def _cut(self):
-        """End every connection: uvicorn would tell those who wait something in plain text."""
+        """Abort every connection: uvicorn would answer the waiting clients in plain text."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
     async def shutdown(self, sockets=None):
-        # No picture is under way any more: what is left is an end that nobody takes.
+        # No picture is under way any more; what is left are ends of answers that nobody reads.
         asyncio.get_running_loop().call_later(TAKE_SECONDS, self._cut)
         await super().shutdown(sockets)
 
@@ -121,22 +123,22 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket; raises ValueError where there is no such place to listen at."""
+    """Return a listening socket; raises ValueError for an address or port that cannot be used."""
     try:
-        place = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # Connections inherit it, and asyncio sets it on others than these: without it the second part of an answer
+        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # Connections inherit it, and asyncio does not set it on these: without it the second part of an answer
         # waits some 40 ms until the first is acknowledged.
-        place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return place
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
     except (OSError, OverflowError) as error:
         raise ValueError(f"Expected a free port. Received: {host}:{port} ({error})") from None
 
 
-def serve(service: Service, place: socket.socket) -> None:
+def serve(service: Service, sock: socket.socket) -> None:
     """Answer until a signal comes."""
-    logging.getLogger("pyvips").setLevel(logging.ERROR)  # it warns of strangers' metadata
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # it warns of metadata in uploads
     config = uvicorn.Config(
-        Guard(create_app(service), service, loopback=ipaddress.ip_address(place.getsockname()[0]).is_loopback),
+        Guard(create_app(service), service, loopback=ipaddress.ip_address(sock.getsockname()[0]).is_loopback),
         http=partial(_Protocol, most=service.most_connections),
         ws="none",
         loop="asyncio",
@@ -147,12 +149,12 @@ def serve(service: Service, place: socket.socket) -> None:
         log_level="error",
         backlog=_BACKLOG,
     )
-    _Server(config, service).run(sockets=[place])
+    _Server(config, service).run(sockets=[sock])
     if _failed(service):
         service.warming.result()
 
 
 def _failed(service):
-    """Tell whether there is no model to serve with."""
+    """Tell whether loading the model failed."""
     warming = service.warming
     return warming and warming.done() and not warming.cancelled() and warming.exception()

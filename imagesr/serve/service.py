@@ -1,4 +1,4 @@
-"""What all requests share, and how a picture is made."""
+"""The state that all requests share, and the steps from a picture to its result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from imagesr.errors import ModelError
 from imagesr.image.upscale import enlarging
 from imagesr.media.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
-from imagesr.serve.decoding import Decoders, Wish
-from imagesr.serve.figures import Figures
+from imagesr.serve.decoding import DecodeRequest, Decoders
+from imagesr.serve.metrics import Metrics
 from imagesr.serve.refusal import Refusal
-from imagesr.serve.scheduler import Places, Turns
+from imagesr.serve.scheduler import Places, Scheduler
 
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CONNECTIONS = 1000
@@ -33,7 +33,7 @@ _CHAINS = 8  # models loaded at a time
 
 
 class Service:
-    """Hold what all requests share: places, the engine's turns, the decoders, the figures."""
+    """Hold what all requests share: models, places, scheduler, decoders, metrics."""
 
     def __init__(self, *, model: str, queue: int, megapixels: float, threads: int):
         self.most = round(megapixels * 1e6)
@@ -41,14 +41,21 @@ class Service:
         if model not in self.names:
             raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
         self.model = model
+        self.files = {  # by (folder, name): the path and its SHA-256
+            (card.folder.name, file): (card.folder / file, digest)
+            for cards in self.models.values()
+            for card in cards
+            for file, digest in card.sha256.items()
+            if file.endswith(".onnx")
+        }
         self.places = Places(queue + 1)
-        self.figures = Figures()
-        self.figures.places.set(self.places.number)
-        self.figures.places_taken.set_function(lambda: self.places.taken)
-        self.figures.open.set_function(lambda: self.open)
+        self.metrics = Metrics()
+        self.metrics.places.set(self.places.number)
+        self.metrics.places_taken.set_function(lambda: self.places.taken)
+        self.metrics.open.set_function(lambda: self.open)
         self.open = 0  # requests for a picture, from the first byte to the last
         self.most_connections = _connections(self.places.number)
-        self.most_open = 3 * self.most_connections // 4  # others ask how it is
+        self.most_open = 3 * self.most_connections // 4  # the others are for /healthz, /readyz and /metrics
         self.draining = False
         self._threads = threads
         self.warming: asyncio.Task | None = None
@@ -56,54 +63,57 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start what works, warm it up beside, and clear away at the end."""
+        """Start decoders and scheduler, warm the model up in the background, and remove all files at the end."""
         with tempfile.TemporaryDirectory(prefix="imagesr-serve-", ignore_cleanup_errors=True) as folder:
-            tempfile.tempdir = folder  # rows of results lie there too, and all go with it
+            tempfile.tempdir = folder  # rows of results are written there, too, and removed with it
             self.folder = Path(folder)
-            self.turns, self.decoders = Turns(), Decoders(self.folder)
-            self.encoders = ThreadPoolExecutor(2, "encode")
-            self.warming = asyncio.create_task(self._warm_up())
-            try:
-                yield
-            finally:
-                self.warming.cancel()
-                await asyncio.wait([self.warming])
-                self.turns.close()
-                self.decoders.close()
-                self.encoders.shutdown(cancel_futures=True)
-                tempfile.tempdir = None
+            with ExitStack() as stack:
+                stack.callback(setattr, tempfile, "tempdir", None)
+                self.encoders = ThreadPoolExecutor(2, "encode")
+                stack.callback(self.encoders.shutdown, cancel_futures=True)
+                self.decoders = stack.enter_context(Decoders(self.folder))
+                self.scheduler = stack.enter_context(Scheduler())
+                self.warming = asyncio.create_task(self._warm_up())
+                try:
+                    yield
+                finally:
+                    self.warming.cancel()
+                    await asyncio.wait([self.warming])
 
     async def _warm_up(self):
         picture, spools = from_array(np.zeros((1, 1, 3), np.uint8)), []
         try:
             await self.decoders.warm()
-            await self.turns.run(self._enlarge(picture, self.model, Scale(2), spools))
+            await self.scheduler.run(self._upscale(picture, self.model, Scale(2), spools))
         finally:
             for spool in spools:
                 spool.close()
 
     def check_ready(self) -> None:
-        """Raise a Refusal while nothing is taken in."""
+        """Raise a Refusal while no picture is accepted."""
         if self.draining:
             raise Refusal(503, "draining", "Expected a service that stays. It is being stopped", {"Retry-After": "5"})
         if not (self.warming and self.warming.done()):
             raise Refusal(503, "cold", "Expected a service that is warm. It is starting", {"Retry-After": "1"})
 
     async def make(self, source: Path, model: str, scale: Scale, format: str, times: dict[str, float]) -> Path:
-        """Make a file of the picture in `source` enlarged, beside it; `times` are filled in. Raises a Refusal."""
+        """Upscale the picture in the file `source`, and return the new file, beside it.
+
+        The seconds that each stage takes go into `times`. Raises a Refusal.
+        """
         decoded, made = source.with_name("decoded.v"), source.with_name("made")
         spools: list[Spool] = []
         with self.places.one():
             begun = time.perf_counter()
             native = math.prod((card.scale for card in self._chain(model, scale)), start=Scale(1))
-            wish = Wish(scale, native, format, self.most, _GROWN * self.most)
-            size = await self.decoders.decode(source, decoded, wish)
+            request = DecodeRequest(scale, native, format, self.most, _GROWN * self.most)
+            size = await self.decoders.decode(source, decoded, request)
             _forget(source)
             times["decode"] = time.perf_counter() - begun
             try:
                 begun = time.perf_counter()
-                steps = self._enlarge(open_decoded(decoded), model, scale, spools)
-                large, times["network"] = await self.turns.run(steps)
+                steps = self._upscale(open_decoded(decoded), model, scale, spools)
+                large, times["network"] = await self.scheduler.run(steps)
                 times["wait"] = time.perf_counter() - begun - times["network"]
                 begun = time.perf_counter()
                 await self._encode(large, made, format)
@@ -112,11 +122,11 @@ class Service:
                 for spool in spools:
                     spool.close()
                 _forget(decoded)  # a download may take long
-        self.figures.pixels.labels("pictures").inc(size[0] * size[1])
-        self.figures.pixels.labels("results").inc(large.width * large.height)
+        self.metrics.pixels.labels("pictures").inc(size[0] * size[1])
+        self.metrics.pixels.labels("results").inc(large.width * large.height)
         return made
 
-    def _enlarge(self, picture, model, scale, spools):
+    def _upscale(self, picture, model, scale, spools):
         size = scale.grow(picture.width), scale.grow(picture.height)
         steps = self._steps(self.names[model], tuple(card.scale for card in self._chain(model, scale)))
         return (yield from enlarging(picture, size, steps, fixed=True, spools=spools))
@@ -143,7 +153,7 @@ class Service:
 
 
 def _connections(places):
-    """Return how many connections there may be: each with a file, and those that hold a place with eight more."""
+    """Return the limit of connections: each needs a file, and each that holds a place needs eight more."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -159,7 +169,7 @@ def _forget(file):
 
 
 def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
-    """Return the shipped models for photographs by name, and all the names that mean one of them."""
+    """Return the shipped models for photographs by name, and every name that stands for one of them."""
     shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
     names = {name: find_models(name, flavour="photo")[0].name for name in shipped}
     models = {name: find_models(name) for name in sorted(set(names.values()))}

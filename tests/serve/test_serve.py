@@ -1,4 +1,4 @@
-"""The service as its clients see it: one real process, real sockets; and the turns by themselves."""
+"""The service as its clients see it: one real process, real sockets; and the scheduler by itself."""
 
 import asyncio
 import hashlib
@@ -31,10 +31,11 @@ from running import Running, until
 
 import imagesr
 from imagesr.scale import Scale
-from imagesr.serve.app import HEADERS, MAX_BYTES
+from imagesr.serve.guard import HEADERS
 from imagesr.serve.refusal import Refusal
-from imagesr.serve.scheduler import Places, Turns
+from imagesr.serve.scheduler import Places, Scheduler
 from imagesr.serve.server import listen
+from imagesr.serve.uploads import MAX_BYTES
 
 ROOT = Path(__file__).parents[2]
 PLACES = 3
@@ -575,10 +576,10 @@ def test_the_line_in_the_readme_works(server, tmp_path):
     assert opened((tmp_path / "large.png").read_bytes()).size == (120, 88)
 
 
-# Turns by themselves
+# The scheduler by itself
 
 
-def test_turns_go_round():
+def test_jobs_take_turns():
     log = []
 
     def work(name, steps):
@@ -589,9 +590,9 @@ def test_turns_go_round():
         return name
 
     async def all_of_them():
-        turns = Turns()
-        done = await asyncio.gather(*(turns.run(work(name, n)) for name, n in (("a", 20), ("b", 2), ("c", 3))))
-        turns.close()
+        scheduler = Scheduler()
+        done = await asyncio.gather(*(scheduler.run(work(name, n)) for name, n in (("a", 20), ("b", 2), ("c", 3))))
+        scheduler.close()
         return done
 
     results = asyncio.run(all_of_them())
@@ -621,20 +622,20 @@ def test_what_is_given_up_is_closed_and_what_fails_fails_alone():
         return 7
 
     async def scene():
-        turns = Turns()
-        task = asyncio.create_task(turns.run(endless()))
+        scheduler = Scheduler()
+        task = asyncio.create_task(scheduler.run(endless()))
         await asyncio.sleep(0.05)
         with pytest.raises(ZeroDivisionError):
-            await turns.run(failing())
-        assert (await turns.run(short()))[0] == 7
+            await scheduler.run(failing())
+        assert (await scheduler.run(short()))[0] == 7
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert closed.is_set()
         closed.clear()
-        left = asyncio.create_task(turns.run(endless()))
+        left = asyncio.create_task(scheduler.run(endless()))
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(turns.close)
+        await asyncio.to_thread(scheduler.close)
         with pytest.raises(RuntimeError):
             await left
         assert closed.is_set()

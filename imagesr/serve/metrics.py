@@ -1,4 +1,4 @@
-"""What `/metrics` tells, for Prometheus."""
+"""The figures of `/metrics`, for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STAGES = ("upload", "decode", "wait", "network", "encode")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 
-class Figures:
-    """Hold the service's counters."""
+class Metrics:
+    """Hold the service's counters, gauges and histograms."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a line for every one that tells when it began
+        disable_created_metrics()  # they would add a line to every counter: the time when it began
         self._registry = CollectorRegistry()
         to = {"registry": self._registry}
         ProcessCollector(**to)
@@ -35,5 +35,5 @@ class Figures:
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
 
     def text(self) -> bytes:
-        """Return all of it in the text format of Prometheus."""
+        """Return all figures in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,0 +1,197 @@
+"""The routes: paths, parameters, answers and their headers."""
+
+# Without `from __future__ import annotations`: FastAPI reads the annotations.
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Path as Part
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from imagesr.engines.chain import MAX_SCALE
+from imagesr.scale import Scale
+from imagesr.serve.metrics import STAGES
+from imagesr.serve.refusal import Refusal
+from imagesr.serve.schemas import Error, Models, describe_models
+from imagesr.serve.service import Service
+from imagesr.serve.uploads import MAX_BYTES, UPLOAD_SECONDS, accept, receive, unless_gone
+
+MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+SUPERSIZE_PATHS = ("/supersizeme", "/supersizeme/")
+_CHUNK = 2**18  # bytes of an answer that are read at once
+
+_REFUSED = {
+    403: "Another web page asks; or Host is no name of this machine, and the service is there for it alone",
+    400: "The body is no whole picture: empty, damaged, or too slow to decode",
+    408: f"The upload took more than {UPLOAD_SECONDS} s",
+    413: f"More than {MAX_BYTES:,} bytes, or more pixels than the service takes",
+    415: "The bytes are neither PNG nor JPEG, whatever Content-Type says",
+    422: "The query is wrong, or the result would be too large",
+    429: "Every place is taken; Retry-After says when to come again",
+    503: "The service is starting, or being stopped, or its disk is full; Retry-After says when to come again",
+    500: "The service has failed",
+}
+_FAILED = {status: {"model": Error, "description": _REFUSED[status]} for status in (403, 500)}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+router = APIRouter()
+
+
+async def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Hold what a query asks for."""
+
+    scale: Scale
+    model: str
+    format: str
+
+
+async def _wanted(
+    request: Request,
+    service: ServiceOf,
+    scale: Annotated[
+        str,
+        Query(
+            description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is taken, too",
+            json_schema_extra={
+                "type": "number",
+                "exclusiveMinimum": 1,
+                "maximum": MAX_SCALE,
+                "default": 2,
+                "examples": [1.5, 2, 4],
+            },
+        ),
+    ] = "2",
+    model: Annotated[str, Query(description="One of `/models`")] = "",
+    format: Annotated[Literal["png", "jpeg", "webp"], Query(description="Of the answer")] = "png",
+) -> Wanted:
+    """Return what the query asks for; raises a Refusal for an unknown parameter, model or scale."""
+    given = request.query_params
+    wanted = Wanted(_parse_scale(scale), model if "model" in given else service.model, format)
+    unknown = set(given) - {"scale", "model", "format"}
+    if wanted.model not in service.names or unknown:
+        names = ", ".join(service.names)
+        expected, received = ("scale, model and format", min(unknown)) if unknown else (names, wanted.model)
+        raise Refusal(422, "query", f"Expected {expected}. Received: {received[:50]!r}")
+    return wanted
+
+
+def _parse_scale(text):
+    # Before it is parsed: 1e999999999 is a number, too.
+    if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,20})?|[0-9]{1,4}/[0-9]{1,4}", text) and not text.endswith("/0"):
+        scale = Scale.parse(text) if float(Fraction(text)) > 0 else None
+        if scale and 1 < Fraction(text) <= MAX_SCALE:
+            return scale
+    raise Refusal(422, "query", f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {text[:50]!r}")
+
+
+async def supersize(
+    request: Request,
+    service: ServiceOf,
+    folder: Annotated[Path, Depends(accept)],
+    wanted: Annotated[Wanted, Depends(_wanted)],
+) -> Response:
+    """Enlarge a photograph, sent as the raw body: PNG or JPEG, at most 5 MiB.
+
+    The answer is exactly `scale` times the upright picture, rounded; alpha, 16 bits (in PNG), EXIF and the colour
+    profile stay.
+    """
+    times: dict[str, float] = {}
+    source = folder / "source"
+    with service.metrics.uploads.track_inprogress():
+        begun = time.perf_counter()
+        await receive(request, source)
+        times["upload"] = time.perf_counter() - begun
+    made = await unless_gone(request, service.make(source, wanted.model, wanted.scale, wanted.format, times))
+    for stage in STAGES:
+        service.metrics.stages.labels(stage).observe(times[stage])
+    headers = {
+        "Content-Length": str(made.stat().st_size),
+        "Cache-Control": "no-store",
+        "Server-Timing": ", ".join(f"{stage};dur={1000 * times[stage]:.1f}" for stage in STAGES),
+    }
+    return StreamingResponse(_chunks(made), headers=headers, media_type=MEDIA[wanted.format])
+
+
+for _path in SUPERSIZE_PATHS:
+    router.post(
+        _path,
+        response_class=Response,
+        responses={
+            200: {"description": "The picture, larger", "content": dict.fromkeys(MEDIA.values(), _BINARY)},
+            **{status: {"model": Error, "description": text} for status, text in _REFUSED.items()},
+        },
+        openapi_extra={"requestBody": {"required": True, "content": {"image/png": _BINARY, "image/jpeg": _BINARY}}},
+        operation_id="supersizeme" + "_" * _path.endswith("/"),
+    )(supersize)
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as data:
+        while chunk := data.read(_CHUNK):
+            yield chunk
+
+
+@router.get("/models", response_model=Models, responses=_FAILED)
+async def models(service: ServiceOf) -> Any:
+    """List the models with their scales, cost and quality, and where their files are."""
+    return JSONResponse(describe_models(service), headers={"Cache-Control": "no-cache"})
+
+
+@router.get(
+    "/models/{folder}/{file}",
+    response_class=Response,
+    responses=_FAILED
+    | {
+        200: {"description": "The file", "content": {"application/octet-stream": _BINARY}},
+        304: {"description": "The file has not changed"},
+        404: {"model": Error, "description": "No model of the service has this file"},
+    },
+)
+async def model_file(
+    request: Request,
+    service: ServiceOf,
+    folder: Annotated[str, Part(examples=["best-photo_x2"])],
+    file: Annotated[str, Part(examples=["model.onnx"])],
+) -> Response:
+    """Return an ONNX file of a model, as `/models` lists them."""
+    if (folder, file) not in service.files:
+        raise HTTPException(404)
+    path, digest = service.files[folder, file]
+    # By content: the same name may hold another network after an update.
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
+    if f'"{digest}"' in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, headers=headers, media_type="application/octet-stream")
+
+
+@router.get("/healthz", responses=_FAILED)
+async def healthz() -> dict[str, str]:
+    """Say that the process is alive."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses=_FAILED | {503: {"model": Error, "description": _REFUSED[503]}})
+async def readyz(service: ServiceOf) -> dict[str, str]:
+    """Say whether pictures are taken: the model is warm, and the service is not being stopped."""
+    service.check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response, responses=_FAILED | {200: {"content": {"text/plain": {}}}})
+async def metrics(service: ServiceOf) -> Response:
+    """Return the figures in the text format of Prometheus."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
