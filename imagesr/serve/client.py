@@ -14,10 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesr.cli import NOT_WRITTEN, SOME_FAILED, UNREADABLE, Parser, check_record, run_command, scale_argument
+from imagesr.cli import (
+    NOT_WRITTEN,
+    SOME_FAILED,
+    UNREADABLE,
+    Parser,
+    check_interrupted,
+    check_record,
+    run_command,
+    scale_argument,
+)
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import InputError, OutputError
 from imagesr.files import write_whole
@@ -37,12 +47,12 @@ _LONGEST_PAUSE = 10.0  # seconds between two tries, unless the service asks for 
 
 
 class AwayError(Exception):
-    """The service cannot be reached, or serves nobody, for longer than the sender's patience."""
+    """The service cannot be reached, or serves nobody, for longer than --patience."""
 
 
 @dataclass
 class Sent:
-    """Count what has become of the pictures; `failed` holds (picture, what is wrong, exit code)."""
+    """Count what became of the pictures; `failed` holds (picture, error, exit code)."""
 
     pictures: int
     made: int = 0
@@ -80,7 +90,7 @@ class Sent:
 
 
 def check_service(url: str) -> None:
-    """Raise ValueError for what is no URL, and where no service answers."""
+    """Raise ValueError for an invalid URL, and where no service answers."""
     import httpx
 
     try:
@@ -91,65 +101,83 @@ def check_service(url: str) -> None:
         raise ValueError(f"Expected a running service (imagesr serve) at {url}. Received: {_told(answer)}")
 
 
-class Service:
+class _RetryError(Exception):
+    """A request failed with a `status` and may be repeated; the service asks to wait `asked` seconds."""
+
+    def __init__(self, status: int, trouble: str, asked: float = 0.0):
+        super().__init__(trouble)
+        self.status, self.asked = status, asked
+
+
+class Client:
     """Hold the connections to a service, and remember since when it has been away.
 
-    A service that is busy (429) is not away: the sender waits its turn.
+    A service that is busy (429) is not away: the client waits until it is free.
     """
 
     def __init__(self, client: httpx.AsyncClient, query: dict[str, str], *, patience: float):
         self._client, self._query, self._patience = client, query, patience
         self._away_since: float | None = None
 
-    async def enlarge(self, photo: bytes, sent: Sent) -> bytes:
+    async def upscale(self, photo: bytes, sent: Sent) -> bytes:
         """Send a picture until the service has answered; returns the answer's body.
 
-        Raises InputError for what the service refuses, OutputError where sending breaks off again and again, and
+        Raises InputError for a picture that the service refuses, OutputError when sending breaks off _TRIES times, and
         AwayError.
         """
+        broken = 0
+        for tries in count(1):
+            check_interrupted()
+            sent.requests += 1
+            try:
+                answer = await self._post(photo)
+            except _RetryError as error:
+                broken += error.status == _BROKEN
+                self._judge(error, broken)
+                pause = error.asked or min(_LONGEST_PAUSE, 0.25 * 2 ** min(tries, 10))
+                await asyncio.sleep(pause * random.uniform(1, 1.25))  # other clients were told the same
+            else:
+                self._away_since = None
+                return answer
+        raise AssertionError
+
+    async def _post(self, photo):
+        """Send a picture once; returns the answer's body, and raises _RetryError where there is none."""
         import httpx
 
         kind = kind_of(photo[:16])
         headers = {"Content-Type": f"image/{kind[0].lower() if kind else 'png'}"}
-        tries = broken = 0
-        while True:
-            tries, sent.requests = tries + 1, sent.requests + 1
-            try:
-                answer = await self._client.post("/supersizeme", params=self._query, content=photo, headers=headers)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                status, trouble, asked = _AWAY[0], _words(error), 0.0
-            except httpx.ReadTimeout:
-                raise OutputError(f"there is no answer within {self._patience:g} s (--patience)") from None
-            except httpx.RequestError as error:
-                status, trouble, asked = _BROKEN, _words(error), 0.0
-            else:
-                if answer.status_code == 200:
-                    self._away_since = None
-                    return answer.content
-                status, trouble, asked = answer.status_code, _told(answer), _retry_after(answer)
-            if status in _AWAY or asked > self._patience:
-                self._note_away(trouble, asked)
-            else:
-                self._away_since = None
-                if status >= 500:
-                    raise OutputError(f"the service failed: {trouble}")
-                if status not in (_BROKEN, _BUSY):
-                    raise InputError(trouble)
-                broken += status == _BROKEN
-                if broken == _TRIES:
-                    raise OutputError(f"sending it broke off {_TRIES} times: {trouble}")
-            pause = asked or min(_LONGEST_PAUSE, 0.25 * 2 ** min(tries, 10))
-            await asyncio.sleep(pause * random.uniform(1, 1.25))  # others were told the same
+        try:
+            answer = await self._client.post("/supersizeme", params=self._query, content=photo, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _RetryError(_AWAY[0], _words(error)) from None
+        except httpx.ReadTimeout:
+            raise OutputError(f"there is no answer within {self._patience:g} s (--patience)") from None
+        except httpx.RequestError as error:
+            raise _RetryError(_BROKEN, _words(error)) from None
+        if answer.status_code != 200:
+            raise _RetryError(answer.status_code, _told(answer), _retry_after(answer))
+        return answer.content
 
-    def _note_away(self, trouble, asked):
-        now = time.monotonic()
-        self._away_since = self._away_since or now
-        if now - self._away_since + asked > self._patience:
-            raise AwayError(f"the service has been away for {self._patience:g} s (--patience): {trouble}")
+    def _judge(self, error, broken):
+        """Raise the error that ends the tries, if there is one; `broken` is how often sending the picture broke off."""
+        if error.status in _AWAY or error.asked > self._patience:
+            now = time.monotonic()
+            self._away_since = self._away_since or now
+            if now - self._away_since + error.asked > self._patience:
+                raise AwayError(f"the service has been away for {self._patience:g} s (--patience): {error}")
+            return
+        self._away_since = None
+        if error.status >= 500:
+            raise OutputError(f"the service failed: {error}")
+        if error.status not in (_BROKEN, _BUSY):
+            raise InputError(str(error))
+        if broken >= _TRIES:
+            raise OutputError(f"sending it broke off {_TRIES} times: {error}")
 
 
 def _retry_after(answer):
-    """Return the seconds that an answer asks to wait, a number or a date; 0 where it asks nothing."""
+    """Return the seconds that an answer's Retry-After asks to wait, a number or a date; 0 where it has none."""
     text = answer.headers.get("Retry-After", "")
     try:
         return max(0.0, float(text))
@@ -162,7 +190,7 @@ def _retry_after(answer):
 
 
 def _told(answer):
-    """Return the sentence of an answer that is not a picture."""
+    """Return the error message of an answer that is not a picture."""
     try:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
@@ -180,7 +208,7 @@ async def _send_all(pairs, options, sent, tell):
     limits = httpx.Limits(max_connections=options.jobs)
     timeout = httpx.Timeout(options.patience, connect=min(options.patience, 10))
     async with httpx.AsyncClient(base_url=options.to, limits=limits, timeout=timeout) as client:
-        service, waiting = Service(client, query, patience=options.patience), iter(pairs)
+        service, waiting = Client(client, query, patience=options.patience), iter(pairs)
         workers = [asyncio.create_task(_work(waiting, service, options, sent, tell)) for _ in range(options.jobs)]
         try:
             await asyncio.gather(*workers)
@@ -193,6 +221,7 @@ async def _send_all(pairs, options, sent, tell):
 async def _work(waiting, service, options, sent, tell):
     """Send pictures, one after another, until none is waiting."""
     for photo, out, _ in waiting:
+        check_interrupted()
         try:
             made = await _send_one(photo, out, service, options, sent)
         except (InputError, OutputError, OSError) as error:
@@ -204,14 +233,14 @@ async def _work(waiting, service, options, sent, tell):
 
 
 async def _send_one(photo, out, service, options, sent):
-    """Send a picture and keep the answer; returns what was done in words, nothing where the answer is there already."""
+    """Send a picture and keep the answer; returns its size and time in words, "" where the answer is there already."""
     begun = time.monotonic()
     data = await asyncio.to_thread(_read, photo)
     size = await asyncio.to_thread(_size_of_answer, data, options.scale)
     if not options.overwrite and await asyncio.to_thread(_is_there, out, size):
         sent.skipped += 1
         return ""
-    answer = await service.enlarge(data, sent)
+    answer = await service.upscale(data, sent)
     wide, high = await asyncio.to_thread(_keep, answer, out, size)
     sent.made += 1
     return f"{wide}x{high}, {time.monotonic() - begun:.1f} s"
@@ -225,7 +254,7 @@ def _read(photo):
 
 
 def _size_of_answer(data, scale):
-    """Return the (width, height) that a picture becomes; None for one that the service alone can judge."""
+    """Return the (width, height) that a picture becomes; None for one that cannot be read here."""
     try:
         picture = read_photo(data).picture
     except InputError:
@@ -234,7 +263,7 @@ def _size_of_answer(data, scale):
 
 
 def _is_there(out, size):
-    """Tell whether an answer is there and whole; raises OutputError for another picture."""
+    """Tell whether a whole answer is there already; raises OutputError where it is of another size."""
     if not out.exists():
         return False
     try:
@@ -247,7 +276,7 @@ def _is_there(out, size):
 
 
 def _keep(answer, out, size):
-    """Write an answer that is a whole picture of the right size; returns its size."""
+    """Write the answer and return its size; raises OutputError unless it is a whole picture of the right size."""
     try:
         received = whole_size(answer, name="the answer")
     except InputError as error:
@@ -285,7 +314,7 @@ def send(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _telling(quiet: bool, pictures: int) -> Iterator:
-    """Yield what tells of a picture: failures always, the others in lines, or on a bar in a terminal."""
+    """Yield the function that reports a picture: failures always, the others in lines, or on a bar in a terminal."""
     if quiet or not sys.stderr.isatty():
 
         def line(text, *, failed=False):
@@ -325,20 +354,20 @@ def _parser():
     parser = Parser(
         prog="imagesr send",
         description="Send PNG and JPEG photographs to a running service and keep its answers. "
-        "Where an answer is there already, nothing is sent: a second run goes on where the first one ended.",
+        "Pictures whose answers are there already are not sent again: a second run goes on where the first one ended.",
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="DIR", help="a folder of pictures, or pictures, or patterns")
-    add("--to", type=_url, required=True, metavar="URL", help="of the service, such as http://127.0.0.1:5000")
-    add("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
+    add("--to", type=_url, required=True, metavar="URL", help="address of the service, such as http://127.0.0.1:5000")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the answers")
     add("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
-    add("--format", choices=FORMATS, default="png", help="of the answers (default: png)")
-    add("--jobs", type=int, default=2, metavar="N", help="pictures under way at a time (default: 2)")
+    add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")
+    add("--jobs", type=int, default=2, metavar="N", help="pictures that are sent at a time (default: 2)")
     away = "seconds to wait for a service that is away or silent"
     add("--patience", type=float, default=PATIENCE, metavar="S", help=f"{away} (default: {PATIENCE:g})")
-    add("--json", type=Path, metavar="FILE", help="write what was done to FILE")
-    add("-y", dest="overwrite", action="store_true", help="send again what is there already")
+    add("--json", type=Path, metavar="FILE", help="write a report to FILE")
+    add("-y", dest="overwrite", action="store_true", help="send pictures again whose answers are there already")
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser
 

@@ -1,4 +1,4 @@
-"""Send folders to a small server that misbehaves as services and networks do, by the door as a user starts it."""
+"""Send folders to a small server that misbehaves as services and networks do, by the command as a user starts it."""
 
 import io
 import json
@@ -111,7 +111,7 @@ def photos(tmp_path):
 
 
 def run(photos, url, *more):
-    """Run the door; returns its exit code."""
+    """Run the command; returns its exit code."""
     out = photos.parent / "out"
     return main([str(part) for part in (photos, "--to", url, "--out", out, *more)])
 
