@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagesr.cli import install_hint
 from imagesr.errors import InputError
 from imagesr.live import camera
 from imagesr.live.camera import Camera
@@ -482,8 +483,9 @@ def test_a_system_without_a_virtual_camera_is_told_what_to_do(monkeypatch):
     with pytest.raises(ValueError, match="modprobe v4l2loopback"):
         open_sink("v4l2", types.SimpleNamespace(size=(64, 36)), types.SimpleNamespace(rate=Fraction(30)))
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(ValueError, match="imagesr\\[live\\]"):
+    with pytest.raises(ModuleNotFoundError) as missing:
         open_sink("v4l2", types.SimpleNamespace(size=(64, 36)), types.SimpleNamespace(rate=Fraction(30)))
+    assert "pip install 'imagesr[live]'" in install_hint(missing.value)
 
 
 @pytest.fixture(scope="module")
