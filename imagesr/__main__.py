@@ -8,7 +8,7 @@ from importlib import import_module
 
 # Of every command: the module whose `main` it is, and what it does.
 COMMANDS = {
-    "video": ("imagesr.video.upscale", "upscale a video"),
+    "video": ("imagesr.video.__main__", "upscale a video"),
     "image": ("imagesr.image.__main__", "upscale photographs"),
     "send": ("imagesr.serve.client", "send photographs to a running service"),
     "bench": ("imagesr.evaluate.bench", "measure the models on this machine"),

@@ -23,7 +23,7 @@ from imagesr.cli import Parser, check_record, run_command
 from imagesr.engines import load_engine
 from imagesr.errors import InputError
 from imagesr.files import write_whole
-from imagesr.media.containers import first_frames_repeated
+from imagesr.media.clips import first_frames_repeated
 from imagesr.media.source import Source
 from imagesr.scale import Scale
 

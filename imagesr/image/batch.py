@@ -1,4 +1,4 @@
-"""Which photo becomes which file: what is found in folders, how results are named, what may not be in the way."""
+"""Plan which photo becomes which file: find photos in folders, name the results, check for files in the way."""
 
 from __future__ import annotations
 
@@ -11,6 +11,30 @@ from imagesr.media.photos import FORMATS, SUFFIXES
 
 ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 PIPE = Path("-")
+
+
+def plan(places: Sequence[str], out: str, format: str | None, *, overwrite: bool) -> list[tuple[Path, Path, str]]:
+    """Return every photo with the file that it becomes and that file's format, all checked before any work.
+
+    Raises ValueError for files that stand there already, or would take another's place.
+    """
+    photos, several = find_photos(places)
+    folder = Path(out)
+    if not (several or folder.is_dir() or out.endswith(("/", "\\"))):
+        kind = format or (FORMATS.get(folder.suffix.lower()) if folder != PIPE else "png")
+        if not kind:
+            raise ValueError(f"Expected an output ending in {' '.join(FORMATS)}, or --format. Received: {out}")
+        pairs = [(photos[0], folder, kind)]
+    elif out == "-":
+        raise ValueError("Expected one picture for standard output. Received several; name a folder")
+    else:
+        pairs = into_folder(photos, folder, format)
+    check_outputs(pairs, folder)
+    there = [out for _, out, _ in pairs if out != PIPE and out.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ValueError(f"Expected outputs that are not there yet. {there[0]}{more} exist; -y overwrites")
+    return pairs
 
 
 def find_photos(places: Sequence[str], suffixes: Collection[str] = SUFFIXES) -> tuple[list[Path], bool]:

@@ -1,9 +1,10 @@
-"""Photographs through the engines: colour and transparency, tile by tile, so that any size fits into memory."""
+"""Upscale pictures tile by tile, so that any size fits into memory: colour, transparency, borders."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,7 +66,7 @@ def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None
     return scale
 
 
-def enlarging(
+def upscaling(
     picture: Picture,
     size: tuple[int, int],
     engines: Sequence[Engine],
@@ -73,16 +74,21 @@ def enlarging(
     tta: bool = False,
     tile: int = TILE,
     fixed: bool = False,
-    spools: list[Spool],
+    spools: ExitStack,
 ) -> Generator[float, None, Picture]:
-    """Enlarge a picture to (width, height), a tile a step; the generator's result is the new picture.
+    """Upscale a picture tile by tile: yield the share of the picture that each tile is, return the new picture.
 
-    Luma, and alpha as if it were luma, go through the networks, colours are enlarged by bicubic, as on video: the luma
-    of the result is the network's, its chroma the bicubic's. Where the networks go beyond `size`, the rest is Lanczos.
-    With `fixed` every tile has the same shape, whatever the picture's size: small ones are mirrored out to it.
-    `tta` averages over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
-    Every step yields the share of the picture that it has done. Tiles are kept in a Spool that is added to `spools`, to
-    be closed by the caller when the result is written.
+    Luma, and alpha as if it were luma, go through the networks; colours are upscaled by bicubic, as on video. Where
+    the networks go beyond `size`, Lanczos brings the result down to it.
+
+    Args:
+        picture: Grey or RGB, with or without alpha.
+        size: (width, height) of the result in pixels.
+        engines: Networks to run one after another, at 16 bits.
+        tta: Average over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
+        tile: Longest side of a tile with its margins, in LR pixels.
+        fixed: Give every tile the same shape, whatever the picture's size; small pictures are mirrored out to it.
+        spools: Holds the tiles of the result in a temporary file. Close it when the result is written.
     """
     if has_alpha(picture):
         picture = without_hidden_colours(picture)
@@ -91,7 +97,7 @@ def enlarging(
     check_size(native)
     white = peak(picture)
     # Rounded once, at the very end.
-    spools.append(spool := Spool(native, picture, picture.format if native == size else "float"))
+    spool = spools.enter_context(Spool(native, picture, picture.format if native == size else "float"))
 
     unit = whole_unit([engine.card for engine in engines])
     margin = _up_to(_reach(engines), unit)
@@ -110,7 +116,7 @@ def enlarging(
     for top in lines:
         for left in columns:
             lr = region(around, left, top, wide + 2 * margin, high + 2 * margin) * np.float32(255 / white)
-            sr = _enlarge_tile(lr, engines, scale, tta)[corner:, corner:]
+            sr = _upscale_tile(lr, engines, scale, tta)[corner:, corner:]
             place = scale.grow(left), scale.grow(top)
             inside = sr[: scale.grow(top + high) - place[1], : scale.grow(left + wide) - place[0]]
             inside = np.clip(inside[: native[1] - place[1], : native[0] - place[0]], 0, 255) * np.float32(white / 255)
@@ -138,8 +144,8 @@ def _reach(engines):
     return max(reach, 4)
 
 
-def _enlarge_tile(lr, engines, scale, tta):
-    """Return a tile (h, w, bands) of samples from 0 to 255 enlarged, in floating point."""
+def _upscale_tile(lr, engines, scale, tta):
+    """Return a tile (h, w, bands) of samples from 0 to 255 upscaled, in floating point."""
 
     def run(planes):
         planes = np.rint(np.clip(planes, 0, 255) * _FINE).astype(np.uint16)
@@ -148,25 +154,25 @@ def _enlarge_tile(lr, engines, scale, tta):
         return planes.astype(np.float32) / _FINE
 
     parts = np.split(lr, [lr.shape[2] - 1], 2) if lr.shape[2] in (2, 4) else [lr]
-    enlarged = []
+    upscaled = []
     for part in parts:
         grey = part.shape[2] == 1
         if engines[0].card.channels == 3:
             sr = run(np.broadcast_to(part, (*part.shape[:2], 3)))
-            enlarged.append(sr.mean(2, keepdims=True) if grey else sr)
+            upscaled.append(sr.mean(2, keepdims=True) if grey else sr)
         elif grey:
             sr = (run(part * _STUDIO + 16) - 16) / _STUDIO
-            enlarged.append(_without_ringing(sr, part, scale) if enlarged else sr)  # behind colours comes alpha
+            upscaled.append(_without_ringing(sr, part, scale) if upscaled else sr)  # behind colours comes alpha
         else:
             # In YCbCr a change of luma alone moves red, green and blue by the same amount.
             coarse = _bicubic(part, scale)
             change = run(luma_of(part)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
-            enlarged.append(coarse + change / _STUDIO)
-    return np.concatenate(enlarged, 2)
+            upscaled.append(coarse + change / _STUDIO)
+    return np.concatenate(upscaled, 2)
 
 
 def _without_ringing(sr, lr, scale):
-    """Keep enlarged alpha within what its 3×3 LR pixels hold: networks overshoot at hard edges, and what is to be
+    """Keep upscaled alpha within what its 3×3 LR pixels hold: networks overshoot at hard edges, and what is to be
     transparent, or opaque, is so exactly.
     """
     around = sliding_window_view(np.pad(lr[..., 0], 1, mode="edge"), (3, 3))
@@ -176,7 +182,7 @@ def _without_ringing(sr, lr, scale):
 
 
 def _bicubic(tile, scale):
-    """Enlarge a tile by bicubic interpolation, in floating point."""
+    """Upscale a tile by bicubic interpolation, in floating point."""
     down, across = (weights(n, scale.grow(n), "bicubic") for n in tile.shape[:2])
     return np.moveaxis(down @ np.moveaxis(tile, 2, 0) @ across.T, 0, 2)
 
@@ -233,14 +239,10 @@ def upscale_image(
     source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
     scale = photo_scale((source.width, source.height), Scale.parse(scale))
     size = scale.grow(source.width), scale.grow(source.height)
-    spools: list[Spool] = []
-    try:
-        engines = load_photo_engines(model, scale, threads=threads)
-        sr = last(enlarging(source, size, engines, tta=tta, tile=tile, spools=spools))
+    engines = load_photo_engines(model, scale, threads=threads)
+    with ExitStack() as spools:
+        sr = last(upscaling(source, size, engines, tta=tta, tile=tile, spools=spools))
         result = region(sr, 0, 0, *size).astype(picture.dtype)
-    finally:
-        for spool in spools:
-            spool.close()
     return result[..., 0] if picture.ndim == 2 else result
 
 

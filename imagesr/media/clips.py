@@ -10,10 +10,10 @@ import av
 import numpy as np
 from PIL import Image
 
-from imagesr.errors import OutputError
-from imagesr.media.containers import reason
+from imagesr.errors import InputError, OutputError
 from imagesr.media.encoders import encoder_options
 from imagesr.media.frames import Frame, plane
+from imagesr.media.opening import open_input, reason
 
 SAMPLE_RATE = 48_000  # of the sound that `write_clip` writes
 
@@ -121,3 +121,34 @@ def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], 
         yield from decoder.decode(None)
     except av.FFmpegError as error:
         raise ValueError(f"Expected an encoder that takes such frames. Received: {codec} ({reason(error)})") from None
+
+
+def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
+    """Copy the video of a clip into a Matroska file, packet for packet, as often as it takes to have `frames` frames.
+
+    Raises InputError for a clip that cannot be read or has no timestamps.
+    """
+    offset = written = 0
+    try:
+        with av.open(str(target.absolute()), "w", format="matroska") as output:
+            copy = None
+            while written < frames:
+                with open_input(clip) as source:
+                    video = source.streams.video[0]
+                    copy = copy or output.add_stream_from_template(video, opaque=True)
+                    start, end = None, 0
+                    for packet in source.demux(video):
+                        if not packet.size or packet.dts is None:
+                            continue
+                        start = packet.dts if start is None else start
+                        length = packet.duration or round(1 / (video.average_rate * packet.time_base))
+                        end = max(end, packet.dts - start + length)
+                        packet.pts, packet.dts = packet.pts - start + offset, packet.dts - start + offset
+                        packet.stream = copy
+                        output.mux_one(packet)
+                        written += 1
+                if not end:
+                    raise InputError(f"Expected a clip with timestamps to repeat. Received: {clip}")
+                offset += end
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"Expected a video file to repeat. Cannot read {clip}: {reason(error)}") from None

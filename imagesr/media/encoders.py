@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import av
 
-from imagesr.media.containers import FORMATS, reason
+from imagesr.media.containers import FORMATS
+from imagesr.media.opening import reason
 
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 

@@ -172,7 +172,7 @@ class Spool:
     """Collect the tiles of a picture as they are made, in a temporary file; `picture` gives them back.
 
     Memory holds none of them: a row of tiles of a wide picture alone may take gigabytes. `like` is a picture with as
-    many bands. Close it when the picture has been written.
+    many bands. Close it, or leave its `with` block, when the picture has been written.
     """
 
     def __init__(self, size: tuple[int, int], like: Picture, format: str):
@@ -199,6 +199,12 @@ class Spool:
         like, (width, height) = self._like, self._size
         raw = pyvips.Image.rawload(self._file.name, width, height, like.bands, format=self._format)
         return with_metadata(raw.copy(interpretation=_space(like.bands, self._format)), like)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self) -> None:
         """Forget the tiles."""

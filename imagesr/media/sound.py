@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from imagesr.errors import InputError
-from imagesr.media.containers import open_input, reason
+from imagesr.media.opening import open_input, reason
 
 _SOUND_GAP_S = 0.1  # less than that is a clock that is not exact
 

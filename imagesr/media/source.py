@@ -14,8 +14,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from imagesr.errors import InputError
 from imagesr.media.colour import JPEG_RANGE
-from imagesr.media.containers import is_cover, open_input, reason
 from imagesr.media.frames import Frame, Packet, VideoInfo, rgb, working_format
+from imagesr.media.opening import is_cover, open_input, reason
 
 
 @dataclass

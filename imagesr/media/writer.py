@@ -12,9 +12,10 @@ import av
 
 from imagesr.errors import OutputError
 from imagesr.files import part_of, put_in_place
-from imagesr.media.containers import FORMATS, is_cover, open_input, reason
+from imagesr.media.containers import FORMATS
 from imagesr.media.encoders import encoder_format
 from imagesr.media.frames import Frame, Packet, VideoInfo
+from imagesr.media.opening import is_cover, open_input, reason
 from imagesr.media.source import Source
 
 # Tags that describe the input file, not what is seen and heard in it.

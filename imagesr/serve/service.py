@@ -18,8 +18,8 @@ from imagesr.card import ModelCard, find_models, saved_models
 from imagesr.engines import load_engine
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
-from imagesr.image.upscale import enlarging
-from imagesr.media.photos import Picture, Spool, encode_photo, from_array, open_decoded, stop
+from imagesr.image.upscale import upscaling
+from imagesr.media.photos import Picture, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import DecodeRequest, Decoders
 from imagesr.serve.metrics import Metrics
@@ -81,13 +81,10 @@ class Service:
                     await asyncio.wait([self.warming])
 
     async def _warm_up(self):
-        picture, spools = from_array(np.zeros((1, 1, 3), np.uint8)), []
-        try:
+        picture = from_array(np.zeros((1, 1, 3), np.uint8))
+        with ExitStack() as spools:
             await self.decoders.warm()
             await self.scheduler.run(self._upscale(picture, self.model, Scale(2), spools))
-        finally:
-            for spool in spools:
-                spool.close()
 
     def check_ready(self) -> None:
         """Raise a Refusal while no picture is accepted."""
@@ -102,7 +99,6 @@ class Service:
         The seconds that each stage takes go into `times`. Raises a Refusal.
         """
         decoded, made = source.with_name("decoded.v"), source.with_name("made")
-        spools: list[Spool] = []
         with self.places.one():
             begun = time.perf_counter()
             native = math.prod((card.scale for card in self._chain(model, scale)), start=Scale(1))
@@ -110,7 +106,8 @@ class Service:
             size = await self.decoders.decode(source, decoded, request)
             _forget(source)
             times["decode"] = time.perf_counter() - begun
-            try:
+            with ExitStack() as spools:
+                spools.callback(_forget, decoded)  # a download may take long
                 begun = time.perf_counter()
                 steps = self._upscale(open_decoded(decoded), model, scale, spools)
                 large, times["network"] = await self.scheduler.run(steps)
@@ -118,10 +115,6 @@ class Service:
                 begun = time.perf_counter()
                 await self._encode(large, made, format)
                 times["encode"] = time.perf_counter() - begun
-            finally:
-                for spool in spools:
-                    spool.close()
-                _forget(decoded)  # a download may take long
         self.metrics.pixels.labels("pictures").inc(size[0] * size[1])
         self.metrics.pixels.labels("results").inc(large.width * large.height)
         return made
@@ -129,7 +122,7 @@ class Service:
     def _upscale(self, picture, model, scale, spools):
         size = scale.grow(picture.width), scale.grow(picture.height)
         steps = self._steps(self.names[model], tuple(card.scale for card in self._chain(model, scale)))
-        return (yield from enlarging(picture, size, steps, fixed=True, spools=spools))
+        return (yield from upscaling(picture, size, steps, fixed=True, spools=spools))
 
     def _chain(self, model, scale):
         return chain(self.models[self.names[model]], scale)

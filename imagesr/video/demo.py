@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -11,9 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from imagesr.errors import OutputError
 from imagesr.files import whole
 from imagesr.media.clips import SAMPLE_RATE, write_clip
-from imagesr.media.containers import reason
 from imagesr.media.frames import Frame, Resizer
+from imagesr.media.opening import reason
 from imagesr.media.source import Source
+from imagesr.video.options import check_paths
+from imagesr.video.report import Report
+from imagesr.video.upscale import upscale_video
 
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
@@ -130,6 +135,28 @@ def _music() -> np.ndarray:
     return np.ascontiguousarray(sound, np.float32)
 
 
+def run_demo(out: str | Path, **options) -> Report:
+    """Render a clip, upscale it to `out` and save a comparison with Lanczos beside it as PNG.
+
+    `options` and errors are those of `upscale_video`; a PNG that is in the way raises ValueError.
+    """
+    out = Path(out)
+    picture = out.with_suffix(".png")
+    if picture.exists() and not options.get("overwrite"):
+        raise ValueError(f"{picture} exists already. Choose another name, or overwrite it with -y")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "demo.mp4"
+        check_paths(source, out, overwrite=options.get("overwrite", False))
+        begun = time.perf_counter()
+        render(source)
+        rendering = time.perf_counter() - begun
+        report = upscale_video(source, out, **options)
+        compare(source, out, picture)
+    report.first_frame_s = round(report.first_frame_s - rendering, 3)
+    report.notes.append(f"side by side with Lanczos: {picture}")
+    return report
+
+
 def compare(source: Path, upscaled: Path, picture: Path) -> None:
     """Save a PNG: two details of the middle frame, enlarged by Lanczos on the left and as `upscaled` on the right."""
     ours = _middle_frame(upscaled)
@@ -155,9 +182,11 @@ def compare(source: Path, upscaled: Path, picture: Path) -> None:
 
 
 def _middle_frame(path):
+    """Return the middle frame of a clip, which is decoded twice: a film is not kept in memory."""
     with Source(path) as source:
-        frames = [item for item in islice(source, 400) if isinstance(item, Frame)]
-    return frames[len(frames) // 2]
+        count = sum(isinstance(item, Frame) for item in source)
+    with Source(path) as source:
+        return next(islice((item for item in source if isinstance(item, Frame)), count // 2, None))
 
 
 def _busiest(image, width, height):

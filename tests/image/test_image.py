@@ -380,7 +380,8 @@ def test_a_comment_that_is_no_text_is_left_out(photo, tmp_path):
 
 WIDE = """
 import resource, sys, numpy as np
-from imagesr.image.upscale import enlarging, last
+from contextlib import ExitStack
+from imagesr.image.upscale import last, upscaling
 from imagesr.card import find_models
 from imagesr.scale import Scale
 from imagesr.media.photos import encode_photo, from_array
@@ -390,11 +391,10 @@ card = next(card for card in find_models("best", flavour="photo") if card.scale 
 engine = lambda planes: planes.repeat(3, 1).repeat(3, 2)  # quicker than a network
 engine.card = card
 picture = from_array(np.full((24, 65_535, 4), 30_000, np.uint16)).copy(interpretation="rgb16")
-spools = []
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-large = last(enlarging(picture, (131_725, 48), [engine], spools=spools))
-encode_photo(large, Path(sys.argv[1]), "png")
-spools[0].close()
+with ExitStack() as spools:
+    large = last(upscaling(picture, (131_725, 48), [engine], spools=spools))
+    encode_photo(large, Path(sys.argv[1]), "png")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

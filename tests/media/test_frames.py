@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesr.errors import InputError
-from imagesr.media.containers import first_frames_repeated
+from imagesr.media.clips import first_frames_repeated
 from imagesr.media.encoders import encoder_options
 from imagesr.media.frames import Frame, Packet, Resizer, fitted, plane, working_format
 from imagesr.media.source import Source

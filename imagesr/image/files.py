@@ -1,0 +1,122 @@
+"""Photo files upscaled one after another: read, upscaled, written, reported."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+
+from imagesr.cli import NOT_WRITTEN, SOME_FAILED, UNREADABLE, check_interrupted
+from imagesr.engines.chain import MAX_SCALE
+from imagesr.engines.tiles import TILE
+from imagesr.errors import InputError, OutputError
+from imagesr.image.batch import PIPE, plan
+from imagesr.image.upscale import last, load_photo_engines, photo_scale, upscaling
+from imagesr.media.photos import check_size, read_photo, write_photo
+
+
+def upscale_files(options: argparse.Namespace) -> int:
+    """Upscale every picture that the options name; returns the exit code."""
+    _check_numbers(options)
+    *places, out = options.paths
+    if not places:
+        raise ValueError("Expected IN and OUT. Received one path; --help shows how")
+    pairs = plan(places, out, options.format, overwrite=options.overwrite)
+
+    @cache
+    def steps_to(scale):
+        return load_photo_engines(options.model, scale, threads=options.threads)
+
+    steps_to(options.scale)  # a model that is not there is said before the first picture is opened
+    pairs[0][1].parent.mkdir(exist_ok=True)
+    codes = []
+    for number, (photo, target, format) in enumerate(pairs, 1):
+        count = f"{number}/{len(pairs)} " if len(pairs) > 1 else ""
+        try:
+            _upscale(photo, target, format, options, steps_to, count)
+        except (InputError, OutputError, ValueError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            codes.append(UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN)
+            _tell(f"imagesr image: {photo}: {error}")
+    if len(pairs) > 1 and not options.quiet:
+        _tell(f"{len(pairs) - len(codes)} of {len(pairs)} made, in {out}")
+    return SOME_FAILED if codes and len(codes) < len(pairs) else codes[0] if codes else 0
+
+
+def _upscale(photo, target, format, options, steps_to, count):
+    begun = time.perf_counter()
+    source = sys.stdin.buffer.read() if photo == PIPE else photo
+    name = "standard input" if photo == PIPE else str(photo)
+    read = read_photo(source, name=name, damaged=options.allow_truncated)
+    picture = read.picture
+    sizes = [(picture.width, picture.height)]
+    scale = photo_scale(sizes[0], options.scale, options.size)
+    for _ in range(options.times):
+        sizes.append((scale.grow(sizes[-1][0]), scale.grow(sizes[-1][1])))
+    check_size(sizes[-1], format)
+
+    def note(text):
+        if not options.quiet:
+            _tell(f"imagesr image: {name}: {text}")
+
+    for text in read.notes:
+        note(text)
+    tile = {"auto": TILE, "off": max(sizes[-1]) * 2}.get(options.tile) or int(options.tile)
+    with ExitStack() as spools, _progress(options.quiet, f"{count}{Path(name).name}", options.times) as advance:
+        for size in sizes[1:]:
+            steps = upscaling(picture, size, steps_to(scale), tta=options.tta, tile=tile, spools=spools)
+            picture = last(steps, advance)
+        check_interrupted()
+        writing = {"quality": options.quality, "strip": options.strip, "note": note}
+        _write(picture, target, format, writing)
+        check_interrupted()  # libvips calls Python to log, where an exception is lost
+    if not options.quiet:
+        (width, height), (wide, high) = sizes[0], sizes[-1]
+        spent = time.perf_counter() - begun
+        _tell(f"{count}{name}: {width}x{height} to {wide}x{high}, {spent:.1f} s")
+
+
+def _write(picture, target, format, writing):
+    if target != PIPE:
+        write_photo(picture, target, format, **writing)
+        return
+    with tempfile.TemporaryDirectory(prefix="imagesr-") as folder:
+        file = Path(folder) / "photo"
+        write_photo(picture, file, format, **writing)
+        with file.open("rb") as whole:
+            shutil.copyfileobj(whole, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _progress(quiet, name, times):
+    """Yield what is called with the share of a picture that is done: a bar in a terminal, else nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from tqdm import tqdm
+
+    form = "{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining}"
+    with tqdm(desc=name, total=times, bar_format=form, dynamic_ncols=True, leave=False) as bar:
+        yield bar.update
+
+
+def _tell(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def _check_numbers(options):
+    if not options.size and not 1 < float(options.scale) <= MAX_SCALE:
+        raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
+    if options.times < 1:
+        raise ValueError(f"Expected at least one time. Received: {options.times}")
+    if not 1 <= options.quality <= 100:
+        raise ValueError(f"Expected a quality from 1 to 100. Received: {options.quality}")
+    if not 0 <= options.threads <= 256:
+        raise ValueError(f"Expected 0 to 256 threads. Received: {options.threads}")
