@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagesr.datasets.folders import BENCHMARKS
 from imagesr.datasets import DATASETS, Source
 from imagesr.datasets.crops import RandomCrops, fixed_crops
 from imagesr.datasets.degradations import DEGRADATIONS, Degradation, blur, h264, hevc, jpeg, noise, softness
+from imagesr.datasets.folders import BENCHMARKS
 from imagesr.datasets.pairs import Pair, load_pairs
 from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import KERNELS, downscale, luma, resize
