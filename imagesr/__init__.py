@@ -1,27 +1,58 @@
 """imagesr: upscale video at frame rate on ordinary machines, and train the networks that do it."""
 
-from __future__ import annotations
-
 import time as _time
 
 STARTED = _time.perf_counter()  # `first_frame_s` of a Report counts from here: the first import of any command
 
 __version__ = "0.1.0"
-__all__ = ["load", "upscale_image", "upscale_video"]
+__all__ = ["datasets", "evaluate", "load", "models", "train", "upscale_image", "upscale_video"]
+
+
+def load(model, scale=None, *, kind="film", **options):
+    """Load a model as an upscaler of NumPy arrays and Pillow images that keeps its engines.
+
+    Example:
+        up = imagesr.load("best", scale=2, kind="photo")
+        large = up(Image.open("photo.jpg"))
+
+    Args:
+        model: A shipped model's name, or the folder of a model.
+        scale: Factor above 1 and up to 8; None is 1.5 for film and 2 for photographs.
+        kind: "film" takes uint8 RGB or grey and runs at frame rate, its colours at half the resolution, as in video.
+            "photo" takes 8 and 16 bits, floating point in [0, 1] and alpha, and rounds once.
+        **options: For film those of `imagesr.engines.load_engine`, such as `precision` and `threads`; for photographs
+            `tta`, `tile` and `threads`.
+
+    Returns:
+        A callable with `scale`, `card` and `precision`. For planes of luma use `imagesr.engines.load_engine`.
+
+    Raises:
+        ValueError: For a kind or scale that there is not.
+        ModelError: For an unknown or damaged model.
+    """
+    if kind == "photo":
+        from imagesr.image.upscale import PhotoUpscaler
+
+        return PhotoUpscaler(str(model), scale or 2, **options)
+    if kind == "film":
+        from imagesr.video.arrays import FilmUpscaler
+
+        return FilmUpscaler(str(model), scale or "1.5", **options)
+    raise ValueError(f"Expected a kind, film or photo. Received: {kind}")
 
 
 def __getattr__(name):
-    # Importing the package must cost milliseconds; what needs PyAV or a runtime is imported when it is asked for.
+    # Importing the package must cost milliseconds; the rest is imported when it is asked for.
+    from importlib import import_module
+
     if name == "upscale_video":
-        from imagesr.video.upscale import upscale_video
-
-        return upscale_video
+        return import_module("imagesr.video.upscale").upscale_video
     if name == "upscale_image":
-        from imagesr.image.upscale import upscale_image
-
-        return upscale_image
-    if name == "load":
-        from imagesr.engines.chain import load
-
-        return load
+        return import_module("imagesr.image.upscale").upscale_image
+    if name in __all__:
+        return import_module(f"imagesr.{name}")
     raise AttributeError(f"module 'imagesr' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*__all__, "__version__"])

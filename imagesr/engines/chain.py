@@ -6,22 +6,13 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement
-from pathlib import Path
 
-from imagesr.card import ModelCard, find_model
+from imagesr.card import ModelCard
 from imagesr.engines import Engine, load_engine
 from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
 MAX_SCALE = 8
-
-
-def load(model: str | Path, scale: Scale | float | str = "1.5", **options) -> Engine:
-    """Load a shipped model by name, or one from its folder, as a callable on uint8 planes (N, H, W, 1).
-
-    `options` are those of `load_engine`. Raises ModelError.
-    """
-    return load_engine(find_model(str(model), Scale.parse(scale)), **options)
 
 
 def load_chain(cards: Sequence[ModelCard], factor: Scale | Fraction, **options) -> list[Engine]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -212,6 +213,47 @@ def last(steps: Generator[Any, None, T], advance: Callable[[Any], Any] = lambda 
             return end.value
 
 
+class PhotoUpscaler:
+    """Upscale photographs as arrays or Pillow images; the engines stay loaded.
+
+    `model` is a name, of which the flavour for photographs is taken, or a folder. `tta` averages over eight
+    orientations. `scale` is a Scale, `card` and `precision` are the first engine's.
+    """
+
+    def __init__(
+        self,
+        model: str = MODEL,
+        scale: Scale | float | str = 2,
+        *,
+        tta: bool = False,
+        tile: int = TILE,
+        threads: int = 0,
+    ):
+        self.scale = photo_scale((1, 1), Scale.parse(scale))
+        self._engines = load_photo_engines(model, self.scale, threads=threads)
+        self.card, self.precision = self._engines[0].card, self._engines[0].precision
+        self._options = {"tta": tta, "tile": tile}
+
+    def __call__(self, picture: np.ndarray | Image.Image) -> np.ndarray | Image.Image:
+        """Return the picture upscaled, of the same kind; see `upscale_image`."""
+        if not isinstance(picture, np.ndarray):
+            return _on_pillow(self, picture)
+        lr = picture[..., np.newaxis] if picture.ndim == 2 else picture
+        if lr.ndim != 3 or lr.shape[2] > 4 or 0 in lr.shape or lr.dtype.kind not in "uf" or lr.dtype.itemsize > 8:
+            raise ValueError(
+                "Expected an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1]. "
+                f"Received: {picture.dtype} {picture.shape}"
+            )
+        if lr.dtype.kind == "u" and lr.dtype.itemsize > 2:
+            raise ValueError(f"Expected samples of 8 or 16 bits, or floating point. Received: {picture.dtype}")
+        source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
+        size = self.scale.grow(source.width), self.scale.grow(source.height)
+        with ExitStack() as spools:
+            sr = last(upscaling(source, size, self._engines, spools=spools, **self._options))
+            result = region(sr, 0, 0, *size).astype(picture.dtype)
+        return result[..., 0] if picture.ndim == 2 else result
+
+
 def upscale_image(
     picture: np.ndarray | Image.Image,
     *,
@@ -224,35 +266,26 @@ def upscale_image(
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
     Two and four channels are grey and RGB with alpha. The result is of the same kind; Pillow's palettes become RGB.
-    Raises ValueError for other arrays, and ModelError.
+    The engines of the last options stay loaded for the next call. Raises ValueError for other arrays, and ModelError.
+
+    Example:
+        large = imagesr.upscale_image(Image.open("photo.jpg"), scale=2)
     """
-    if not isinstance(picture, np.ndarray):
-        return _upscale_pillow(picture, scale=scale, model=model, tta=tta, tile=tile, threads=threads)
-    lr = picture[..., np.newaxis] if picture.ndim == 2 else picture
-    if lr.ndim != 3 or lr.shape[2] > 4 or 0 in lr.shape or lr.dtype.kind not in "uf" or lr.dtype.itemsize > 8:
-        raise ValueError(
-            "Expected an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1]. "
-            f"Received: {picture.dtype} {picture.shape}"
-        )
-    if lr.dtype.kind == "u" and lr.dtype.itemsize > 2:
-        raise ValueError(f"Expected samples of 8 or 16 bits, or floating point. Received: {picture.dtype}")
-    source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
-    scale = photo_scale((source.width, source.height), Scale.parse(scale))
-    size = scale.grow(source.width), scale.grow(source.height)
-    engines = load_photo_engines(model, scale, threads=threads)
-    with ExitStack() as spools:
-        sr = last(upscaling(source, size, engines, tta=tta, tile=tile, spools=spools))
-        result = region(sr, 0, 0, *size).astype(picture.dtype)
-    return result[..., 0] if picture.ndim == 2 else result
+    return _kept_upscaler(str(model), Scale.parse(scale), tta, tile, threads)(picture)
 
 
-def _upscale_pillow(picture, **options):
+@lru_cache(maxsize=1)
+def _kept_upscaler(model, scale, tta, tile, threads):
+    return PhotoUpscaler(model, scale, tta=tta, tile=tile, threads=threads)
+
+
+def _on_pillow(upscale, picture):
     from PIL import Image
 
     if picture.mode in ("P", "PA", "1"):
         picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
     if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
         raise ValueError(f"Expected a picture of the mode L, LA, RGB, RGBA, I;16, P or 1. Received: {picture.mode}")
-    result = Image.fromarray(upscale_image(np.asarray(picture), **options))
+    result = Image.fromarray(upscale(np.asarray(picture)))
     result.info = dict(picture.info)
     return result

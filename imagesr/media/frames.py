@@ -61,11 +61,14 @@ class Resizer:
         return result
 
 
-def rgb(frame: Frame) -> np.ndarray:
-    """Return a frame as RGB, uint8 (H, W, 3), by its own matrix, or by its size's where it does not say."""
-    # Without these flags swscale takes a short cut of its own, and red, green and blue come out a code too dark.
-    exact = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-    return frame.to_ndarray(format="rgb24", src_colorspace=matrix_of(frame), interpolation=exact)
+def rgb(frame: Frame, *, exact: bool = True) -> np.ndarray:
+    """Return a frame as RGB, uint8 (H, W, 3), by its own matrix, or by its size's where it does not say.
+
+    Unless `exact`, swscale takes a short cut, and red, green and blue come out up to a code too dark.
+    """
+    flags = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+    interpolation = flags if exact else Interpolation.FAST_BILINEAR
+    return frame.to_ndarray(format="rgb24", src_colorspace=matrix_of(frame), interpolation=interpolation)
 
 
 def bgr(frame: Frame) -> np.ndarray:
@@ -75,9 +78,23 @@ def bgr(frame: Frame) -> np.ndarray:
 
 def from_bgr(picture: np.ndarray) -> Frame:
     """Return a picture of OpenCV's, BGR uint8 (H, W, 3), as a frame of yuv420p, BT.601 or from 720 lines on BT.709."""
-    frame = Frame.from_ndarray(picture, "bgr24")
+    return _from_packed(picture, "bgr24", "yuv420p")
+
+
+def from_rgb(picture: np.ndarray, *, pix_fmt: str = "yuv420p") -> Frame:
+    """Return an RGB picture, uint8 (H, W, 3), as a YUV frame, BT.601 or from 720 lines on BT.709.
+
+    OpenCV's pictures turned to RGB, `bgr[..., ::-1]`, are read in place.
+    """
+    if picture.strides[2] < 0 and (bgr := picture[..., ::-1]).flags.c_contiguous:
+        return _from_packed(bgr, "bgr24", pix_fmt)
+    return _from_packed(np.ascontiguousarray(picture), "rgb24", pix_fmt)
+
+
+def _from_packed(picture, packed, pix_fmt):
+    frame = Frame.from_ndarray(picture, packed)
     result = frame.reformat(
-        format="yuv420p", dst_colorspace=matrix_by_size(frame.height), interpolation=Interpolation.FAST_BILINEAR
+        format=pix_fmt, dst_colorspace=matrix_by_size(frame.height), interpolation=Interpolation.FAST_BILINEAR
     )
     result.colorspace, result.color_range = matrix_by_size(frame.height).value, MPEG_RANGE
     return result

@@ -6,8 +6,8 @@ from conftest import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import imagesr
 from imagesr.card import find_model
+from imagesr.engines import load_engine
 from imagesr.engines.tiles import SMALLEST, tiled
 from imagesr.scale import Scale
 
@@ -96,7 +96,7 @@ def test_tiles_are_wider_than_their_halos():
 @pytest.mark.parametrize("size", [(150, 97), (61, 140)])
 def test_a_real_network_leaves_no_seam(size):
     scale = Scale(3, 2)
-    card, run = find_model("fast", scale), imagesr.load("fast", precision="fp32")
+    run = load_engine(card := find_model("fast", scale), precision="fp32")
     lr = picture(*size)[..., 1]
     halo = card.receptive_field // 2 + card.multiple
     parts, one = (tiled(run, lr, scale=scale, multiple=card.multiple, halo=halo, tile=tile) for tile in (48, 1000))

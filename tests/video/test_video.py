@@ -220,8 +220,10 @@ def test_chapters_move_with_the_start(tmp_path):
 def test_threads_begin_together_without_locking_up(tmp_path):
     # OpenVINO's bindings deadlock when threads of a fresh process make their first inference at once.
     code = (
-        "import numpy, threading, imagesr\n"
-        "engine = imagesr.load('fast', parallel=3)\n"
+        "import numpy, threading\n"
+        "from imagesr.card import find_models\n"
+        "from imagesr.engines import load_engine\n"
+        "engine = load_engine(find_models('fast')[0], parallel=3)\n"
         "threads = [threading.Thread(target=engine, args=(numpy.zeros((1, 64, 64, 1), 'uint8'),)) for _ in range(3)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]"
     )
