@@ -34,7 +34,7 @@ def test_a_turned_view_of_bgr_is_the_same_picture(film):
     rgb = picture(192, 108)
     bgr = np.ascontiguousarray(rgb[..., ::-1])
     # swscale subsamples the chroma of BGR and of RGB by two routines.
-    assert np.abs(film(bgr[..., ::-1]).astype(int) - film(rgb)).mean() < 1
+    assert np.abs(film(bgr[..., ::-1]).astype(int) - film(rgb)).mean() < 2
 
 
 @pytest.mark.parametrize(("size", "scale"), [((77, 101), 1.5), ((64, 48), 2), ((33, 20), 1.3)])
