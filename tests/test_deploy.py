@@ -75,7 +75,7 @@ def test_the_unit_runs_what_there_is_and_lets_it_drain():
     assert _parser().parse_args(arguments).host == "127.0.0.1"
     seconds = service["TimeoutStopSec"]
     assert int(seconds) > 60
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert f"`TimeoutStopSec={seconds}`, `docker stop -t {seconds}`" in readme
+    page = (ROOT / "docs/service.md").read_text("utf-8")
+    assert f"`TimeoutStopSec={seconds}`, `docker stop -t {seconds}`" in page
     assert f"docker stop -t {seconds}." in DOCKERFILE.read_text("utf-8")
     assert service["KillSignal"] == "SIGTERM"
