@@ -120,6 +120,28 @@ def install_hint(error: ImportError) -> str:
     return f"it needs the package {package}: pip install 'imagesr[{EXTRAS.get(package, 'train')}]'"
 
 
+@contextmanager
+def hidden_stderr() -> Iterator[None]:
+    """Discard what the process writes to file descriptor 2 while the block runs; Python's `sys.stderr` included.
+
+    It is for imports of TensorFlow, whose lines no environment variable turns off. Exceptions are told as ever.
+    """
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # no stderr, as in a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
 def run_command(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run what a command does and return its exit code; what goes wrong is told in one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length

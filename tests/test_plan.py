@@ -50,6 +50,7 @@ ONLY_IN = {
     "tensorflow": {"datasets", "train", "evaluate"},
     "nncf": {"export"},
     "matplotlib": {"train"},
+    "pydantic": {"train", "serve", "recursive"},
     "sounddevice": {"live"},
     "pyvirtualcam": {"live"},
     "fastapi": {"serve"},
@@ -125,11 +126,23 @@ def test_live_modules_load_opencv_before_pyav_and_nothing_heavy(module):
 
 
 HELPED = ["webcam", "play", "compare", "blind", "bench", "evaluate", "serve", "send"]
+HELPED += ["train", "export", "models", "datasets", "recursive"]
 
 
 @pytest.mark.parametrize("command", HELPED)
 def test_help_works_in_the_base_install_within_half_a_second(command):
-    extras = ["cv2", "fastapi", "httpx", "keras", "onnxruntime", "pebble", "sounddevice", "tensorflow", "uvicorn"]
+    extras = [
+        "cv2",
+        "fastapi",
+        "httpx",
+        "keras",
+        "onnxruntime",
+        "pebble",
+        "pydantic",
+        "sounddevice",
+        "tensorflow",
+        "uvicorn",
+    ]
     code = f"import sys; sys.modules |= dict.fromkeys({extras}); sys.argv[1:] = ['{command}', '--help']; "
     code += "from imagesr.__main__ import main; main()"
     before = os.times().children_user

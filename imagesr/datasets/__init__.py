@@ -21,15 +21,15 @@ DATASETS = {
 }
 
 
-class Source(NamedTuple):
-    """Name a data set, where it lies, and its weight: how often it is drawn from; None for once per picture."""
+class DataSource(NamedTuple):
+    """Name a data set, its folder, and its weight, the relative frequency of its crops; None is one per picture."""
 
     name: str
     place: Path
     weight: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Source:
+    def parse(cls, text: str) -> DataSource:
         """Read `NAME=DIR`, `NAME=DIR@WEIGHT`, or a mere folder of photographs; raises ValueError."""
         name, equals, place = text.partition("=")
         if not equals:
@@ -44,6 +44,10 @@ class Source(NamedTuple):
         if weight is not None and not weight > 0:
             raise ValueError(f"Expected a weight above 0 behind the @. Received: {text}")
         return cls(name, Path(path or place), weight)
+
+    def absolute(self) -> DataSource:
+        """Return the same data set with an absolute folder; `tfds` stays as it is."""
+        return self if str(self.place) == "tfds" else self._replace(place=self.place.absolute())
 
     def __str__(self):
         return f"{self.name}={self.place}" + ("" if self.weight is None else f"@{self.weight:g}")

@@ -1,4 +1,4 @@
-"""Check and make pictures: `python -m imagesr.datasets verify DIR`, `leaks A B`, `film DIR OUT`, `scenes OUT`."""
+"""Check and make pictures: `imagesr datasets verify DIR`, `leaks A B`, `film PHOTOS OUT`, `scenes OUT`."""
 
 from __future__ import annotations
 
@@ -6,56 +6,62 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
-
 from imagesr.cli import Parser, run_command, size_argument
-from imagesr.datasets.checks import SUMS, leaks, verify, write_sums
-from imagesr.datasets.film import camera
-from imagesr.datasets.pairs import shape
-from imagesr.depth.scenes import render
-from imagesr.files import whole, write_whole
-from imagesr.media.clips import write_clip
-from imagesr.media.images import find_images, read_rgb
 
-EPILOG = (
-    "Exit codes: 0 nothing wrong, 1 something found, 2 options or folders, 3 pictures unreadable, 4 file not written."
-)
-progress = partial(tqdm, disable=None, leave=False, dynamic_ncols=True)  # None: only on a terminal
+DESCRIPTION = """\
+Check folders of pictures, and make some.
+
+Examples:
+  imagesr datasets verify photos/train
+  imagesr datasets leaks photos/train Set5
+  imagesr datasets film photos/val clips
+  imagesr datasets scenes scenes/train --count 100
+"""
+EPILOG = """\
+Exit codes: 0 nothing wrong, 1 problems or leaks found, 2 wrong options or folders, 3 unreadable pictures,
+4 output not written."""
+
+
+def _parser():
+    raw = argparse.RawDescriptionHelpFormatter
+    usage = "imagesr datasets {verify,leaks,film,scenes} ..."
+    parser = Parser(prog="imagesr datasets", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+
+    def command(name, run, what):
+        prog = f"imagesr datasets {name}"
+        one = commands.add_parser(name, prog=prog, help=what, description=what.capitalize(), epilog=EPILOG)
+        one.formatter_class = raw
+        one.set_defaults(run=run)
+        return one.add_argument
+
+    add = command("verify", run_verify, "look for damaged, duplicate, changed and unpaired files")
+    add("folder", type=Path, metavar="DIR")
+    add("--write", action="store_true", help="write the checksums to DIR/SHA256SUMS")
+
+    add = command("leaks", run_leaks, "look for pictures, or crops of them, that are in both folders")
+    add("a", type=Path, metavar="A")
+    add("b", type=Path, metavar="B")
+    add("--json", type=Path, metavar="FILE", help="write the leaks to FILE")
+
+    add = command("film", run_film, "pan across photographs, into lossless clips to measure on")
+    add("folder", type=Path, metavar="PHOTOS")
+    add("out", type=Path, metavar="OUT", help="a new folder for the clips")
+    add("--frames", type=int, default=60, help="frames of each clip (default: 60)")
+
+    add = command("scenes", run_scenes, "render scenes with their depth, for networks that take depth")
+    add("out", type=Path, metavar="OUT", help="a new folder for the pictures, and depth/ in it")
+    add("--count", type=int, default=12, help="number of scenes (default: 12)")
+    add("--seed", type=int, default=0, help="different seeds render different scenes (default: 0)")
+    add("--size", type=size_argument, default=(384, 384), metavar="WxH", help="default: 384x384")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = Parser(prog="imagesr datasets", description="Check folders of pictures, and make some.", epilog=EPILOG)
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
-    what = "look for damaged, doubled, changed and unpaired files"
-    command = commands.add_parser("verify", help=what, description=what.capitalize(), epilog=EPILOG)
-    command.add_argument("folder", type=Path, metavar="DIR")
-    command.add_argument("--write", action="store_true", help=f"write the checksums to DIR/{SUMS}")
-    command.set_defaults(run=run_verify)
-    what = "look for the same picture, or a crop of it, in two folders"
-    command = commands.add_parser("leaks", help=what, description=what.capitalize(), epilog=EPILOG)
-    command.add_argument("a", type=Path, metavar="A")
-    command.add_argument("b", type=Path, metavar="B")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the leaks to FILE")
-    command.set_defaults(run=run_leaks)
-    what = "pan across photographs, into lossless clips to measure on"
-    command = commands.add_parser("film", help=what, description=what.capitalize(), epilog=EPILOG)
-    command.add_argument("folder", type=Path, metavar="PHOTOS")
-    command.add_argument("out", type=Path, metavar="OUT", help="a new folder for the clips")
-    command.add_argument("--frames", type=int, default=60, help="of each clip (default: 60)")
-    command.set_defaults(run=run_film)
-    what = "render scenes with their depth, to train and measure networks that take depth"
-    command = commands.add_parser("scenes", help=what, description=what.capitalize(), epilog=EPILOG)
-    command.add_argument("out", type=Path, metavar="OUT", help="a new folder for the pictures, and depth/ in it")
-    command.add_argument("--count", type=int, default=12, help="of scenes (default: 12)")
-    command.add_argument("--seed", type=int, default=0, help="other seeds, other scenes (default: 0)")
-    command.add_argument("--size", type=size_argument, default=(384, 384), metavar="WxH", help="default: 384x384")
-    command.set_defaults(run=run_scenes)
+    parser = _parser()
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -63,22 +69,23 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("datasets", options.run, options)
 
 
+def progress(items, **options):
+    """Wrap an iterable in a progress bar, on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(items, disable=None, leave=False, dynamic_ncols=True, **options)
+
+
 def run_verify(options: argparse.Namespace) -> int:
-    """Print what is in a folder and what is wrong with it, and return the exit code."""
+    """Print the contents of a folder and their problems, and return the exit code."""
+    from imagesr.datasets.verify import SUMS, verify, write_sums
+
     target = options.folder / SUMS
     if options.write and target.exists():
         raise ValueError(f"Expected no {SUMS} yet for --write. Received: {target}")
     result = verify(options.folder, progress=progress)
     for folder in result.folders:
-        sizes = " x ".join(
-            f"{low}" if low == high else f"{low}-{high}" for low, high in (folder.widths, folder.heights)
-        )
-        kinds = [
-            f"{len(files)} {kind} ({files[0]}{', …' * (len(files) > 1)})"
-            for kind, files in folder.kinds.items()
-            if kind != "RGB"
-        ]
-        print(", ".join([f"{folder.path}: {folder.pictures} picture{'s' * (folder.pictures > 1)}, {sizes}", *kinds]))
+        print(_line(folder))
     for problem in result.problems:
         print(f"{problem.path}: {problem.kind}: {problem.what}")
     total = sum(folder.pictures for folder in result.folders)
@@ -94,8 +101,22 @@ def run_verify(options: argparse.Namespace) -> int:
     return 1 if result.problems else 0
 
 
+def _line(folder):
+    """Describe a folder: how many pictures, their sizes, and files of unusual kinds."""
+    sizes = " x ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in (folder.widths, folder.heights))
+    kinds = [
+        f"{len(files)} {kind} ({files[0]}{', …' * (len(files) > 1)})"
+        for kind, files in folder.kinds.items()
+        if kind != "RGB"
+    ]
+    return ", ".join([f"{folder.path}: {folder.pictures} picture{'s' * (folder.pictures > 1)}, {sizes}", *kinds])
+
+
 def run_leaks(options: argparse.Namespace) -> int:
     """Print the pictures that two folders share, and return the exit code."""
+    from imagesr.datasets.leaks import leaks
+    from imagesr.files import write_whole
+
     if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
         raise ValueError(f"Expected a file in an existing folder for --json. Received: {options.json}")
     result = leaks(options.a, options.b, progress=progress)
@@ -114,18 +135,27 @@ def run_leaks(options: argparse.Namespace) -> int:
 
 def run_film(options: argparse.Namespace) -> int:
     """Write a clip of every photograph in a folder, and return the exit code."""
+    import numpy as np
+    from PIL import Image
+
+    from imagesr.datasets.film import camera
+    from imagesr.datasets.pairs import shape
+    from imagesr.files import whole
+    from imagesr.media.clips import write_clip
+    from imagesr.media.images import find_images, read_rgb
+
     if options.frames < 1:
         raise ValueError(f"Expected a number of frames of at least 1. Received: {options.frames}")
     photos = find_images([options.folder])
     _check_new(options.out)
-    # Some of the photograph stays out of sight, for the camera to move to; every scale takes multiples of 24 whole.
+    # A seventh of the photograph is left for the camera to move; multiples of 24 suit every scale.
     sizes = {photo: tuple(n * 6 // 7 // 24 * 24 for n in shape(photo)) for photo in photos}
     for photo, size in sizes.items():
         if not all(size):
             raise ValueError(f"Expected photographs of at least 28 pixels a side. Received: {photo}")
     if len({photo.stem for photo in photos}) < len(photos):
         raise ValueError(f"Expected photographs of different names, endings aside. Received: {options.folder}")
-    options.out.mkdir()
+    options.out.mkdir(parents=True)
     for number, (photo, size) in enumerate(progress(sizes.items(), unit=" clips")):
         frames = camera(read_rgb(photo), size, options.frames, np.random.default_rng(number))
         with whole(options.out / f"{photo.stem}.mp4") as part:
@@ -135,12 +165,18 @@ def run_film(options: argparse.Namespace) -> int:
 
 
 def _check_new(folder):
-    if folder.exists() or not folder.absolute().parent.is_dir():
-        raise ValueError(f"Expected a new folder, in one that exists. Received: {folder}")
+    if folder.exists():
+        raise ValueError(f"Expected a new folder. Received: {folder}, which exists")
 
 
 def run_scenes(options: argparse.Namespace) -> int:
     """Write scenes, and their depth in millimetres as 16-bit PNGs of the same names, and return the exit code."""
+    import numpy as np
+    from PIL import Image
+
+    from imagesr.depth.scenes import render
+    from imagesr.files import whole
+
     if options.count < 1 or options.seed < 0 or min(options.size) < 16:
         received = f"{options.count}, {options.seed}, {'x'.join(map(str, options.size))}"
         raise ValueError(f"Expected a count of 1, a seed of 0 and a size of 16x16, or more. Received: {received}")

@@ -20,8 +20,8 @@ MACROBLOCK = 16
 SPEED, ZOOM, SHAKE = 6.0, 0.01, 0.7  # at most: HR pixels per frame; share of the window per frame; HR pixels
 
 
-class Shot(NamedTuple):
-    """Name one film of a photograph."""
+class PannedPhoto(NamedTuple):
+    """Name a photograph and the number of one of the films made of it."""
 
     photo: Path
     number: int

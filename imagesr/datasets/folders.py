@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from imagesr.datasets.film import SHOTS, Shot
+from imagesr.datasets.film import SHOTS, PannedPhoto
 from imagesr.datasets.pairs import Pair
 from imagesr.errors import InputError
 from imagesr.media.containers import FORMATS
@@ -35,7 +35,7 @@ def folder(place: Path, scale: Scale, split: str) -> list[Pair]:
 def film(place: Path, scale: Scale, split: str) -> list[Pair]:
     """List films of the photographs directly inside a folder: `SHOTS` of each, one to measure on."""
     shots = SHOTS if split == "train" else 1
-    return [Pair(None, Shot(photo, i)) for photo in find_images([place]) for i in range(shots)]
+    return [Pair(None, PannedPhoto(photo, i)) for photo in find_images([place]) for i in range(shots)]
 
 
 def benchmark(name: str) -> Callable[[Path, Scale, str], list[Pair]]:

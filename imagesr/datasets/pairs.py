@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from imagesr.datasets.degradations import Degradation
-from imagesr.datasets.film import KEPT, Shot, window
+from imagesr.datasets.film import KEPT, PannedPhoto, window
 from imagesr.depth.maps import DepthSource, resized
 from imagesr.media.images import kind, read_rgb
 from imagesr.pixels import downscale, luma, resize
@@ -20,7 +20,7 @@ from imagesr.scale import Scale
 
 SIZES = (1.0, 0.7, 0.5)  # scale augmentation: relative sizes at which every HR picture is shown
 
-Picture = Path | np.ndarray | Shot  # a file, RGB uint8 (H, W, 3), or a film of a photograph
+Picture = Path | np.ndarray | PannedPhoto  # a file, RGB uint8 (H, W, 3), or a film of a photograph
 
 
 class Pair(NamedTuple):
@@ -58,19 +58,19 @@ def load_pairs(
                 f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
             )
         have = shape(pair.hr, colour)
-        if isinstance(pair.hr, Shot):
+        if isinstance(pair.hr, PannedPhoto):
             have = window(have, scale)
         if min(n - m for n, m in zip(have, size, strict=True)) < 0 or not all(have):
             wanted, found = (f"{w}x{h}" for h, w in (size, have))
             raise ValueError(
                 f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair.hr)} of {found}"
             )
-        if depth and isinstance(pair.hr, Shot):
+        if depth and isinstance(pair.hr, PannedPhoto):
             raise ValueError(f"Expected photographs for depth maps, not films of them. Received: {_words(pair.hr)}")
     _check_memory(pairs, scale, channels + 2 * bool(depth), sizes)  # a map's numbers have 16 bits
 
     def read(pair):
-        if isinstance(pair.hr, Shot):
+        if isinstance(pair.hr, PannedPhoto):
             return pair.hr.pairs(scale, channels, degradation)
         hr = _read(pair.hr, channels)
         shown = []  # LR, HR, and the size of the picture that HR is cropped from
@@ -114,7 +114,7 @@ def shape(picture, colour=False):
     Of a film it is its photograph's.
     With `colour`, also for one without: among colour pictures it is a mistake.
     """
-    if isinstance(picture, Shot):
+    if isinstance(picture, PannedPhoto):
         picture = picture.photo
     if not isinstance(picture, Path):
         return picture.shape[:2]
@@ -137,7 +137,7 @@ def _check_memory(pairs, scale, channels, sizes):
         return
 
     def pixels(hr):
-        if isinstance(hr, Shot):
+        if isinstance(hr, PannedPhoto):
             return KEPT * np.prod(window(shape(hr), scale))
         return np.prod(shape(hr)) * sum(s**2 for s in sizes)
 

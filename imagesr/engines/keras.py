@@ -8,10 +8,11 @@ import keras
 import numpy as np
 
 from imagesr.card import ModelCard
+from imagesr.depth.network import without_depth
 from imagesr.engines import Engine
 from imagesr.errors import ModelError
 from imagesr.models import cost
-from imagesr.models.layers import collapsed, without_depth
+from imagesr.models.layers import collapsed
 
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:

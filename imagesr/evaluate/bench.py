@@ -165,11 +165,12 @@ def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
     import tensorflow as tf
 
     from imagesr.datasets.tfdata import pipeline
-    from imagesr.train.fit import Config, Run
+    from imagesr.train.config import Config
+    from imagesr.train.fit import Run
 
     for model, scale, steps in (("realtime", "1.5", 400), ("edsr_baseline", "2", 4)):
         places = (str(pictures),)
-        config = Config(places, places, model=model, scale=scale, batch=16, patch=96, steps=steps)
+        config = Config(data=places, val=places, model=model, scale=scale, batch=16, patch=96, steps=steps)
         with tempfile.TemporaryDirectory() as folder:
             run = Run(config, Path(folder))
         run.compile()

@@ -102,8 +102,8 @@ def _load_keras(path, scale):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
     runtime = import_engine("keras")
     network = runtime.read_network(path, depth=True)
+    from imagesr.depth.network import DEPTH_REACH, without_depth
     from imagesr.models import cost
-    from imagesr.models.layers import DEPTH_REACH, without_depth
 
     model, takes_depth = without_depth(network), len(network.inputs) > 1
     _, *size, channels = model.input.shape

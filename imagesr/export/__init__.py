@@ -1,1 +1,5 @@
-"""From a trained network to a saved model that runs without Keras: `imagesr export`."""
+"""Export: a trained network becomes a saved model that the engines run.
+
+`graph` builds the integer graph, `int8` quantizes it, `parity` compares every format with Keras, `export` writes the
+folder and its card. Only `int8` imports NNCF.
+"""

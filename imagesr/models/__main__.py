@@ -1,14 +1,22 @@
-"""List the networks: `python -m imagesr.models [--scale 2]`."""
+"""List the networks: `imagesr models [--scale 2]`."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 
-from imagesr.cli import Parser, run_command, scale_argument
+from imagesr.cli import Parser, hidden_stderr, run_command, scale_argument
 from imagesr.models import MODELS, builder
 from imagesr.scale import Scale
 
+DESCRIPTION = """\
+List the networks and their cost.
+
+Examples:
+  imagesr models
+  imagesr models --scale 4
+"""
 COLUMNS = ("network", "scale", "colour", "parameters", "MAC per LR pixel", "receptive field", "paper")
 
 
@@ -35,6 +43,8 @@ def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
 
 
 def _models(options):
+    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
+        import keras  # noqa: F401
     print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
     for row in rows(options.scale):
         print("| " + " | ".join(row) + " |", flush=True)
@@ -43,8 +53,9 @@ def _models(options):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = Parser(prog="imagesr models", description="List the networks and what they cost.")
-    parser.add_argument("--scale", type=scale_argument, default=Scale(2), help="at which to build them (default: 2)")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="imagesr models", description=DESCRIPTION, formatter_class=raw)
+    parser.add_argument("--scale", type=scale_argument, default=Scale(2), help="scale to build them at (default: 2)")
     return run_command("models", _models, parser.parse_args(arguments))
 
 

@@ -1,6 +1,8 @@
-"""What a network costs: parameters, multiply-accumulates, and how far it looks."""
+"""What a network costs: parameters, multiply-accumulates, seconds; and how far it looks."""
 
 from __future__ import annotations
+
+import time
 
 import keras
 import numpy as np
@@ -76,3 +78,24 @@ def receptive_field(model: keras.Model) -> int:
         if inside or model.input.shape[2]:
             return int(np.ceil((touched[-1] - touched[0] + 1) / per_pixel))
         side *= 2
+
+
+def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
+    """Return the seconds for 30 frames of 720p in Keras at float32, and in words how that was measured.
+
+    A network too heavy for that is timed on a piece of a frame.
+    """
+    budget = 30e9  # multiply-accumulates per call: a second or less
+    frame = (720, 1280)
+    fits = multiply_accumulates(model) * frame[0] * frame[1] <= budget or None not in model.input.shape[1:3]
+    piece = frame if fits else (96, 96)
+    size = input_size(model, piece)
+    lr = np.random.default_rng(0).random((1, *size, model.input.shape[-1]), np.float32)
+    model.predict_on_batch(lr)
+    times = []
+    while len(times) < 3 or (sum(times) < 3 and len(times) < 30):
+        begun = time.perf_counter()
+        model.predict_on_batch(lr)
+        times.append(time.perf_counter() - begun)
+    seconds = 30 * float(np.median(times)) * frame[0] * frame[1] / (size[0] * size[1])
+    return seconds, f"720p, Keras, float32{'' if fits else ', reckoned from a piece of 96x96'}"

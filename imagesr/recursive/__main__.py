@@ -1,84 +1,85 @@
-"""Train and sample: `python -m imagesr.recursive train|sample`."""
+"""Train and sample: `imagesr recursive train|sample`."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import io
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from imagesr.cli import Parser, check_record, hidden_stderr, run_command
 
-from imagesr.cli import Parser, check_record, run_command
-from imagesr.evaluate.sheet import draw_rows
-from imagesr.files import write_whole
-from imagesr.metrics.fidelity import CEILING, psnr
-from imagesr.pixels import resize
-from imagesr.recursive.train import Config, bits_per_dimension, load, patches, train
+DESCRIPTION = """\
+Pixel Recursive Super Resolution, 8x8 to 32x32.
 
+Examples:
+  imagesr recursive train --data photos/train --val photos/val --out runs/recursive
+  imagesr recursive sample runs/recursive --data photos/val --sheet samples.png
+"""
 HELD_OUT = 256  # patches over which bits per dimension are measured
 SHOWN = 3  # samples of a patch on the sheet
 CELL = 128  # pixels a side of a picture on the sheet
 
 
 def _parser():
-    parser = Parser(prog="imagesr recursive", description="Pixel Recursive Super Resolution, 8x8 to 32x32.")
+    parser = Parser(
+        prog="imagesr recursive",
+        usage="imagesr recursive {train,sample} ...",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="train|sample")
-    sets = "NAME=DIR or NAME=DIR@WEIGHT, or a mere folder of photographs"
+    sets = "NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs"
 
-    one = commands.add_parser("train", help="train a network", argument_default=argparse.SUPPRESS)
+    what = "train a network"
+    one = commands.add_parser(
+        "train", prog="imagesr recursive train", help=what, description=what, argument_default=argparse.SUPPRESS
+    )
     one.set_defaults(run=_train)
     add = one.add_argument
-    add("--data", nargs="+", required=True, metavar="NAME=DIR", help=f"what to train on: {sets}")
-    add("--val", nargs="+", required=True, metavar="NAME=DIR", help="what to measure on, pictures not among the others")
+    add("--data", nargs="+", required=True, metavar="NAME=DIR", help=f"training data: {sets}")
+    add("--val", nargs="+", required=True, metavar="NAME=DIR", help="validation data, pictures that are not in --data")
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder; the same command goes on with it")
-    words = {
-        "filters": "feature maps, a multiple of 3",
-        "blocks": "residual blocks of the conditioning network at each of its sizes",
-        "layers": "gated layers of the PixelCNN",
-        "reach": "pixels that their kernels look up, left and right",
-        "steps": "in all",
-        "batch": "patches per step",
-        "learning_rate": "after warm-up, then a cosine down",
-        "seed": "of weights and patches",
-    }
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    for name, what in words.items():
-        kind = type(defaults[name])
-        add(f"--{name.replace('_', '-')}", type=kind, help=f"{what} (default: {defaults[name]})")
+    # The defaults in these texts are those of `RecursiveConfig`, which is not imported here: it needs pydantic.
+    add("--filters", type=int, help="feature maps, a multiple of 3 (default: 36)")
+    text = "residual blocks of the conditioning network at each of its sizes (default: 1)"
+    add("--blocks", type=int, help=text)
+    add("--layers", type=int, help="gated layers of the PixelCNN (default: 5)")
+    add("--reach", type=int, help="pixels that their kernels look up, left and right (default: 1)")
+    add("--steps", type=int, help="in all (default: 10000)")
+    add("--batch", type=int, help="patches per step (default: 16)")
+    add("--learning-rate", type=float, help="after warm-up, then a cosine down (default: 0.002)")
+    add("--seed", type=int, help="of weights and patches (default: 0)")
 
-    two = commands.add_parser("sample", help="measure a network on held-out patches and draw samples")
+    what = "measure a network on held-out patches and draw samples"
+    two = commands.add_parser("sample", prog="imagesr recursive sample", help=what, description=what)
     two.set_defaults(run=_sample)
     add = two.add_argument
     add("model", type=Path, metavar="RUN", help="a finished run, or its model.keras")
     add("--data", nargs="+", required=True, metavar="NAME=DIR", help=f"held-out photographs: {sets}")
     add("--patches", type=int, default=8, help="patches to draw samples of (default: 8)")
     add("--samples", type=int, default=8, help="samples of each (default: 8)")
-    add("--temperature", type=float, default=1.0, help="below 1: likelier, less varied; 0: the likeliest (default: 1)")
-    add("--seed", type=int, default=0, help="of the samples, not of the patches")
+    text = "below 1: likelier, less varied samples; 0: the likeliest values (default: 1)"
+    add("--temperature", type=float, default=1.0, help=text)
+    add("--seed", type=int, default=0, help="of the samples, not of the patches (default: 0)")
     add("--sheet", type=Path, metavar="FILE.png", help="draw LR | bicubic | samples | their mean | HR")
     return parser
 
 
 def _train(options):
+    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
+        import keras  # noqa: F401
+    from imagesr.datasets import DataSource
+    from imagesr.recursive.train import RecursiveConfig, train
+
     given = {key: value for key, value in vars(options).items() if key not in ("run", "out")}
-    config = Config(**given | {key: tuple(_absolute(text) for text in given[key]) for key in ("data", "val")})
+    places = {key: [str(DataSource.parse(text).absolute()) for text in given[key]] for key in ("data", "val")}
+    config = RecursiveConfig(**given | places)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"Expected a folder for --out. Received: {options.out}, a file")
     train(config, options.out)
     print(options.out / "model.keras")
     return 0
-
-
-def _absolute(text):
-    """Return NAME=DIR with a folder that means the same from everywhere."""
-    from imagesr.datasets import Source
-
-    source = Source.parse(text)
-    return str(source if str(source.place) == "tfds" else source._replace(place=source.place.absolute()))
 
 
 def _sample(options):
@@ -88,7 +89,12 @@ def _sample(options):
             raise ValueError(f"Expected a .png for --sheet. Received: {options.sheet}")
     if options.patches < 1:
         raise ValueError(f"Expected --patches above 0. Received: {options.patches}")
+    with hidden_stderr():
+        import keras  # noqa: F401
+    import numpy as np
+
     from imagesr.recursive.sampler import sample
+    from imagesr.recursive.train import bits_per_dimension, load, patches
 
     model = load(options.model)
     held_out = patches(options.data, "val", batch=max(HELD_OUT, options.patches)).numbered(0)
@@ -99,36 +105,60 @@ def _sample(options):
     total, alone = bits_per_dimension(model, *held_out)
     told = f"{total:.3f}, by the conditioning network alone {alone:.3f}"
     print(f"bits per dimension over {len(held_out[0])} patches: {told}")
-
     lr, hr = (np.rint(255 * side[: options.patches]).astype(np.uint8) for side in held_out)
-    bicubic = [resize(picture, sr.shape[3:1:-1]) for picture in lr]
-    mean = np.rint(sr.mean(axis=1)).astype(np.uint8)
+    columns = _columns(lr, sr, hr)
     figures = {
-        "bicubic": _psnr(bicubic, hr),
+        "bicubic": _psnr(columns["bicubic"], hr),
         "a sample": np.mean([_psnr(sr[:, i], hr) for i in range(options.samples)]),
-        f"the mean of {options.samples}": _psnr(mean, hr),
+        f"the mean of {options.samples}": _psnr(columns[f"mean of {options.samples}"], hr),
     }
     told = ", ".join(f"{name} {value:.2f} dB" for name, value in figures.items())
     print(f"PSNR-RGB over {len(hr)} patches at temperature {options.temperature:g}: {told}")
     print(f"{len(hr) * options.samples} pictures of {hr.shape[2]}x{hr.shape[1]} drawn in {seconds:.1f} s")
     if options.sheet:
-        shown = {f"sample {i + 1}": sr[:, i] for i in range(min(SHOWN, options.samples))}
-        shown = {"LR": lr, "bicubic": bicubic} | shown | {f"mean of {options.samples}": mean, "HR": hr}
-        rows = [
-            (str(i + 1), "", [(name, _enlarged(column[i])) for name, column in shown.items()]) for i in range(len(hr))
-        ]
-        file = io.BytesIO()
-        draw_rows(rows, CELL, columns=len(shown)).save(file, format="PNG")
-        write_whole(options.sheet, file.getvalue())
+        _draw(columns, options.sheet)
     return 0
 
 
+def _columns(lr, sr, hr):
+    """Return the columns of the sheet by name: LR, bicubic, some samples, the mean of all, HR; each (N, H, W, 3)."""
+    import numpy as np
+
+    from imagesr.pixels import resize
+
+    count = sr.shape[1]
+    samples = {f"sample {i + 1}": sr[:, i] for i in range(min(SHOWN, count))}
+    mean = np.rint(sr.mean(axis=1)).astype(np.uint8)
+    bicubic = [resize(picture, sr.shape[3:1:-1]) for picture in lr]
+    return {"LR": lr, "bicubic": bicubic} | samples | {f"mean of {count}": mean, "HR": hr}
+
+
+def _draw(columns, sheet):
+    import io
+
+    from PIL import Image
+
+    from imagesr.evaluate.sheet import draw_rows
+    from imagesr.files import write_whole
+
+    def cell(picture):
+        return Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
+
+    rows = [
+        (str(i + 1), "", [(name, cell(pictures[i])) for name, pictures in columns.items()])
+        for i in range(len(columns["HR"]))
+    ]
+    file = io.BytesIO()
+    draw_rows(rows, CELL, columns=len(columns)).save(file, format="PNG")
+    write_whole(sheet, file.getvalue())
+
+
 def _psnr(pictures, hr):
+    import numpy as np
+
+    from imagesr.metrics.fidelity import CEILING, psnr
+
     return np.mean([min(psnr(a, b), CEILING) for a, b in zip(pictures, hr, strict=True)])
-
-
-def _enlarged(picture):
-    return Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
 def main(arguments: list[str] | None = None) -> int:

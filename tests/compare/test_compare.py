@@ -12,8 +12,9 @@ from PIL import Image
 
 from imagesr.compare import compare
 from imagesr.errors import InputError
-from imagesr.media.frames import SSIM, rgb_frames
-from imagesr.media.writer import write_clip as write_pictures
+from imagesr.media.clips import write_clip as write_pictures
+from imagesr.media.source import rgb_frames
+from imagesr.media.ssim import SSIM
 from imagesr.metrics.fidelity import ssim
 
 SIZE = (192, 108)

@@ -11,7 +11,8 @@ from conftest import picture
 from PIL import Image, ImageOps
 
 from imagesr.datasets.__main__ import main
-from imagesr.datasets.checks import leaks, read_sums, verify
+from imagesr.datasets.leaks import leaks
+from imagesr.datasets.verify import read_sums, verify
 
 
 def texture(seed, size=(320, 240)):

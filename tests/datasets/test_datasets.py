@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagesr.datasets import DATASETS, Source
+from imagesr.datasets import DATASETS, DataSource
 from imagesr.datasets.crops import RandomCrops, fixed_crops
 from imagesr.datasets.degradations import DEGRADATIONS, Degradation, blur, h264, hevc, jpeg, noise, softness
 from imagesr.datasets.folders import BENCHMARKS
@@ -175,15 +175,15 @@ def test_missing_data_says_where_it_comes_from(name, tmp_path):
 
 @given(name=st.sampled_from(list(DATASETS)), place=st.text("ab/@.", min_size=1, max_size=8), weight=st.floats(0.1, 9))
 def test_a_source_is_read_as_it_is_written(name, place, weight):
-    source = Source.parse(f"{name}={place}@{weight:g}")
+    source = DataSource.parse(f"{name}={place}@{weight:g}")
     assert str(source.place) == str(type(source.place)(place))
-    assert Source.parse(str(source)) == source
+    assert DataSource.parse(str(source)) == source
 
 
 @pytest.mark.parametrize("text", ["imagenet=x", "folder=x@0", "folder=x@-1"])
 def test_a_source_that_is_none(text):
     with pytest.raises(ValueError, match="Expected"):
-        Source.parse(text)
+        DataSource.parse(text)
 
 
 # ── what comes into memory

@@ -22,24 +22,29 @@ from imagesr.datasets.pairs import SIZES, Pair, load_pairs
 from imagesr.depth import scenes
 from imagesr.depth.estimator import depth_source, estimator
 from imagesr.depth.maps import as_channels, depth_maps, near_edges, normalised, read_depth, resized
+from imagesr.depth.network import joint_bilateral, with_depth, without_depth
 from imagesr.engines.keras import read_network
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
 from imagesr.evaluate.__main__ import main as evaluate
 from imagesr.evaluate.protocol import load_network
 from imagesr.models import build
-from imagesr.models.layers import collapsed, joint_bilateral, with_depth, without_depth
+from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
-from imagesr.train.fit import Config, main, train
+from imagesr.train.__main__ import main
+from imagesr.train.config import Config
+from imagesr.train.fit import train
 from imagesr.train.losses import LOSSES, at_edges
 
 X2 = Scale(2)
 
 
 @pytest.fixture(autouse=True)
-def no_yardstick(monkeypatch):
+def no_benchmark(monkeypatch):
     """Leave out how long frames of 720p take: seconds, after every run."""
-    monkeypatch.setattr("imagesr.train.fit.seconds_30_frames", lambda model: (float(len(model.inputs)), "not measured"))
+    monkeypatch.setattr(
+        "imagesr.models.cost.seconds_30_frames", lambda model: (float(len(model.inputs)), "not measured")
+    )
 
 
 def ramp(height, width):
@@ -509,14 +514,14 @@ def test_a_run_with_an_estimator(photos, tmp_path, capfd):
 
 
 def test_scenes_repeat(tmp_path, capfd):
-    for name in ("one", "two"):
+    for name in ("one", "made/two"):
         command = ["scenes", str(tmp_path / name), "--count", "2", "--seed", "3", "--size", "64x48"]
         assert datasets(command) == 0
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*.png"))
     names = ["scene-3-0000.png", "scene-3-0001.png"]
     assert files == sorted(Path(place) / name for place in ("", "depth") for name in names)
     for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "made" / "two" / file).read_bytes()
     pictures = [np.asarray(Image.open(tmp_path / "one" / name)) for name in names]
     maps = [np.asarray(Image.open(tmp_path / "one/depth" / name)) for name in names]
     assert pictures[0].shape == (48, 64, 3)

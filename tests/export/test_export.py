@@ -20,7 +20,11 @@ from imagesr.card import ModelCard
 from imagesr.engines import load_engine
 from imagesr.errors import ModelError
 from imagesr.export import export as exporting
-from imagesr.export.export import ALSO, crops, export, integer_graph, main
+from imagesr.export import int8
+from imagesr.export.__main__ import main
+from imagesr.export.export import ALSO, export
+from imagesr.export.graph import integer_graph
+from imagesr.export.int8 import calibration_pairs
 from imagesr.metrics.fidelity import psnr
 from imagesr.models import MODELS, build
 from imagesr.models.layers import collapsed
@@ -214,12 +218,12 @@ def test_pairs_are_aligned_and_small_pictures_mirrored(photos):
     scale = Scale(2)
     lr = keras.Input((None, None, 1))
     sr = keras.ops.depth_to_space(keras.layers.Conv2D(100, 1)(keras.ops.space_to_depth(lr, 5)), 10)
-    ((lr, hr),) = crops([photos[0]], keras.Model(lr, sr), scale)
+    ((lr, hr),) = calibration_pairs([photos[0]], keras.Model(lr, sr), scale)
     assert (lr.shape, hr.shape) == ((1, 95, 95, 1), (1, 190, 190, 1))
     small, _ = downscale(hr[0, ..., 0], scale)
     assert np.abs(small.astype(int) - lr[0, ..., 0]).max() <= 2
     scale = Scale(3)
-    ((lr, hr),) = crops([photos[0]], build("edsr", scale, filters=4, blocks=1), scale)
+    ((lr, hr),) = calibration_pairs([photos[0]], build("edsr", scale, filters=4, blocks=1), scale)
     assert (lr.shape, hr.shape) == ((1, 96, 96, 3), (1, 288, 288, 3))
     np.testing.assert_array_equal(hr[0, 210:], hr[0, 209 : 2 * 210 - 288 - 1 : -1])  # the picture has 210 rows
 
@@ -262,7 +266,7 @@ def test_without_pictures_there_is_no_int8(exported):
 
 
 def test_int8_that_costs_too_much_is_not_kept(exported, photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(exporting, "INT8_LOSS", -100)
+    monkeypatch.setattr(int8, "INT8_LOSS", -100)
     card = export(exported("espcn").file, "mine", tmp_path, calibration=photos[:2])
     assert "no int8: it costs" in capsys.readouterr().out
     assert set(card.sha256) == {path.name for path in card.folder.iterdir()} - {"card.json"} == FILES

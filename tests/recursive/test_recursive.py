@@ -18,7 +18,7 @@ from imagesr.recursive import train as training
 from imagesr.recursive.__main__ import main
 from imagesr.recursive.network import pixel_recursive
 from imagesr.recursive.sampler import CachedPrior, sample
-from imagesr.recursive.train import Config, bits_per_dimension, load, train
+from imagesr.recursive.train import RecursiveConfig, bits_per_dimension, load, train
 
 SMALL = ["--filters", "6", "--blocks", "0", "--layers", "2", "--batch", "4"]
 
@@ -174,7 +174,9 @@ def test_training_learns(run):
 
 def test_training_learns_on_photographs(data, tmp_path):
     small = {"filters": 6, "blocks": 0, "layers": 1, "batch": 4}
-    config = Config((str(data / "set14"),), (str(data / "set5"),), steps=40, learning_rate=0.01, **small)
+    config = RecursiveConfig(
+        data=(str(data / "set14"),), val=(str(data / "set5"),), steps=40, learning_rate=0.01, **small
+    )
     train(config, tmp_path / "run")
     assert history(tmp_path / "run")[-1]["val_bits"] < 7.8
 
@@ -273,8 +275,8 @@ def test_the_command_measures_and_draws(run, photos, tmp_path, capfd):
     [
         (["train", "--filters", "8"], "multiple of 3"),
         (["train", "--layers", "0"], "Received: 1, 0 and 1"),
-        (["train", "--steps", "0"], "steps of 1 or more"),
-        (["train", "--learning-rate", "-1"], "above 0"),
+        (["train", "--steps", "0"], "steps to be greater than or equal to 1"),
+        (["train", "--learning-rate", "-1"], "learning_rate to be greater than 0"),
         (["train", "--data", "nowhere"], "folder with pictures"),
         (["train", "--data", "imagenet=PHOTOS"], "div2k"),
         (["train", "--data", "TINY"], "32x32"),

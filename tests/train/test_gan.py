@@ -21,9 +21,13 @@ from imagesr.metrics import perceptual
 from imagesr.metrics.perceptual import content_loss, distance, load_extractor, vgg19
 from imagesr.pixels import resize
 from imagesr.scale import Scale
-from imagesr.train.fit import Config, Run, main, train, warm_start
+from imagesr.train import extractors
+from imagesr.train.__main__ import main
+from imagesr.train.config import Config
+from imagesr.train.fit import Run, train
 from imagesr.train.gan import adversarial_losses, discriminator
 from imagesr.train.plots import draw_curves
+from imagesr.train.start import warm_start
 
 SMALL = {"filters": 4, "blocks": 1}
 
@@ -33,7 +37,7 @@ def quick():
     """Leave out the timing of 30 frames, 3 seconds of every run, and the curves."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("imagesr.train.plots.draw_curves", lambda *_: None)
-        patch.setattr("imagesr.train.fit.seconds_30_frames", lambda model: (1.0, "not measured"))
+        patch.setattr("imagesr.models.cost.seconds_30_frames", lambda model: (1.0, "not measured"))
         yield
 
 
@@ -75,7 +79,7 @@ def test_stage_two_starts_as_stage_one(photos, stage_one, tmp_path):
     run = Run(gan(photos, stage_one), tmp_path / "run")
     lr = batch(0, 1)
     np.testing.assert_allclose(run.trainer(lr), stage_one[1](lr), atol=1e-6)
-    assert run.psnr_y() == run.psnr_y(stage_one[1])
+    assert run.validation.psnr_y(run.model) == run.validation.psnr_y(stage_one[1])
 
 
 @pytest.mark.slow
@@ -127,7 +131,8 @@ def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp
 @pytest.mark.slow
 def test_a_gan_that_is_killed_goes_on(photos, stage_one, tmp_path):
     def command(*arguments):
-        few = "import sys, imagesr.train.fit as train; train.EPOCH = 10; sys.exit(train.main(sys.argv[1:]))"
+        start = "import sys, imagesr.train.fit as fit; fit.EPOCH = 10; from imagesr.train.__main__ import main"
+        few = f"{start}; sys.exit(main(sys.argv[1:]))"
         return [sys.executable, "-c", few, *map(str, arguments)]
 
     options = ["--data", photos, "--val", photos, "--config", stage_one[0] / "config.json", "--init", stage_one[0]]
@@ -257,11 +262,11 @@ def test_an_extractor_that_has_changed_is_refused(tmp_path):
 @pytest.mark.parametrize("task", ["photos", "views"])
 def test_an_extractor_is_trained_by_one_command(task, photos, tmp_path, capfd):
     out = tmp_path / "mine"
-    assert perceptual.main([task, "--data", str(photos), "--steps", "2", "--out", str(out)]) == 0
+    assert extractors.main([task, "--data", str(photos), "--steps", "2", "--out", str(out)]) == 0
     pictures = batch(0, 1)
     first = load_extractor(str(out))(pictures)
     assert [x.shape[1] for x in first] == ([48, 24, 12] if task == "photos" else [24, 12, 6])
-    assert perceptual.main([task, "--data", str(tmp_path / "nothing"), "--out", str(out)]) == 2
+    assert extractors.main([task, "--data", str(tmp_path / "nothing"), "--out", str(out)]) == 2
     assert "folder with pictures" in capfd.readouterr().err
 
 

@@ -14,8 +14,8 @@ from imagesr.evaluate.protocol import upscaler
 from imagesr.models import build
 from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
+from imagesr.train.__main__ import main
 from imagesr.train.blend import interpolate
-from imagesr.train.fit import main
 from imagesr.train.runs import read_run
 
 SMALL = {"filters": 4, "blocks": 1}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import keras
 import numpy as np
@@ -26,9 +27,11 @@ from imagesr.metrics.fidelity import ssim
 from imagesr.models import MODELS
 from imagesr.models.realtime import realtime
 from imagesr.scale import Scale
-from imagesr.train.fit import LOSSES as NAMES_OF_LOSSES
-from imagesr.train.fit import Config, Run, main, start_from_linear, train, warm_start
+from imagesr.train.__main__ import _parser, main
+from imagesr.train.config import Config
+from imagesr.train.fit import EPOCH, Run, train
 from imagesr.train.losses import LOSSES
+from imagesr.train.start import start_from_linear, warm_start
 
 SCALE = Scale(3, 2)
 
@@ -54,18 +57,18 @@ def history(run):
 
 def started_by(code):
     """Return the command line of `imagesr train` in which `code` runs first."""
-    return [sys.executable, "-c", f"import sys, imagesr.train.fit as train\n{code}\nsys.exit(train.main(sys.argv[1:]))"]
+    start = "import sys, imagesr.train.__main__ as command"
+    return [sys.executable, "-c", f"{start}\n{code}\nsys.exit(command.main(sys.argv[1:]))"]
+
+
+def epochs_of(steps):
+    """Return code that makes the epochs of a run shorter."""
+    return f"import imagesr.train.fit\nimagesr.train.fit.EPOCH = {steps}"
 
 
 def run_train(*arguments, code=None, env=(), **options):
     """Run the command in a process of its own; `code` runs first, in the same process."""
-    start = [sys.executable, "-m", "imagesr.train"]
-    if code:
-        start = [
-            sys.executable,
-            "-c",
-            f"import sys, imagesr.train.fit as train\n{code}\nsys.exit(train.main(sys.argv[1:]))",
-        ]
+    start = started_by(code) if code else [sys.executable, "-m", "imagesr.train"]
     settings = {"capture_output": True, "text": True, "timeout": 180, "env": os.environ | dict(env)} | options
     return subprocess.run([*start, *map(str, arguments)], **settings)
 
@@ -86,7 +89,7 @@ def test_no_step_at_all_leaves_the_linear_filter(photos, tmp_path):
     settings = config(photos, model="linear", architecture={}, steps=0)
     model = train(settings, tmp_path / "run")
     run = Run(settings, tmp_path / "other")
-    assert run.psnr_y(model) > run.bicubic + 0.3
+    assert run.validation.psnr_y(model) > run.validation.bicubic + 0.3
 
 
 def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
@@ -103,24 +106,24 @@ def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
     assert "Traceback" not in done.stderr
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "history.csv", "checkpoints", "statistics", "model.keras", "training.weights.h5"),
-        "yardstick.json",
+        "benchmark.json",
     }
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000020.weights.h5"]
-    yardstick = json.loads((run / "yardstick.json").read_text())
-    assert yardstick["parameters"] == 4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 + 4 + 9 + 4 * 25 * 9
-    assert yardstick["psnr_y"] == pytest.approx(after, abs=0.01)
-    assert yardstick["seconds_30_frames"] > 0
+    benchmark = json.loads((run / "benchmark.json").read_text())
+    assert benchmark["parameters"] == 4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 + 4 + 9 + 4 * 25 * 9
+    assert benchmark["psnr_y"] == pytest.approx(after, abs=0.01)
+    assert benchmark["seconds_30_frames"] > 0
     assert [list(row) for row in history(run)] == [["step", "loss", "psnr_y", "learning_rate"]]
     for name in ("loss", "psnr_y", "learning_rate", "samples"):
         drawn = np.asarray(Image.open(run / "statistics" / f"{name}.png").convert("RGB"))
         assert drawn.std() > 5, f"{name}.png is empty"
 
-    from imagesr.export.export import main
+    from imagesr.export.__main__ import main
 
     arguments = [run, "--name", "mine", "--folder", tmp_path, "--calibrate", photos, "--measure", f"photos={photos}"]
     assert main([*map(str, arguments), "--data", "waves=CC0-1.0"]) == 0
     card = ModelCard.read(tmp_path / "mine_x1.5")
-    assert card.parameters == yardstick["parameters"]
+    assert card.parameters == benchmark["parameters"]
     assert card.multiply_accumulates == (4 * 4 * 9 * 2 + 4 * 9 * 9 + 4 * 25 * 9) / 4
     assert card.receptive_field == 14
     assert card.data == [{"name": "waves", "licence": "CC0-1.0"}]
@@ -160,7 +163,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(photos, tmp_path, monk
 
 def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
     run = tmp_path / "run"
-    few = "train.EPOCH = 40"
+    few = epochs_of(40)
     options = ["--architecture", "filters=4", "blocks=1", "--steps", 200, "--batch", 1, "--patch", 48]
     options = ["--data", photos, "--val", photos, "--out", run, *options]
 
@@ -175,9 +178,9 @@ def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
 
     killed_when((run / "config.json").exists, options)  # before there is a checkpoint
     assert not list(run.glob("checkpoints/0*"))
-    killed_when(lambda: list(run.glob("checkpoints/part*")), ["--resume", "--out", run])  # while one is written
-    killed_when(lambda: list(run.glob("checkpoints/0000000[4-9]0*")), ["--resume", "--out", run])
-    done_before = max(int(path.name[:9]) for path in run.glob("checkpoints/0*"))
+    killed_when(lambda: list(run.glob("checkpoints/*.part*")), ["--resume", "--out", run])  # while one is written
+    killed_when(lambda: list(run.glob("checkpoints/0000000[4-9]0.weights.h5")), ["--resume", "--out", run])
+    done_before = max(int(path.name[:9]) for path in run.glob("checkpoints/?????????.weights.h5"))
     assert not (run / "model.keras").exists()
     done = run_train("--resume", "--out", run, code=few)
     assert done.returncode == 0, done.stderr
@@ -187,7 +190,7 @@ def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
 
 
 def test_two_devices_compute_what_one_does(photos, tmp_path):
-    few = "train.EPOCH = 3"
+    few = epochs_of(3)
     two = (
         "import tensorflow as tf\n"
         "cpu = tf.config.list_physical_devices('CPU')[0]\n"
@@ -209,7 +212,7 @@ def test_two_devices_compute_what_one_does(photos, tmp_path):
 def test_jax_trains_without_tensorflow(photos, tmp_path):
     blocked = "sys.modules['tensorflow'] = None"
     options = ["--data", photos, "--val", photos, "--architecture", "filters=4", "blocks=1", "--steps", 8, "--batch", 2]
-    few = f"{blocked}\ntrain.EPOCH = 5"
+    few = f"{blocked}\n{epochs_of(5)}"
     jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = run_train(*options, "--patch", 48, "--out", tmp_path / "jax", code=few, env=jax)
     assert done.returncode == 0, done.stderr
@@ -298,8 +301,8 @@ def test_a_checkpoint_of_another_architecture_is_one_line(photos, tmp_path, capf
         (["--data", "div2k=PHOTOS", "--val", "PHOTOS"], "https://data.vision.ee.ethz.ch/cvl/DIV2K"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "50"], "multiple of 3"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--patch", "300"], "at least 300"),
-        (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "-1"], "0 or more"),
-        (["--data", "PHOTOS", "--val", "PHOTOS", "--batch", "0"], "1 or more"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "-1"], "greater than or equal to 0"),
+        (["--data", "PHOTOS", "--val", "PHOTOS", "--batch", "0"], "greater than or equal to 1"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--steps", "5", "--epochs", "5"], "not allowed with"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "4/3"], "multiple of 1/2"),
         (["--data", "PHOTOS", "--val", "PHOTOS", "--scale", "big"], "scale"),
@@ -399,7 +402,7 @@ def test_a_config_that_no_run_can_be(wrong, photos, tmp_path, capfd):
 
 def test_losses_are_their_formulas():
     hr, sr = (np.random.default_rng(i).random((2, 24, 20, 3), np.float32) for i in range(2))
-    assert set(LOSSES) == set(NAMES_OF_LOSSES)
+    assert set(LOSSES) == set(get_args(Config.model_fields["loss"].annotation))
     np.testing.assert_allclose(LOSSES["mse"](hr, sr), ((hr - sr) ** 2).mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(LOSSES["mae"](hr, sr), np.abs(hr - sr).mean((1, 2, 3)), rtol=1e-5)
     logarithm = np.log(((hr - sr) ** 2).mean((1, 2, 3)) + 1e-5) - np.log(1e-5)
@@ -423,3 +426,13 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "turned.png", exif=exif)
     assert read_rgb(tmp_path / "turned.png").shape == (30, 20, 3)
+
+
+def test_the_help_states_the_defaults_and_choices_of_the_config():
+    texts = {action.dest: action.help for action in _parser()._actions}
+    for name, setting in Config.model_fields.items():
+        if default := re.search("default: ([^ ,)]+)", texts[name]):
+            assert default[1] == str(setting.default) or name in ("perceptual", "curriculum"), name
+    for name in ("loss", "precision"):
+        assert all(choice in texts[name] for choice in get_args(Config.model_fields[name].annotation))
+    assert f"epochs of {EPOCH} steps" in texts["epochs"]

@@ -1,25 +1,18 @@
-"""Look for what spoils training: damaged, doubled or unpaired files, and pictures that are in two sets at once."""
+"""Find pictures that are in two folders at once: a copy, a re-encoded picture, or a crop of one."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from imagesr.files import write_whole
-from imagesr.media.images import SUFFIXES, kind
-
-SUMS = "SHA256SUMS"
+from imagesr.datasets.verify import Problem, decode, is_picture, list_files, plain
+from imagesr.media.images import SUFFIXES
 
 # `leaks`, stage 2. The hash has 256 bits. On 440 photographs, copies (JPEG q30, sizes 0.25 to 1.5, squeezed, grey,
 # gamma 0.7) lie 0 to 24 bits apart; over 70,000 pairs of different ones, mirrored too, 86 or more. 64 bits do not
@@ -48,36 +41,6 @@ MIRROR = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Describe the pictures directly inside a folder; `kinds` has the files of each kind, such as "16-bit grey"."""
-
-    path: str
-    pictures: int
-    widths: tuple[int, int]
-    heights: tuple[int, int]
-    kinds: dict[str, list[str]]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Name a file and what is wrong with it: `kind` is unreadable, duplicate, pair, changed, missing or unlisted."""
-
-    path: str
-    kind: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Hold what `verify` found; `sha256` has every file, `listed` says whether there was a list to compare it with."""
-
-    folders: list[Folder]
-    problems: list[Problem]
-    sha256: dict[str, str]
-    listed: bool
-
-
-@dataclass(frozen=True)
 class Leak:
     """Name a picture in both folders; `how` is file, picture or crop, `figure` the bits apart or points that agree."""
 
@@ -97,194 +60,12 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LeakReport:
     """Hold what `leaks` found, and how many pictures of either folder it compared."""
 
     pictures: tuple[int, int]
     leaks: list[Leak]
     unreadable: list[Problem]
-
-
-def _plain(items: Iterable, **_) -> Iterable:
-    return items
-
-
-def verify(folder: Path | str, *, progress: Callable[..., Iterable] = _plain) -> Verification:
-    """Decode every picture under the folder, hash every file, and compare them with one another and with SHA256SUMS.
-
-    Hidden files and `.part` files are left out. `progress` wraps an iterable, as tqdm does, and takes `total` and
-    `desc`. Raises ValueError for a folder that is missing or has nothing to verify, and for a SHA256SUMS that is not
-    in sha256sum's format.
-    """
-    folder = Path(folder)
-    files = [file for file in _files(folder) if file != SUMS]
-    listed = read_sums(folder / SUMS) if (folder / SUMS).is_file() else None
-    if listed is None and not any(_is_picture(file) for file in files):
-        raise ValueError(f"Expected a folder with pictures ({', '.join(sorted(SUFFIXES))}). Received: {folder}")
-    with ThreadPoolExecutor() as pool:
-        results = list(progress(pool.map(partial(_inspect, folder), files), total=len(files), desc="verify"))
-    sha256 = {file: digest for file, (digest, *_) in zip(files, results, strict=True) if digest}
-    problems = [Problem(file, "unreadable", error) for file, (*_, error) in zip(files, results, strict=True) if error]
-    pictures = {file: (size, kind) for file, (_, size, kind, _) in zip(files, results, strict=True) if size}
-    problems += _duplicates({file: digest for file, digest in sha256.items() if _is_picture(file)})
-    problems += _unpaired({file: size for file, (size, _) in pictures.items()}, files)
-    if listed is not None:
-        problems += _compare_sums(listed, files, sha256)
-    return Verification(_describe(pictures), problems, sha256, listed is not None)
-
-
-def _files(folder):
-    """List the files under the folder, relative and sorted; folders that are links are not entered."""
-    if not folder.is_dir():
-        raise ValueError(f"Expected a folder. Received: {folder}")
-
-    def fail(error):  # os.walk passes over folders that it may not read
-        raise ValueError(f"Expected folders that can be read. Received: {error.filename} ({error.strerror})") from None
-
-    found = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(place, name) for name in names if not name.startswith(".") and not name.endswith(".part"))
-        # A broken link is kept: it fails when it is read, and that is said.
-        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file() or path.is_symlink()]
-    return sorted(found)
-
-
-def _is_picture(file):
-    return PurePosixPath(file).suffix.lower() in SUFFIXES
-
-
-def _inspect(folder, file):
-    """Return a file's SHA-256 and, of a picture, (width, height) and kind; then what is wrong, or an empty string."""
-    try:
-        if not _is_picture(file):
-            with (folder / file).open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest(), None, None, ""
-        data = (folder / file).read_bytes()
-    except OSError as error:
-        return None, None, None, error.strerror or str(error)
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        image, kind = _decode(data)
-    except ValueError as error:
-        return digest, None, None, str(error)
-    return digest, image.size, kind, ""
-
-
-def _decode(data):
-    """Decode a picture, upright, and name its kind; raises ValueError that says why it does not decode."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            what = kind(image)
-            if image.format == "PNG":
-                # Pillow is content once the last pixel is there, and passes over the chunks' checksums.
-                with Image.open(io.BytesIO(data)) as again:
-                    again.verify()
-                if b"IEND\xaeB`\x82" not in data:
-                    raise ValueError("the end of the file is missing")
-            image.load()
-            return ImageOps.exif_transpose(image), what
-    except UnidentifiedImageError:
-        raise ValueError("not a picture, or its header is damaged") from None
-    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError and more
-        raise ValueError(f"{error}" or type(error).__name__) from None
-
-
-def _describe(pictures):
-    inside = defaultdict(list)
-    for file, (size, what) in pictures.items():
-        inside[str(PurePosixPath(file).parent)].append((file, size, what))
-    folders = []
-    for path, entries in sorted(inside.items()):
-        widths, heights = zip(*(size for _, size, _ in entries), strict=True)
-        kinds = defaultdict(list)
-        for file, _, what in entries:
-            kinds[what].append(file)
-        ranges = [(min(sides), max(sides)) for sides in (widths, heights)]
-        folders.append(Folder(path, len(entries), *ranges, dict(sorted(kinds.items()))))
-    return folders
-
-
-def _duplicates(sha256):
-    first = {}
-    for file, digest in sha256.items():
-        if first.setdefault(digest, file) != file:
-            yield Problem(file, "duplicate", f"the same as {first[digest]}")
-
-
-def _unpaired(sizes, files):
-    """Check folders laid out as DIV2K and Flickr2K are: NAME_HR/0001.png beside NAME_LR_bicubic/X2/0001x2.png."""
-    inside = defaultdict(list)
-    for file in filter(_is_picture, files):
-        inside[PurePosixPath(file).parent].append(PurePosixPath(file))
-    for place, lr_files in sorted(inside.items()):
-        top, name = next(
-            ((p.parent, m[1]) for p in (place, *place.parents) if (m := re.fullmatch(r"(.+)_LR(_.+)?", p.name))),
-            (None, None),
-        )
-        if not name:
-            continue
-        hr_files = {hr.stem: hr for hr in inside.get(top / f"{name}_HR", [])}
-        if not hr_files:
-            yield Problem(str(place), "pair", f"Expected the HR pictures in {top / f'{name}_HR'}. Received: none")
-            continue
-        paired = set()
-        for lr in lr_files:
-            # 0001x2, and DIV2K's 0001x4m, 0001x4d and 0001x4w1
-            match = re.fullmatch(r"(.+?)x([2-9])[a-z]?\d*", lr.stem)
-            if not match:
-                yield Problem(str(lr), "pair", "Expected a name like 0001x2")
-                continue
-            hr, scale = hr_files.get(match[1]), int(match[2])
-            paired.add(match[1])
-            if hr is None:
-                yield Problem(str(lr), "pair", f"no partner {match[1]} in {top / f'{name}_HR'}")
-            elif str(lr) in sizes and str(hr) in sizes:
-                received, hr_size = sizes[str(lr)], sizes[str(hr)]
-                expected = tuple(side // scale for side in hr_size)
-                if received != expected:
-                    sides = " x ".join(map(str, hr_size))
-                    what = "Expected {} x {}, 1/{} of {} ({}). Received: {} x {}"
-                    yield Problem(str(lr), "pair", what.format(*expected, scale, hr, sides, *received))
-        for stem in sorted(hr_files.keys() - paired):
-            yield Problem(str(hr_files[stem]), "pair", f"no partner in {place}")
-
-
-def _compare_sums(listed, files, sha256):
-    for file in sorted(listed.keys() | set(files)):
-        if file not in listed:
-            yield Problem(file, "unlisted", f"not in {SUMS}")
-        elif file not in files:
-            yield Problem(file, "missing", f"in {SUMS}, not in the folder")
-        elif file in sha256 and sha256[file] != listed[file]:
-            yield Problem(file, "changed", f"its SHA-256 is not the one in {SUMS}")
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Read a file of sha256sum's format: relative path to SHA-256 in hex.
-
-    Raises ValueError for a line of any other format.
-    """
-    sums = {}
-    # Names are bytes on Linux: surrogateescape takes those that are not UTF-8.
-    for line in filter(None, path.read_text("utf-8", "surrogateescape").split("\n")):
-        match = re.fullmatch(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)", line)
-        if not match:
-            raise ValueError(f"Expected lines of a SHA-256, two spaces and a path in {path}. Received: {line[:100]!r}")
-        escaped, digest, name = match.groups()
-        if escaped:
-            name = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), name)
-        sums[PurePosixPath(name).as_posix()] = digest.lower()
-    return sums
-
-
-def write_sums(path: Path, sha256: dict[str, str]) -> None:
-    """Write the checksums as `sha256sum -c` reads them."""
-    lines = []
-    for name, digest in sorted(sha256.items()):
-        escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-        lines.append(f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n")
-    write_whole(path, "".join(lines))
 
 
 @dataclass(frozen=True)
@@ -299,7 +80,7 @@ class _Fingerprint:
     descriptors: np.ndarray
 
 
-def leaks(a: Path | str, b: Path | str, *, progress: Callable[..., Iterable] = _plain) -> Comparison:
+def leaks(a: Path | str, b: Path | str, *, progress: Callable[..., Iterable] = plain) -> LeakReport:
     """Find the pictures under folder `a` that are under `b` too: the same file, the same picture, or a crop of it.
 
     A picture may be re-encoded, resized and mirrored; a crop may be turned as well. Two crops of one picture count when
@@ -314,7 +95,7 @@ def leaks(a: Path | str, b: Path | str, *, progress: Callable[..., Iterable] = _
     places = [folder.resolve() for folder in folders]
     if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
         raise ValueError(f"Expected two folders, neither inside the other. Received: {a} and {b}")
-    paths = [[folder / file for file in _files(folder) if _is_picture(file)] for folder in folders]
+    paths = [[folder / file for file in list_files(folder) if is_picture(file)] for folder in folders]
     for folder, found in zip(folders, paths, strict=True):
         if not found:
             raise ValueError(f"Expected a folder with pictures ({', '.join(sorted(SUFFIXES))}). Received: {folder}")
@@ -332,7 +113,7 @@ def leaks(a: Path | str, b: Path | str, *, progress: Callable[..., Iterable] = _
         for leak in filter(None, crops):
             found.setdefault((leak.a, leak.b), leak)
     unreadable = [entry for entry in prints if isinstance(entry, Problem)]
-    return Comparison((len(prints_a), len(prints_b)), [found[pair] for pair in sorted(found)], unreadable)
+    return LeakReport((len(prints_a), len(prints_b)), [found[pair] for pair in sorted(found)], unreadable)
 
 
 def _fingerprint(path):
@@ -340,7 +121,7 @@ def _fingerprint(path):
 
     try:
         data = path.read_bytes()
-        image = _grey(_decode(data)[0])
+        image = _grey(decode(data)[0])
     except (OSError, ValueError) as error:
         return Problem(path.as_posix(), "unreadable", getattr(error, "strerror", None) or str(error))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=None)

@@ -1,0 +1,175 @@
+"""The int8 file of a saved model: calibrated by NNCF, and kept where it costs little."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imagesr.card import ModelCard
+from imagesr.engines import load_engine
+from imagesr.media.images import read_rgb
+from imagesr.pixels import downscale, luma
+from imagesr.scale import Scale
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+    Pair = tuple[np.ndarray, np.ndarray]  # LR and HR, (1, H, W, channels) uint8
+
+CROP = 96  # LR pixels a side
+CALIBRATION = 3_000_000  # LR pixels in all: NNCF's default of 300 samples, at this crop size
+MOVES = ("Pad", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze")  # ONNX nodes that only move samples
+INT8_LOSS = 1.0  # dB: an int8 file that costs more is not kept
+
+
+def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> None:
+    """Write the int8 version of an ONNX file: its convolutions in int8, calibrated on `samples`.
+
+    An anchor and a bicubic filter stay in floating point: a linear filter rounded to 8 bits would shift every tone.
+    Raises ValueError for a network without other convolutions, and where NNCF fails.
+    """
+    import nncf
+    import onnx
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    model = onnx.load(onnx_file)
+    nodes = model.graph.node
+    anchors = [node.name for node in nodes if node.op_type == "Conv" and "anchor" in node.name]
+    filters = anchors + [node.name for node in nodes if node.op_type == "Conv" and "bicubic" in node.name]
+    rest = [node.name for node in nodes if node.op_type != "Conv"]
+    if len(filters) + len(rest) == len(nodes):
+        raise ValueError("it has no convolutions but linear filters")
+    nncf.set_log_level(logging.WARNING)
+    options = {"ignored_scope": nncf.IgnoredScope(names=filters + rest), "subset_size": len(samples)}
+    if not anchors:
+        # NNCF's default range is the mean over the samples. It clips bright pictures where features grow with
+        # brightness, which costs up to 5 dB. Beside an anchor they do not, and the finer steps are worth 0.1 dB.
+        options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
+        )
+    dataset = nncf.Dataset([{model.graph.input[0].name: sample} for sample in samples])
+    try:
+        try:
+            quantized = nncf.quantize(model, dataset, fast_bias_correction=False, **options)
+        except KeyError:  # the accurate bias correction fails on some networks
+            quantized = nncf.quantize(model, dataset, **options)
+    except Exception as error:  # NNCF raises exceptions of many classes
+        raise ValueError(f"NNCF fails with {type(error).__name__}, {error}") from error
+    _adjust(quantized)
+    if anchors:
+        _keep_flat(quantized, model)
+    onnx.save(quantized, target)
+
+
+def _adjust(quantized: onnx.ModelProto) -> None:
+    """Correct the quantisers of samples and of concatenations.
+
+    Samples are 8-bit integers already. A range learnt from pictures would map them to other integers and round each,
+    which costs 0.2 dB. A step of one code leaves them as they are. OpenVINO (2026.4, on x86) reads signed integers
+    behind a concatenation as unsigned. Shifted by 128 they mean the same.
+    """
+    from onnx.numpy_helper import from_array, to_array
+
+    nodes = quantized.graph.node
+    tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    makers = {output: node for node in nodes for output in node.output}
+    for node in (node for node in nodes if node.op_type == "QuantizeLinear"):
+        step, zero = (to_array(tensors[name]) for name in node.input[1:3])
+        source = makers[node.input[0]]
+        while source.op_type in MOVES:
+            source = makers[source.input[0]]
+        on_samples = source.input[0] in makers and makers[source.input[0]].op_type == "Cast"
+        if on_samples and source.op_type == "Sub":  # of mid-grey
+            step, zero = np.ones((), np.float32), np.zeros((), np.int8)
+        elif on_samples and source.op_type == "Mul":  # by 1/255
+            step, zero = to_array(tensors[source.input[1]]), np.zeros((), np.uint8)
+        elif source.op_type == "Concat" and zero.dtype == np.int8:
+            zero = (zero.astype(int) + 128).astype(np.uint8)
+        back = next(other for other in nodes if other.input and other.input[0] == node.output[0])
+        for reader in (node, back):
+            tensors[reader.input[1]].CopyFrom(from_array(step, reader.input[1]))
+            tensors[reader.input[2]].CopyFrom(from_array(zero, reader.input[2]))
+    del quantized.graph.value_info[:]  # it may name the signed type
+
+
+def _keep_flat(quantized: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Round the head's int8 weights so that each filter keeps its sum, and restore its bias.
+
+    The head reads the samples themselves. Weights rounded one by one make an error on flat areas that grows with their
+    brightness, and every flat area gets a grid of one code (0.1 dB on clean photographs).
+    """
+    from onnx.numpy_helper import from_array, to_array
+
+    def tensors(graph):
+        return {tensor.name: tensor for tensor in graph.initializer}
+
+    def head(graph):
+        return next((node for node in graph.node if node.op_type == "Conv" and "head" in node.name), None)
+
+    exact, rounded = tensors(model.graph), tensors(quantized.graph)
+    source, conv = head(model.graph), head(quantized.graph)
+    if conv is None:
+        return
+    scaling = next(node for node in quantized.graph.node if conv.input[1] in node.output)
+    step = to_array(rounded[scaling.input[1]]).reshape(-1, 1)
+    weights = to_array(rounded[scaling.input[0]])
+    wanted = to_array(exact[source.input[1]]).reshape(len(weights), -1) / step
+    codes = weights.reshape(len(weights), -1).astype(int)
+    for filter_codes, filter_wanted in zip(codes, wanted, strict=True):
+        missing = int(np.rint(filter_wanted.sum() - filter_codes.sum()))
+        nearest = np.argsort(-np.sign(missing) * (filter_wanted - filter_codes))
+        filter_codes[nearest[: abs(missing)]] += np.sign(missing)
+    codes = np.clip(codes, -128, 127).reshape(weights.shape).astype(np.int8)
+    rounded[scaling.input[0]].CopyFrom(from_array(codes, scaling.input[0]))
+    rounded[conv.input[2]].CopyFrom(from_array(to_array(exact[source.input[2]]), conv.input[2]))
+
+
+def calibration_pairs(pictures: Sequence[Path], model: keras.Model, scale: Scale) -> list[Pair]:
+    """Cut one (LR, HR) pair out of each picture, at a seeded place. Too small pictures are mirrored at their edges.
+
+    Of more pictures than `CALIBRATION` allows, every nth is used.
+    """
+    from imagesr.models.cost import input_size, multiple
+
+    unit = math.lcm(multiple(model), scale.down)
+    lr_size = input_size(model, (CROP // unit * unit,) * 2)
+    size = [n * scale.up // scale.down for n in lr_size]
+    random, pairs = np.random.default_rng(0), []
+    for path in pictures[:: math.ceil(len(pictures) * math.prod(lr_size) / CALIBRATION) or 1]:
+        hr = read_rgb(path)
+        rows, columns = (max(0, n - have) for n, have in zip(size, hr.shape[:2], strict=True))
+        hr = np.pad(hr, ((0, rows), (0, columns), (0, 0)), "symmetric")
+        y, x = (random.integers(have - n + 1) for n, have in zip(size, hr.shape[:2], strict=True))
+        pair = downscale(hr[y : y + size[0], x : x + size[1]], scale)
+        if model.input.shape[-1] == 1:
+            pair = [luma(picture)[..., np.newaxis] for picture in pair]
+        pairs.append(tuple(np.ascontiguousarray(picture[np.newaxis]) for picture in pair))
+    return pairs
+
+
+def add_int8(card: ModelCard, pairs: Sequence[Pair]) -> None:
+    """Add the int8 file to a saved model and print its cost in dB, or the reason for leaving it out."""
+    target = card.folder / "model_int8.onnx"
+    try:
+        if not pairs:
+            raise ValueError("it needs pictures to calibrate on, --calibrate")
+        quantize(card.folder / "model.onnx", target, [lr for lr, _ in pairs])
+        card.write()
+        fp32, int8 = (_psnr(load_engine(ModelCard.read(card.folder), precision=p), pairs) for p in ("fp32", "int8"))
+        if fp32 - int8 > INT8_LOSS:
+            raise ValueError(f"it costs {fp32 - int8:.2f} dB")
+        print(f"int8 costs {fp32 - int8:.2f} dB on the pictures of --calibrate, {fp32:.2f} dB at fp32", flush=True)
+    except ValueError as error:
+        target.unlink(missing_ok=True)
+        print(f"no int8: {error}", flush=True)
+
+
+def _psnr(run, pairs):
+    error = np.mean([np.mean((run(lr) - hr.astype(np.float32)) ** 2) for lr, hr in pairs])
+    return float(10 * np.log10(255**2 / error))

@@ -1,0 +1,72 @@
+"""The weights that a training starts from: those of another run, or the best linear filter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from imagesr.datasets.crops import RandomCrops
+from imagesr.scale import Scale
+from imagesr.train.config import Config
+
+
+def warm_start(model: keras.Model, source: Path, config: Config) -> list[str]:
+    """Give a network the weights of a run folder, a `.keras` file or a `.weights.h5` file.
+
+    From a run at another scale it takes the layers that do not depend on the scale. Returns the names of the layers
+    that it does not have. Raises ValueError where the weights are of another architecture.
+    """
+    wanted = f"{config.model} {dict(config.architecture) or ''} at scale {config.scale}".replace("  ", " ")
+    try:
+        if source.is_dir():
+            theirs = Config.read(source / "config.json")
+            other = theirs.build()
+            other.load_weights(source / "training.weights.h5")
+            same_scale = Scale.parse(theirs.scale) == Scale.parse(config.scale)
+        elif source.name.endswith(".weights.h5"):
+            model.load_weights(source)
+            return []
+        else:
+            other, same_scale = keras.saving.load_model(source, compile=False), False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"Expected weights for {wanted} to start from. Received: {source} ({reason:.200})") from None
+    named = {layer.name: layer for layer in other.layers}
+    fitting, odd = [], []
+    for layer in (layer for layer in model.layers if layer.weights):
+        twin = named.get(layer.name)
+        fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
+        (fitting if fits else odd).append(layer)
+    # At one scale, layers may be new, as in a deeper network, but not of another shape.
+    if odd and (len(fitting) < len(odd) or (same_scale and any(layer.name in named for layer in odd))):
+        names = ", ".join(layer.name for layer in odd[:3])
+        raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
+    for layer in fitting:
+        layer.set_weights(named[layer.name].get_weights())
+    return [layer.name for layer in odd]
+
+
+def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40) -> None:
+    """Make `model` the best linear upscaler of its anchor's size: what the trunk adds is zero at first.
+
+    The anchor, one filter per output phase, solves the normal equations over random crops.
+    """
+    anchor = model.get_layer("anchor")
+    side, _, channels, outputs = anchor.kernel.shape
+    features = keras.Model(model.input, anchor.input)
+    gram, moments = 0.0, 0.0
+    for i in range(batches):
+        lr, hr = crops.numbered(i)
+        hr = hr[..., : model.output.shape[-1]]  # without the weights of edges
+        x = np.lib.stride_tricks.sliding_window_view(ops.convert_to_numpy(features(lr)), (side, side), axis=(1, 2))
+        x = np.moveaxis(x, 3, -1).reshape(-1, side * side * channels).astype(np.float64)
+        y = ops.convert_to_numpy(ops.space_to_depth(hr, round((outputs / hr.shape[-1]) ** 0.5))).reshape(-1, outputs)
+        gram, moments = gram + x.T @ x, moments + x.T @ y
+    ridge = 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    anchor.set_weights([np.linalg.solve(gram + ridge, moments).reshape(side, side, channels, outputs)])
+    for layer in model.layers:
+        if layer.name == "tail":
+            layer.project.assign(np.zeros(layer.project.shape))
