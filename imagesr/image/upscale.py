@@ -16,7 +16,7 @@ from imagesr.card import find_models
 from imagesr.cli import check_interrupted
 from imagesr.engines import Engine
 from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, whole_unit
-from imagesr.engines.tiles import TILE
+from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
 from imagesr.media.photos import (
     Picture,
@@ -101,39 +101,19 @@ def upscaling(
     spool = spools.enter_context(Spool(native, picture, picture.format if native == size else "float"))
 
     unit = whole_unit([engine.card for engine in engines])
-    margin = _up_to(_reach(engines), unit)
-    most = max(unit, tile - 2 * margin)
-    if fixed:
-        wide = high = most // unit * unit
-    else:
-        wide, high = (_divided(length, most, unit) for length in (picture.width, picture.height))
-    if tta:
-        wide = high = max(wide, high)  # runtimes compile for a shape: lying and upright tiles have one
-    columns, lines = (range(0, n, step) for n, step in ((picture.width, wide), (picture.height, high)))
-    # All tiles are of one size. Beyond its edges the picture is mirrored: no network sees the zeros beyond its own
-    # border, which cost a code or two along it.
-    around = mirrored(picture, margin, (wide * len(columns), high * len(lines)))
-    corner = scale.grow(margin)
-    for top in lines:
-        for left in columns:
-            lr = region(around, left, top, wide + 2 * margin, high + 2 * margin) * np.float32(255 / white)
-            sr = _upscale_tile(lr, engines, scale, tta)[corner:, corner:]
-            place = scale.grow(left), scale.grow(top)
-            inside = sr[: scale.grow(top + high) - place[1], : scale.grow(left + wide) - place[0]]
-            inside = np.clip(inside[: native[1] - place[1], : native[0] - place[0]], 0, 255) * np.float32(white / 255)
-            spool.write(inside if spool.dtype == np.float32 else np.rint(inside), *place)
-            yield 1 / (len(columns) * len(lines))
+    # With tta lying and upright tiles have one shape: runtimes compile for a shape.
+    how = {"unit": unit, "margin": _reach(engines), "tile": tile, "fixed": fixed, "square": tta}
+    grid = cut((picture.width, picture.height), **how)
+    # Beyond its edges the picture is mirrored: zeros beyond a network's own border cost a code or two along it.
+    around = mirrored(picture, grid.margin, grid.covered)
+    for left, top in grid:
+        lr = region(around, left, top, *grid.piece) * np.float32(255 / white)
+        sr, *place = grid.kept(_upscale_tile(lr, engines, scale, tta), left, top, scale)
+        sr = np.clip(sr, 0, 255) * np.float32(white / 255)
+        spool.write(sr if spool.dtype == np.float32 else np.rint(sr), *place)
+        yield 1 / len(grid)
     result = spool.picture()
     return result if native == size else reduced(result, size, picture.format)
-
-
-def _divided(length, most, unit):
-    """Return a multiple of `unit` of which as few as can be make up a length, none longer than `most`."""
-    return _up_to(-(-length // -(-length // most)), unit)
-
-
-def _up_to(length, unit):
-    return -(-length // unit) * unit
 
 
 def _reach(engines):
@@ -142,7 +122,7 @@ def _reach(engines):
     for card in (engine.card for engine in engines):
         reach += math.ceil((card.receptive_field // 2 + card.multiple) / float(scale))
         scale = scale * card.scale
-    return max(reach, 4)
+    return reach
 
 
 def _upscale_tile(lr, engines, scale, tta):

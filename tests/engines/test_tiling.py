@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imagesr.card import find_model
 from imagesr.engines import load_engine
-from imagesr.engines.tiles import SMALLEST, tiled
+from imagesr.engines.tiles import cut, tiled
 from imagesr.scale import Scale
 
 SCALES = [Scale(3, 2), Scale(2), Scale(3)]
@@ -40,12 +40,14 @@ def network(scale, multiple, reach, seen=None):
     return run
 
 
-def whole(run, lr, scale, multiple):
-    """Return what `run` makes of a picture in one piece, its edge repeated to a multiple."""
+def whole(run, lr, scale, unit, margin=8):
+    """Return what `run` makes of a picture in one piece, mirrored at its borders."""
+    margin = -(-margin // unit) * unit
     planes = lr.reshape(*lr.shape[:2], -1)
-    grow = [(0, -(-max(n, SMALLEST) // multiple) * multiple - n) for n in lr.shape[:2]]
-    sr = run(np.pad(planes, [*grow, (0, 0)], mode="edge")[None])[0]
-    sr = sr[: scale.grow(lr.shape[0]), : scale.grow(lr.shape[1])]
+    grow = [(margin, margin + -n % unit) for n in lr.shape[:2]]
+    sr = run(np.pad(planes, [*grow, (0, 0)], mode="symmetric")[None])[0]
+    corner = scale.grow(margin)
+    sr = sr[corner:, corner:][: scale.grow(lr.shape[0]), : scale.grow(lr.shape[1])]
     return sr if lr.ndim == 3 else sr[..., 0]
 
 
@@ -69,28 +71,51 @@ def test_tiles_make_the_whole_picture(size, channels, scale, multiple, reach, ti
 
 def test_a_halo_that_is_too_narrow_shows():
     lr = picture(60, 50)
-    run = network(Scale(2), 1, 4)
-    assert (tiled(run, lr, scale=Scale(2), halo=3, tile=20) != whole(run, lr, Scale(2), 1)).any()
+    run = network(Scale(2), 1, 6)
+    assert (tiled(run, lr, scale=Scale(2), halo=5, tile=20) != whole(run, lr, Scale(2), 1)).any()
 
 
 def test_tiles_have_one_size_and_bound_the_work():
     shapes = []
     tiled(network(Scale(3, 2), 2, 1, shapes), picture(101, 77), scale=Scale(3, 2), multiple=2, halo=4, tile=32)
-    assert set(shapes) == {(1, 32, 32, 3)}
-    # 24 of 32 pixels are new in each tile: (102 - 8) / 24 and (78 - 8) / 24, rounded up.
-    assert len(shapes) == 4 * 3
+    # 101 pixels take five tiles of at most 24 pixels without their margins, 77 take four: 22 and 20 share them evenly.
+    assert set(shapes) == {(1, 20 + 8, 22 + 8, 3)}
+    assert len(shapes) == 4 * 5
 
 
 def test_a_small_picture_is_one_piece():
     shapes = []
-    tiled(network(Scale(2), 1, 1, shapes), picture(40, 20), scale=Scale(2), halo=4, tile=29)
-    assert shapes == [(1, 20, 40, 3)]
+    tiled(network(Scale(2), 1, 1, shapes), picture(40, 20), scale=Scale(2), halo=4, tile=48)
+    assert shapes == [(1, 28, 48, 3)]
 
 
 def test_tiles_are_wider_than_their_halos():
     shapes = []
     tiled(network(Scale(2), 1, 9, shapes), picture(80, 70), scale=Scale(2), halo=9, tile=16)
-    assert set(shapes) == {(1, 36, 36, 3)}
+    assert set(shapes) == {(1, 18 + 18, 16 + 18, 3)}
+
+
+@given(
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    unit=st.integers(1, 6),
+    margin=st.integers(0, 20),
+    tile=st.integers(64, 100),
+    fixed=st.booleans(),
+    square=st.booleans(),
+)
+def test_a_grid_covers_every_pixel_once(size, unit, margin, tile, fixed, square):
+    grid = cut(size, unit=unit, margin=margin, tile=tile, fixed=fixed, square=square)
+    assert grid.margin >= margin
+    assert not any(n % unit for n in (*grid.tile, grid.margin))
+    assert max(grid.piece) <= tile
+    if fixed or square:
+        assert grid.tile[0] == grid.tile[1]
+    seen = np.zeros(size[::-1], int)
+    for left, top in grid:
+        part, x, y = grid.kept(np.ones(grid.piece[::-1], int), left, top, Scale(1))
+        seen[y : y + part.shape[0], x : x + part.shape[1]] += part
+    assert (seen == 1).all()
+    assert len(grid) == len(list(grid))
 
 
 @pytest.mark.parametrize("size", [(150, 97), (61, 140)])
