@@ -1,4 +1,4 @@
-"""The best single linear filter: the floor that a network must beat."""
+"""The best single linear filter, which every network must beat."""
 
 from __future__ import annotations
 
