@@ -149,6 +149,16 @@ def test_commands_parse(page, parse, capsys):
         assert code == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_in_help_parse(command, parse, capsys):
+    with pytest.raises(SystemExit):
+        parse(COMMANDS[command][0], ["--help"])
+    text = capsys.readouterr().out
+    for words in commands("\n".join(line for line in text.splitlines() if line.startswith("  imagesr "))):
+        if found := ours(words):
+            assert parse(*found) == 0, words
+
+
 @pytest.mark.parametrize("text", PYTHON)
 def test_python_compiles(text):
     compile(text, "example", "exec")
