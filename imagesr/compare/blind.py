@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from imagesr.cli import Parser, check_record, run_command
+from imagesr.compare.crops import worst_window
 from imagesr.errors import InputError
 from imagesr.files import write_whole
 from imagesr.media.images import find_images, read_rgb
@@ -28,9 +29,9 @@ PICKS = (*SIDES, "same")
 def blind_page(a: Path, b: Path, *, seed: int, crop: int = CROP) -> str:
     """Return an HTML page that shows the pictures of two folders side by side and collects votes.
 
-    Pictures of one name, whatever their suffix, are a pair; of larger ones the page shows the `crop` pixels a side in
-    which the two differ most. What is left, what right, and the order follow from `seed`, which the page holds; which
-    folder is on which side it does not say. Raises ValueError for folders that are no pairs.
+    Two pictures of one name, whatever their suffix, are a pair. Of larger pictures the page shows the window of `crop`
+    pixels a side in which the two differ most. Sides and order follow from `seed`, which the page holds; the page does
+    not say which folder is on which side. Raises ValueError for folders without a pair for every picture.
     """
     pairs, names = _pairs(a, b), _names(a, b)
     cut = {name: _cut(*map(read_rgb, files), crop, files) for name, files in pairs.items()}
@@ -49,7 +50,7 @@ def blind_page(a: Path, b: Path, *, seed: int, crop: int = CROP) -> str:
 
 
 def sides(seed: int, pictures: Iterable[str]) -> dict[str, int]:
-    """Return of each picture which of the two is on the left, 0 or 1: each on half of them, in an order by SHA-256."""
+    """Return for each picture the side of the pair on the left, 0 or 1: each on half of the pictures, by SHA-256."""
     ranked = _ranked(f"{seed} side", pictures)
     return {name: int(i >= len(ranked) / 2) for i, name in enumerate(ranked)}
 
@@ -72,7 +73,7 @@ def _pairs(a, b):
 
 
 def _names(a, b):
-    """Return what the two are called: their folders' names, with so much of the path as tells them apart."""
+    """Return the names of the two: those of their folders, with as many parents as tell them apart."""
     both = [folder.resolve().parts for folder in (a, b)]
     depth = next((n for n in range(1, max(map(len, both)) + 1) if both[0][-n:] != both[1][-n:]), 0)
     if not depth:
@@ -81,16 +82,12 @@ def _names(a, b):
 
 
 def _cut(a, b, side, files):
-    """Return the piece of two pictures in which they differ most."""
+    """Return the window of two pictures in which they differ most."""
     if a.shape != b.shape:
         sizes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in (a, b))
         raise ValueError(f"Expected two pictures of one size. Received: {files[0]} and {files[1]}, {sizes}")
-    height, width = (min(side, n) for n in a.shape[:2])
-    errors = (luma(a).astype(np.float64) - luma(b)) ** 2
-    sums = np.pad(errors.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # so that a piece's sum is that of four corners
-    pieces = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    y, x = np.unravel_index(pieces.argmax(), pieces.shape)
-    return tuple(picture[y : y + height, x : x + width] for picture in (a, b))
+    window = worst_window((luma(a).astype(np.float64) - luma(b)) ** 2, side)
+    return a[window], b[window]
 
 
 def _png(picture):
@@ -99,11 +96,12 @@ def _png(picture):
 
 
 def count(files: Sequence[Path]) -> dict:
-    """Return how often B was preferred, in all and of each picture, from the files of votes that the page saves.
+    """Return how often B was preferred, in all and for each picture, from the files of votes that the page saves.
 
-    `share` is B's of the votes for one of the two, None without any, and `interval` its 95 % interval by Wilson; `same`
-    counts votes for neither. It takes each vote for one by itself, whoever gave it. Of several files of one person the
-    fullest counts. Raises InputError for what is no such file, ValueError for votes on other pictures than the first's.
+    `share` is B's share of the votes for A or B, None without any, and `interval` its 95 % interval by Wilson; `same`
+    counts votes for neither. Votes count as independent, even those of one person. Of several files of one person the
+    one with the most votes counts. Raises InputError for other files, ValueError for votes on other pictures than the
+    first file's.
     """
     sheets = {}
     for file in files:
@@ -152,7 +150,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def _in_words(result):
-    """Yield what came of a test: in all, and of each picture."""
+    """Yield the lines of the result: a table of the pictures, and the verdict."""
     a, b = result["names"]
     width = max(12, *(len(row["image"]) + 2 for row in result["images"]))
     yield f"{'':{width}}{'for A':>8}{'for B':>8}{'same':>8}   share of B, 95 % interval"
@@ -200,10 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("-o", "--out", type=Path, default=Path("blind.html"), help="default: blind.html")
     crop_help = f"pixels a side that are shown, where the two differ most (default: {CROP})"
     page.add_argument("--crop", type=int, default=CROP, help=crop_help)
-    page.add_argument("--seed", type=int, help="of sides and order; it is stored in the page (default: a random one)")
+    page.add_argument("--seed", type=int, help="seed of sides and order, stored in the page (default: a random one)")
     page.add_argument("-y", dest="overwrite", action="store_true", help="overwrite OUT")
     page.set_defaults(run=_make)
-    counted = commands.add_parser("count", help="say who was preferred, with a 95 %% interval")
+    counted = commands.add_parser("count", help="say which one was preferred, with a 95 %% interval")
     counted.add_argument("votes", type=Path, nargs="+", metavar="VOTES", help="files that the page saved")
     counted.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
     counted.set_defaults(run=_count)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagesr.compare.crops import worst_window
 from imagesr.evaluate.sheet import draw_rows
 from imagesr.media.frames import Frame, plane, rgb
 
@@ -39,18 +40,16 @@ def cut(number: int, frames: Sequence[Frame], names: tuple[str, str]) -> Piece:
     else:
         differences = {"difference": lumas[0] - lumas[1]}
     squares = sum(difference.astype(np.float64) ** 2 for difference in differences.values())
-    height, width = (min(_CROP, n) for n in squares.shape)
-    sums = np.pad(squares.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # so that a piece's sum is that of four corners
-    errors = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    y, x = (int(n) for n in np.unravel_index(errors.argmax(), errors.shape))
-    piece = (slice(y, y + height), slice(x, x + width))
+    piece = rows, columns = worst_window(squares, _CROP)
     titles = [*names, "reference"][: len(frames)]
     pictures = {title: rgb(frame)[piece] for title, frame in zip(titles, frames, strict=True)}
     pictures |= {
         f"{title}, x{_GAIN}": np.clip(_GAIN * np.abs(difference[piece]), 0, 255).astype(np.uint8)
         for title, difference in differences.items()
     }
-    return Piece(number, (x, y), {title: Image.fromarray(picture) for title, picture in pictures.items()})
+    return Piece(
+        number, (columns.start, rows.start), {title: Image.fromarray(picture) for title, picture in pictures.items()}
+    )
 
 
 def caption(crop: Piece, rows: FrameFigures, names: tuple[str, str]) -> str:
