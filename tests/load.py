@@ -1,6 +1,6 @@
 """Measure the service under load: `python tests/load.py --seconds 60` prints a table.
 
-The load of many clients is Locust's; whatever is special, such as slow uploads and clients that hang up, are sockets.
+Locust makes the load of many clients; slow uploads, and clients that disconnect, are plain sockets.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def begin(url, body, length=None):
 
 @contextmanager
 def slow_uploads(url, number, body):
-    """Keep so many uploads under way, a byte every second each; whoever is cut off begins again."""
+    """Keep so many uploads under way, a byte every second each; an upload that is cut off begins again."""
     ended, cut = threading.Event(), []
 
     def run():

@@ -12,10 +12,10 @@ from imagesr.files import write_whole
 
 
 def _parser():
-    parser = Parser(prog="imagesr compare", description="Compare two videos of the same, on one page.")
+    parser = Parser(prog="imagesr compare", description="Compare two videos of the same scene, on one page.")
     add = parser.add_argument
     add("a", metavar="A", type=Path, help="a video")
-    add("b", metavar="B", type=Path, help="another of the same")
+    add("b", metavar="B", type=Path, help="another video of the same scene")
     add("--reference", type=Path, metavar="R", help="the original that both are measured against")
     add(
         "-o",
@@ -24,15 +24,21 @@ def _parser():
         default=Path("compare.html"),
         help="the page; a PNG goes beside it (default: compare.html)",
     )
-    add("--start", type=float, default=0.0, metavar="S", help="begin here")
-    add("--seconds", type=float, default=SECONDS, metavar="S", help=f"take that much (default: {SECONDS:g}; 0 for all)")
+    add("--start", type=float, default=0.0, metavar="S", help="begin at S seconds")
+    add(
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        metavar="S",
+        help=f"compare S seconds (default: {SECONDS:g}; 0 for all)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the figures of every frame to FILE")
     add("-y", dest="overwrite", action="store_true", help="overwrite OUT")
     return parser
 
 
 def _check_out(out, inputs, overwrite):
-    """Raise ValueError for a page that would have no place, or take another file's."""
+    """Raise ValueError for a page that cannot be written, or that is one of the inputs."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"Expected a page ending in .html. Received: {out}")
     for file in (out, out.with_suffix(".png")):

@@ -198,7 +198,7 @@ class _Measured:
 
 
 class _Film:
-    """Iterate over the frames of a part of a video, each with its time, all in one size of 8-bit 4:2:0."""
+    """Iterate over the frames of a part of a video, each with its time, all in 8-bit 4:2:0 of one size."""
 
     def __init__(self, path, start, seconds, stack):
         self._source = stack.enter_context(Source(path, start=start, duration=seconds))
@@ -207,9 +207,9 @@ class _Film:
         self.notes = []
 
     def fit(self, size):
-        """Have frames brought to a size; `notes` say what that changes."""
+        """Resize frames to a size; `notes` say what that changes."""
         self._size, name = size, self.path.name
-        cut = tuple(n - n % 2 for n in self.size) == size  # an odd column is left out, not squeezed
+        cut = tuple(n - n % 2 for n in self.size) == size  # an odd column is left out, not scaled
         self._resize = Resizer(*(self.size if cut else size), "yuv420p", kernel="lanczos")
         if not cut:
             sizes = "{}x{}, and was brought to {}x{} by Lanczos".format(*self.size, *size)
@@ -233,19 +233,19 @@ class _Film:
 
 
 def _unlike(films):
-    """Yield what of the videos' colours is meant differently: their samples are compared as they are."""
+    """Yield how the videos' tags for colour and rotation differ; samples are compared as they are."""
     if len({film.info.rotation for film in films}) > 1:
         yield "some of the videos are turned when they are played, others not: all were compared as they are stored"
     words = {"colorspace": "matrices", "color_range": "ranges", "color_trc": "transfer curves"}
     for tag, word in words.items():
-        known = {film.info.color.get(tag, 0) for film in films} - {0, 2}  # not said
+        known = {film.info.color.get(tag, 0) for film in films} - {0, 2}  # unspecified
         full = tag == "color_range" and len({film.info.color.get(tag) == 2 for film in films}) > 1
         if full or (tag != "color_range" and len(known) > 1):
             yield f"the videos have different {word}: their samples were compared as they are"
 
 
 def _lack_of_space(folder, size, films, start, seconds):
-    """Say how much room is missing for what VMAF is measured on, three films without compression; empty if none."""
+    """Say how much disk space is missing for VMAF's three uncompressed films; empty if none is missing."""
     length = min([film.info.duration - start for film in films if film.info.duration] or [float("inf")])
     length = min(length, float("inf") if seconds is None else seconds)
     if length == float("inf"):
@@ -256,7 +256,7 @@ def _lack_of_space(folder, size, films, start, seconds):
 
 
 def _names(a, b):
-    """Return what the two are called: their files' names, with so much of their folders as tells them apart."""
+    """Return the names of the two: their files' names, with as many parent folders as tell them apart."""
     depth = 1
     pair = [path.absolute().parts for path in (a, b)]
     while pair[0][-depth:] == pair[1][-depth:] and depth < max(map(len, pair)):
@@ -265,7 +265,7 @@ def _names(a, b):
 
 
 def _worst(rows, rate):
-    """Return the numbers of the worst frames, half a second apart where there are enough of them."""
+    """Return the numbers of the worst frames, half a second apart where there are enough frames."""
     against = "psnr_y" in rows
     score = np.minimum(*rows["psnr_y"].values()) if against else -np.array(rows["difference"]["a"])
     apart, chosen = max(1, min(round(rate / 2), len(score) // (2 * WORST))), []
@@ -276,7 +276,7 @@ def _worst(rows, rate):
 
 
 def _crops(paths, size, start, seconds, worst, names):
-    """Decode once more up to the worst frames, and cut out of each the piece where the error is largest."""
+    """Decode again up to the worst frames, and cut out of each the part with the largest error."""
     found = {}
     with contextlib.ExitStack() as stack:
         films = [_Film(path, start, seconds, stack) for path in paths]

@@ -1,4 +1,8 @@
-"""What runs an exported model: one runtime a file, imported when asked for."""
+"""Running exported models: one runtime per file, imported when it is asked for.
+
+`load_engine` loads one model, `chain` several that reach a scale together, `tiles` cuts large pictures into pieces.
+Colour and containers are in `image`, `video` and `media`. OpenVINO, ONNX Runtime and LiteRT are known here.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "int8")
 class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
-    `card` describes the model, `precision` is what it runs at. Calls may come from several threads; the array that a
+    `card` describes the model, `precision` is the actual one. Calls may come from several threads; the array that a
     call returns may be overwritten by the next call from the same thread.
     """
 
@@ -88,6 +92,6 @@ def model_file(card: ModelCard, name: str) -> Path:
 
 
 def only_fp32(engine: str, precision: str, bits: int) -> None:
-    """Raise ModelError where more is asked of an engine than uint8 at fp32."""
+    """Raise ModelError for anything but uint8 at fp32."""
     if bits > 8 or precision not in ("auto", "fp32"):
         raise ModelError(f"The engine {engine} runs 8 bits at fp32 only. Received: {bits} bits, {precision}")

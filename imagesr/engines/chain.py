@@ -1,4 +1,4 @@
-"""Models one after another, for factors that none of them has by itself."""
+"""Models one after another, for scales that no model has by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCar
 
 
 def whole_unit(cards: Sequence[ModelCard], *, halved: bool = False) -> int:
-    """Return the number of which a length must be a multiple for every model, and halved chroma, to come out whole."""
+    """Return the unit whose multiples every model, and halved chroma, upscale to whole lengths."""
     for unit in range(1, 1024):
         length, whole = Fraction(unit), True
         for card in cards:

@@ -1,4 +1,4 @@
-"""Keras itself, running the source file of a saved model: the reference for the others."""
+"""Keras, running the source file of a saved model: the reference for the other engines."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
     """Read a network from LR to SR out of a `.keras` file: in float32, of built-in layers alone.
 
-    One that takes a depth map is what it is where there is none; with `depth`, one from [LR, depth] to SR.
-    Raises ModelError, in one line, for a file that is not one.
+    A network that takes a depth map is returned as it works without one; with `depth`, as one from [LR, depth] to SR.
+    Raises ModelError, in one line, for any other file.
     """
     try:
         whole = collapsed(keras.saving.load_model(file, compile=False))

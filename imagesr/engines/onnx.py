@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: a second opinion on the same files."""
+"""ONNX Runtime on the CPU: it runs the same files as OpenVINO, to compare with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the engine that the base installation brings."""
+"""OpenVINO on the CPU: the engine of the base installation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
         precision = "int8" if int8 else "bf16" if "BF16" in native else "fp32"
     elif precision == "bf16" and "BF16" not in native:
         raise ModelError("This CPU does not compute in bf16. Choose --precision int8 or fp32")
-    # What an int8 graph leaves in floating point must run at bf16 where it can, or the conversions eat the gain.
+    # Layers that int8 graphs leave in floating point run at bf16 where possible, or conversions cost the gain.
     hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
     # Its own format where the model has it: the same graph.
@@ -42,7 +42,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
     """Load an ONNX graph from two pictures, float32 NCHW of any size, to one number; it runs at fp32.
 
-    Raises ModelError for a file that is not one.
+    Raises ModelError for any other file.
     """
     core = ov.Core()
     try:
@@ -82,7 +82,7 @@ class _OpenVINO:
     def _compile(self, shape):
         """Compile for a fixed size: a faster program than for any size, and a video has one."""
         if shape != self._shape:
-            # Reshaping would make of a network of one size another one.
+            # Reshaping would turn a network of one fixed size into another network.
             if not self._takes.compatible(ov.PartialShape(shape)):
                 raise ModelError(f"Expected samples of the shape {self._takes}. Received: {list(shape)}")
             try:

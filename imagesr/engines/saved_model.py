@@ -1,4 +1,4 @@
-"""TensorFlow, running a SavedModel: what TensorFlow Serving takes."""
+"""TensorFlow, running a SavedModel: the format of TensorFlow Serving."""
 
 from __future__ import annotations
 

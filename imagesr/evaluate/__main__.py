@@ -80,7 +80,7 @@ def _parser():
     )
     add("--scale", type=_scale, default=Scale(3, 2), help="default: 1.5")
     add("--data", type=Path, nargs="+", required=True, metavar="PATH", help="HR pictures and clips, or folders of them")
-    add("--kernel", nargs="+", default=["bicubic"], help=f"what makes LR: {', '.join(KERNELS)} (default: bicubic)")
+    add("--kernel", nargs="+", default=["bicubic"], help=f"how LR is made: {', '.join(KERNELS)} (default: bicubic)")
     add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
     add("--crf", type=float, nargs="+", default=[None], help="its quality (default: the encoder's)")
     add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
@@ -95,18 +95,24 @@ def _parser():
         "--plot",
         type=Path,
         metavar="FILE",
-        help="draw PSNR over the perceptual distance into FILE, a PNG; implies it, too",
+        help="draw PSNR over the perceptual distance into FILE, a PNG; implies --perceptual",
     )
     add("--depth", type=Path, nargs="+", default=[], metavar="DIR", help="depth maps, for networks that take them")
-    add("--depth-model", type=Path, metavar="FILE", help="an ONNX file that estimates depth, in the place of --depth")
-    add("--edges", type=Path, nargs="+", metavar="DIR", help="depth maps at whose jumps to measure (default: --depth)")
+    add("--depth-model", type=Path, metavar="FILE", help="an ONNX file that estimates depth, instead of --depth")
+    add(
+        "--edges",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="depth maps; PSNR-Y is also measured at their jumps (default: --depth)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     add("--sheet", type=Path, metavar="FILE", help="draw the worst crops into FILE, a PNG")
     return parser
 
 
 def _check_output(option, file, inputs):
-    """Raise ValueError for a file that would have no place, or take an input's."""
+    """Raise ValueError for an output that cannot be written, or that is one of the inputs."""
     if file is None:
         return
     if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
@@ -180,7 +186,7 @@ def _measure(options, plan, model):
     network, names = plan.networks[model], labels(plan.items)
     steps = sum(options.frames if item.info else 1 for item in plan.items) * len(plan.conditions)
     results = []
-    # disable=None: no bar where nobody watches.
+    # disable=None: no bar unless stderr is a terminal.
     with tqdm(total=steps, unit=" frames", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def write(line):
@@ -235,7 +241,7 @@ def _plot(records, file):
 
 
 def _short(model):
-    """Return what a model is called in a picture: its name, or that of the run that it is the network of."""
+    """Return a model's name for a plot: its own, or that of its run."""
     path = Path(model)
     return path.parent.name if path.name == "model.keras" else path.name
 

@@ -1,6 +1,6 @@
-"""The yardstick on this machine: time for 30 frames, PSNR, parameters: `imagesr bench [CLIP]`.
+"""A benchmark on this machine, of time for 30 frames, PSNR and parameters: `imagesr bench [CLIP]`.
 
-`--training DIR` measures instead whether training waits for its pictures.
+With `--training DIR` it measures instead whether training waits for its pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from imagesr.media.source import Source
 from imagesr.scale import Scale
 
 SIZE = (1280, 720)  # of the frames that the network alone is timed on
-YARDSTICK_FRAMES = 30
+TIMED_FRAMES = 30
 FFMPEG = "ffmpeg lanczos"
 
 
@@ -41,14 +41,14 @@ def network_seconds(card: ModelCard, *, precision: str, threads: int, repeat: in
     times = []
     for _ in range(max(3, repeat)):
         begun = time.perf_counter()
-        for _ in range(YARDSTICK_FRAMES):
+        for _ in range(TIMED_FRAMES):
             engine(frame)
         times.append(time.perf_counter() - begun)
     return statistics.median(times), engine.precision
 
 
 def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[str]) -> dict:
-    """Run `imagesr.video` on the first `frames` frames in a process of its own; returns its report."""
+    """Run `imagesr video` on the first `frames` frames in a process of its own; returns its report."""
     rate = _rate(clip)
     record = folder / "report.json"
     command = [
@@ -92,7 +92,7 @@ def _rate(clip):
 def bench(
     clip: Path, frames: int, *, repeat: int = 1, precision: str = "auto", threads: int = 0, tell=print
 ) -> list[dict]:
-    """Measure `lanczos` and every shipped model, each `repeat` times in turns, and return a row for each.
+    """Measure `lanczos` and every shipped model, each `repeat` times, alternating, and return a row for each.
 
     The clip is repeated until it has `frames` frames. Medians are taken of every figure.
     """
@@ -116,13 +116,13 @@ def bench(
     rows = []
     if ffmpeg[0]:
         fps = statistics.median(ffmpeg)
-        rows.append({"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(YARDSTICK_FRAMES / fps, 3)})
+        rows.append({"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(TIMED_FRAMES / fps, 3)})
     for name, reports in runs.items():
         fps = statistics.median(r["fps"] for r in reports)
         row = {
             "model": name,
             "seconds_30_network": None,
-            "seconds_30_end_to_end": round(YARDSTICK_FRAMES / fps, 3),
+            "seconds_30_end_to_end": round(TIMED_FRAMES / fps, 3),
             "fps": round(fps, 1),
             "first_frame_s": statistics.median(r["first_frame_s"] for r in reports),
             "peak_memory_mb": max((r["peak_memory_mb"] or 0) for r in reports) or None,
@@ -157,7 +157,7 @@ def table(rows: list[dict]) -> str:
 
 
 def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
-    """Compare steps per second on crops of `pictures` with those on one batch that stays, `repeat` times in turns.
+    """Compare steps per second on crops of `pictures` with those on one fixed batch, `repeat` times, alternating.
 
     Batch 16, patch 96, `realtime` at x1.5 and `edsr_baseline` at x2. Yields a row for each network, with the median
     of the ratios of neighbouring rounds.
@@ -196,11 +196,17 @@ def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
 def _parser():
     parser = Parser(prog="imagesr bench", description="Measure every model, and plain Lanczos, here.")
     add = parser.add_argument
-    add("clip", nargs="?", type=Path, metavar="CLIP", help="a 720p clip (default: the one that --demo renders)")
+    add(
+        "clip",
+        nargs="?",
+        type=Path,
+        metavar="CLIP",
+        help="a 720p clip (default: the one that imagesr video --demo renders)",
+    )
     add("--frames", type=int, default=30, help="frames to upscale; a shorter clip is repeated (default: 30)")
-    add("--repeat", type=int, default=1, help="rounds, of which the medians are taken (default: 1)")
+    add("--repeat", type=int, default=1, help="rounds; the figures are their medians (default: 1)")
     add("--precision", default="auto", choices=("auto", "fp32", "bf16", "int8"))
-    add("--threads", type=int, default=0, help="default: 0, every core")
+    add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--training", type=Path, metavar="DIR", help="measure instead whether training waits for the pictures in DIR")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser

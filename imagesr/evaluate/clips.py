@@ -1,4 +1,4 @@
-"""Measure an upscaler on clips: HR frames to LR, through an encoder, upscaled as `imagesr.video` does, and compared."""
+"""Measure an upscaler on clips: HR frames to LR, through an encoder, upscaled as by `imagesr video`, and compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imagesr.metrics.vmaf import VMAF
 from imagesr.pixels import KERNELS, resize
 from imagesr.scale import Scale
 
-# Beside pictures, what a folder is searched for. Whatever FFmpeg reads can be named itself.
+# Clips that a folder is searched for. Any other file that FFmpeg reads can be named itself.
 SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
     *(".264", ".h264", ".265", ".hevc", ".ivf", ".y4m", ".3gp"),
@@ -39,9 +39,9 @@ FrameUpscaler = Callable[[Frame], Frame]
 
 @dataclass(frozen=True)
 class Condition:
-    """Say how LR is made from HR: by one of `images.KERNELS`, then through an encoder, unless `codec` is None.
+    """Say how LR is made from HR: by one of `pixels.KERNELS`, then through an encoder, unless `codec` is None.
 
-    Without `crf` the encoder works at a quality of its own choice.
+    Without `crf` the encoder chooses the quality.
     """
 
     kernel: str = "bicubic"
@@ -53,7 +53,7 @@ class Condition:
         return self.kernel + coding
 
     def check(self) -> None:
-        """Raise ValueError for an unknown kernel, and an encoder that does not work here or knows no such CRF."""
+        """Raise ValueError for an unknown kernel, and for an encoder that does not work here or not at that CRF."""
         if self.kernel not in KERNELS:
             raise ValueError(f"Expected a kernel ({', '.join(KERNELS)}). Received: {self.kernel}")
         if self.codec is None:
@@ -91,9 +91,10 @@ def _from_rgb(picture):
 
 
 def clip_info(path: Path, scale: Scale) -> VideoInfo:
-    """Return what a clip is, its size cropped to what comes out even in LR and HR.
+    """Return a clip's info, its size cropped so that LR and HR have even sizes.
 
-    Raises InputError for what cannot be read as a clip, and ValueError for one that is not 8-bit 4:2:0 or too small.
+    Raises InputError for a file that cannot be read as a clip, and ValueError for a clip that is not 8-bit 4:2:0 or too
+    small.
     """
     with Source(path) as source:
         info = source.info
@@ -107,7 +108,7 @@ def clip_info(path: Path, scale: Scale) -> VideoInfo:
 
 
 def lr_info(info: VideoInfo, scale: Scale) -> VideoInfo:
-    """Return what the LR version of a clip is."""
+    """Return the info of a clip's LR version."""
     width, height = (n * scale.down // scale.up for n in (info.width, info.height))
     return replace(info, width=width, height=height)
 
@@ -143,12 +144,12 @@ def measure_clip(
 
     with Source(path) as source, VMAF(ffmpeg, size, info.rate) if ffmpeg else nullcontext() as vmaf:
         films = (item for item in source if isinstance(item, Frame))
-        # Encoders look ahead, so HR waits for LR; that is all that is held.
+        # Encoders look ahead, so HR waits for LR; no other frames are held.
         originals, again = tee(_original(frame, size) for frame in islice(films, frames))
         for hr, lr in zip(originals, condition.coded(map(reduced, again), info.rate), strict=True):
             check_interrupted()
             sr = upscale(lr)
-            for frame in (lr, sr):  # the codec was not told
+            for frame in (lr, sr):  # the codec does not keep the tags
                 frame.color_range, frame.colorspace = hr.color_range, hr.colorspace
             hr_y, sr_y, hr_rgb, sr_rgb = plane(hr, 0), plane(sr, 0), rgb(hr), rgb(sr)
             rows.append(measure(sr_y, hr_y, sr_rgb, hr_rgb, shave=scale.up))
@@ -178,7 +179,7 @@ def own_vmaf(path: Path, info: VideoInfo, *, frames: int, ffmpeg: str) -> float:
 
 
 def _original(frame, size):
-    """Crop a frame; where it does not say how its colours are meant, let its size say it, as `frames.rgb` does."""
+    """Crop a frame; where it has no tag for its matrix, set one by its size, as `frames.rgb` does."""
     hr = fitted(frame, *size)
     if hr.colorspace == _UNSPECIFIED:
         hr.colorspace = _BT709 if hr.height >= 720 else _BT601  # LR is smaller, but means the same

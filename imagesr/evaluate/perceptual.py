@@ -1,4 +1,4 @@
-"""Figures that say how natural a picture looks, beside PSNR, which rewards the average of all that it might be."""
+"""Figures for how natural a picture looks; PSNR rewards the average of all possible pictures."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Figures = Callable[..., dict[str, float]]
 
 
 def perceptual_figures(*, lpips: Path | None = None, dists: Path | None = None) -> Figures:
-    """Return a function as `metrics.figures`, whose result holds those of `COLUMNS`, too.
+    """Return a function as `metrics.figures` whose result holds the figures of `COLUMNS`, too.
 
     `lpips` and `dists` are ONNX files of these networks, each a distance between two pictures, NCHW, in [-1, 1] for
-    LPIPS and in [0, 1] for DISTS; without them their figures are left out, and NIQE is where a picture is less than two
-    blocks of 96 pixels. Raises ModelError for what is missing.
+    LPIPS and in [0, 1] for DISTS; without them their figures are left out. NIQE is left out for a picture of less
+    than two blocks of 96 pixels. Raises ModelError for a missing network or package.
     """
     if not importlib.util.find_spec("keras"):
         raise ModelError("Perceptual figures need the package keras: pip install 'imagesr[train]'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints details of the machine
     from imagesr.metrics.perceptual import distance, load_extractor
 
     extractors = {key: load_extractor(name) for name, key in EXTRACTORS.items()}
@@ -59,7 +59,7 @@ def perceptual_figures(*, lpips: Path | None = None, dists: Path | None = None) 
         for key, plane in (("niqe", sr), ("niqe_hr", hr)):
             try:
                 row[key] = niqe(plane[inside])
-            except ValueError:  # nothing but small or flat
+            except ValueError:  # too small, or flat
                 continue
         return row | spectrum_ratios(sr, hr, shave=shave)
 
@@ -67,7 +67,7 @@ def perceptual_figures(*, lpips: Path | None = None, dists: Path | None = None) 
 
 
 def _in_pieces(measure, a, b):
-    """Return the mean of what is measured on pieces of two NHWC pictures, each with the weight of its pixels."""
+    """Return the mean of a measure on pieces of two NHWC pictures, weighted by their pixels."""
     total = 0.0
     rows, columns = (np.array_split(np.arange(n), -(-n // PIECE)) for n in a.shape[1:3])
     for row in rows:

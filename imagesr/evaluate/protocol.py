@@ -1,4 +1,4 @@
-"""How a model is measured on pictures: HR to LR, upscaled, compared; and how a model is loaded for it."""
+"""Measure a model on pictures: HR to LR, upscaled, compared; and load models for that."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def evaluate(
 ) -> dict:
     """Measure `upscale`, a function from LR RGB to SR, luma (H, W) or RGB (H, W, 3), on HR pictures.
 
-    LR is an RGB picture of 8 bits, as in the benchmarks since EDSR; the papers before it enlarge luma that was never
+    LR is an RGB picture of 8 bits, as in the benchmarks since EDSR; earlier papers upscale luma that was never
     rounded, 0.02 dB better. PSNR-Y and SSIM-Y compare BT.601 luma of 8 bits, PSNR-RGB all three samples, without `up`
-    border pixels. Where SR is luma its colours are LR's chroma enlarged by bicubic, as papers show it: PSNR-RGB then
-    says what is left of the gain in colour. What `perceptual_figures` returns gives more as `measure`. With `depth`,
+    border pixels. Where SR is luma, its colours are LR's chroma upscaled by bicubic, as papers show it: PSNR-RGB then
+    says what is left of the gain in colour. `measure` may be the result of `perceptual_figures`. With `depth`,
     `upscale` is given the map as well. With `edges`, PSNR-Y is also that of the pixels within `up` of a jump of depth,
     `psnr_edges`. Returns the means under `psnr_y`, `ssim_y`, `psnr_rgb` …, and a list with each picture's as `images`.
     """
@@ -96,10 +96,10 @@ def _fixed_size(model, size):
 
 
 def _load_keras(path, scale):
-    """Load a network that has no card, and write one for it."""
+    """Load a network that has no card, and make one for it."""
     if not path.is_file():
         raise ModelError(f"Expected a .keras file. There is none at {path}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints details of the machine
     runtime = import_engine("keras")
     network = runtime.read_network(path, depth=True)
     from imagesr.depth.network import DEPTH_REACH, without_depth

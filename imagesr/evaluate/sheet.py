@@ -1,4 +1,4 @@
-"""Contact sheets: rows of crops side by side, of where an upscaler did worst above all."""
+"""Contact sheets: rows of crops side by side, such as the worst crops of an upscaler."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Crop:
 
 
 class Worst:
-    """Collect the worst blocks of all that is shown to it, at most two from a file; `draw` puts them on a sheet.
+    """Collect the worst blocks of all pictures, at most two from a file; `draw` puts them on a sheet.
 
-    Blocks have 64 HR pixels a side, or the next multiple of `up`. What is smaller than that is not looked at.
+    Blocks have 64 HR pixels a side, or the next multiple of `up`. Smaller pictures are ignored.
     """
 
     def __init__(self, scale: Scale):
@@ -43,7 +43,7 @@ class Worst:
         self.crops: list[Crop] = []
 
     def see(self, file: str, note: str, sr: np.ndarray, hr: np.ndarray, pictures: Callable[[], Pictures]) -> None:
-        """Look at SR and HR luma; `pictures` is called where a block of it is among the worst so far."""
+        """Compare SR and HR luma; `pictures` is called when one of their blocks is among the worst so far."""
         side = self._side
         rows, columns = (n // side for n in hr.shape)
         inside = (slice(rows * side), slice(columns * side))
@@ -61,7 +61,7 @@ class Worst:
         top, left = (int(n) * side for n in place)
         in_hr = (left, top, left + side, top + side)
         in_lr = tuple(n * scale.down // scale.up for n in in_hr)
-        # Lanczos reads beyond its box, and so is what it is in the whole picture.
+        # Lanczos reads beyond its box, so the crop is the same as in the whole picture.
         lanczos = lr.resize((side, side), Image.Resampling.LANCZOS, in_lr)
         return lr.crop(in_lr), lanczos, sr.crop(in_hr), hr.crop(in_hr)
 

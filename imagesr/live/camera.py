@@ -1,4 +1,4 @@
-"""Whatever OpenCV opens, as shots: cameras, streams, and files at their own pace."""
+"""Sources that OpenCV opens, as shots: cameras, streams, and files at their own pace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagesr.errors import InputError
 from imagesr.live.loop import Shot
 from imagesr.media.frames import VideoInfo, from_bgr
 
-# What goes wrong is told in our own words.
+# Errors are reported by this module.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -26,17 +26,16 @@ _CLOCK = Fraction(1, 90_000)
 _PATIENCE_MS = 10_000  # for a stream to open, and for its next frame
 _RETRY_S = 1.0
 _TRIES = 3
-_MOST_LATE_S = 0.5  # of a file that cannot be decoded at its pace: from there on it comes later, as a camera would
+_MOST_LATE_S = 0.5  # after which a file that is decoded too slowly is delayed, instead of catching up
 
 
 class Camera:
-    """Open a camera index, a device, a file or a URL, and iterate over what it delivers.
+    """Open a camera index, a device, a file or a URL, and iterate over its shots.
 
-    What has an end, a file, is delivered at its own pace, or slower where it cannot be decoded so fast; a camera and a
-    stream as fast as they come. `size` (width, height) and `fps` are wishes that a camera need not fulfil. Where a
-    camera or stream ends, the iteration does so too, with a sentence in `ended`; with `reconnect` it waits until it is
-    back, and tells so by `tell`.
-    Raises InputError where nothing can be read.
+    A file is delivered at its own pace, or slower where it cannot be decoded so fast; a camera and a stream as fast as
+    they come. `size` (width, height) and `fps` are requests that a camera may ignore. When a camera or stream ends,
+    the iteration ends, and `ended` says why; with `reconnect` it waits until the source is back, and reports that by
+    `tell`. Raises InputError for a source that cannot be read.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Camera:
             time_base=_CLOCK,
             rate=Fraction(self._rate).limit_denominator(1001),
             sample_aspect_ratio=None,
-            # So that a recording, which has more lines, means the same colours.
+            # A recording has more lines; without tags its colours would be read differently.
             color={"colorspace": int(frame.colorspace), "color_range": int(frame.color_range)},
             display_matrix=None,
             rotation=0,
@@ -92,9 +91,9 @@ class Camera:
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
             if fps:
                 capture.set(cv2.CAP_PROP_FPS, fps)
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # frames that wait in the driver are old ones
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # frames that wait in the driver are late
         else:
-            # Absolute: FFmpeg takes what stands before a colon in a relative name for a protocol.
+            # Absolute: in a relative name FFmpeg takes the part before a colon for a protocol.
             file = Path(self.source)
             capture.open(str(file.absolute()) if file.is_file() else self.source, cv2.CAP_FFMPEG, options)
         found, picture = capture.read() if capture.isOpened() else (False, None)
@@ -145,7 +144,7 @@ class Camera:
             self._capture.release()
 
     def _read(self):
-        """Read a picture; a camera may fail once or twice, by a torn JPEG, and go on."""
+        """Read a picture; a camera may fail once or twice, for a damaged JPEG, and go on."""
         for _ in range(1 if self.finite else _TRIES):
             found, picture = self._capture.read()
             if found or self._closed:
@@ -153,9 +152,9 @@ class Camera:
         return found, picture
 
     def _moment(self, number):
-        """Return the seconds after the first at which the picture that was read last is due.
+        """Return when the newest picture is due, in seconds after the first one.
 
-        The file says it, or its rate where its times do not grow.
+        The time is the file's, or follows from its rate where the file's times do not grow.
         """
         moment = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - self._start
         return moment if math.isfinite(moment) and moment > 0 else number / self._rate
@@ -183,13 +182,13 @@ class Camera:
 
 
 def _colour(picture):
-    """Return a picture as BGR: some cameras deliver grey."""
+    """Return a picture as BGR; some cameras deliver grey."""
     return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if np.ndim(picture) == 2 else picture
 
 
 @contextlib.contextmanager
 def _without_output():
-    """Keep what the system's libraries print about a camera that is not there from the reader's eyes."""
+    """Hide what the system's libraries print about a missing camera."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

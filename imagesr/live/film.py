@@ -19,10 +19,10 @@ _MOST_LEAD = 0.3  # seconds
 
 
 class Film:
-    """Iterate over a film's frames at its own pace, as shots; it can be paused and sought in from another thread.
+    """Iterate over a film's frames at its own pace, as shots; another thread can pause it and seek in it.
 
-    The clock is the sound, where there is one that plays; `silent_because` says why there is none. `meter` is that of
-    the loop which shows the frames: they leave so much earlier as they take. Raises InputError for what cannot be read.
+    The clock is the sound; without one, `silent_because` says why. `meter` belongs to the loop that shows the frames:
+    each frame is yielded earlier by the latency. Raises InputError for a file that cannot be read.
     """
 
     def __init__(self, path: Path, *, start: float = 0.0, mute: bool = False, meter: Meter | None = None):
@@ -44,7 +44,7 @@ class Film:
         self._clock = self._clock_from(start)
 
     def _clock_from(self, position):
-        """Return a clock that stands at a position."""
+        """Return a stopped clock at a position."""
         if self._sound:
             with contextlib.suppress(SoundError):  # the sound may be shorter than the picture
                 self._sound.move(position)
@@ -52,7 +52,7 @@ class Film:
         return Silence(position)
 
     def pause(self) -> None:
-        """Stand still, or go on."""
+        """Pause, or go on."""
         with self._lock:
             self._paused = not self._paused
             self._clock.stop() if self._paused else self._clock.go()
@@ -65,7 +65,7 @@ class Film:
 
     @property
     def position(self) -> float:
-        """The position of the newest frame, in seconds, or the one that is sought."""
+        """The position of the newest frame in seconds, or the one that is being sought."""
         with self._lock:
             return self._position if self._target is None else self._target
 
@@ -74,7 +74,7 @@ class Film:
         self._closed = True
 
     def __iter__(self) -> Iterator[Shot]:
-        """Yield the frames, each in its time."""
+        """Yield the frames, each at its time."""
         start = first = self._shown = self._position
         try:
             while start is not None and not self._closed:
@@ -83,13 +83,13 @@ class Film:
                 except InputError:
                     if start == first:
                         raise
-                    start = self._shown  # there is nothing at the place that was sought: back to where it was
+                    start = self._shown  # no frame follows the sought position: back to the old one
         finally:
             if self._sound:
                 self._sound.close()
 
     def _from(self, start):
-        """Yield the frames from a position on; returns where to go next, None at the end."""
+        """Yield the frames from a position on; returns the next position to go to, None at the end."""
         with Source(self._path, start=start) as source:
             # Frames of a part are moved to time zero, those of the whole are not.
             offset, first = start or -self._origin, True
@@ -97,7 +97,7 @@ class Film:
                 if not isinstance(frame, Frame):
                     continue
                 moment = offset + float(frame.pts * frame.time_base)
-                if first:  # shown at once, also while the film is paused; from now on the clock goes
+                if first:  # shown at once, even while the film is paused; then the clock starts
                     self._begin(start)
                 while not first and self._goes_on() and (left := moment - self._lead() - self._now()) > 0:
                     time.sleep(min(left, _POLL_S))
@@ -115,7 +115,7 @@ class Film:
         return None if self._closed else target
 
     def _begin(self, start):
-        """Let the clock go, a new one where the film was sought in."""
+        """Start the clock, a new one after a seek."""
         with self._lock:
             if abs(self._clock.now() - start) > 1e-9:
                 self._clock.stop()
@@ -134,7 +134,7 @@ class Film:
             return self._clock.now()
 
     def _lead(self):
-        """Return how long before its time a frame must leave to be on the screen at it."""
+        """Return how many seconds before its time a frame is yielded, to be on the screen in time."""
         return min(self._meter.recent_latency, _MOST_LEAD)
 
     def _goes_on(self):

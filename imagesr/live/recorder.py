@@ -21,12 +21,14 @@ class Recorder:
     def __init__(self, path: Path, info: VideoInfo, size: tuple[int, int]):
         options = encoder_options("libx264", {"crf": "18", "preset": "ultrafast"})[0]
         self.path, self._size = path, size
-        info = replace(info, time_base=_CLOCK, duration=None, frames=None)  # moments of capture fit no film's clock
+        info = replace(
+            info, time_base=_CLOCK, duration=None, frames=None
+        )  # times of capture are no multiples of a film's clock
         self._writer = Writer(path, info, size=size, codec="libx264", options=options)
         self._begun, self._last, self._error = None, -1, ""
 
     def write(self, shot: Shot) -> bool:
-        """Write a shot; returns False where that is no longer possible."""
+        """Write a shot; returns False when that is no longer possible."""
         if (shot.sr.width, shot.sr.height) != self._size:
             return False
         self._begun = shot.captured if self._begun is None else self._begun
@@ -42,7 +44,7 @@ class Recorder:
         return True
 
     def finish(self) -> str:
-        """Close the file; returns in words what came of it."""
+        """Close the file; returns a message with its name, or with the error."""
         if self._begun is None:
             self._error = self._error or "nothing was shown: no recording"
         try:

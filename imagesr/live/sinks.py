@@ -1,4 +1,4 @@
-"""Where live frames go beside a window: a virtual camera, a page on loopback, a pipe, nowhere."""
+"""Sinks beside the window: a virtual camera, a page on loopback, a pipe, nowhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_TWICE_S = 1.0
 
 
 class Nowhere:
-    """Show nothing: to measure, and what the others have in common."""
+    """Show nothing: for measurements, and as the base of the other sinks."""
 
     place = "nowhere"
 
@@ -37,7 +37,7 @@ class Nowhere:
 
 
 class VirtualCamera(Nowhere):
-    """Be a camera for other programs, by pyvirtualcam; raises RuntimeError where the system has no such device."""
+    """Act as a camera for other programs, by pyvirtualcam; raises RuntimeError where the system has no such device."""
 
     def __init__(self, size: tuple[int, int], rate: Fraction):
         import pyvirtualcam
@@ -46,11 +46,11 @@ class VirtualCamera(Nowhere):
         self.place = f"the camera {self._camera.device}"
 
     def show(self, shot: Shot, figures: Sequence[str]) -> None:
-        """Send a frame to whoever looks."""
+        """Send a frame to the programs that read the camera."""
         self._camera.send(bgr(shot.sr))
 
     def close(self) -> None:
-        """Take the camera away."""
+        """Remove the camera."""
         self._camera.close()
 
 
@@ -62,10 +62,10 @@ class Page(Nowhere):
         page = self
 
         class Handler(BaseHTTPRequestHandler):
-            disable_nagle_algorithm = True  # the end of a frame does not wait for the beginning to be acknowledged
+            disable_nagle_algorithm = True  # the end of a frame is sent before its beginning is acknowledged
 
             def do_GET(self):
-                # Another name for this address would be a page elsewhere that wants to see the camera.
+                # Another host name for this address means that a foreign page tries to see the camera.
                 if self.headers.get("Host", "").rsplit(":", 1)[0] not in ("127.0.0.1", "localhost"):
                     self.send_error(403)
                 elif self.path == "/":
@@ -91,7 +91,7 @@ class Page(Nowhere):
         self.place = f"http://127.0.0.1:{self._server.server_port}/"
 
     def show(self, shot: Shot, figures: Sequence[str]) -> None:
-        """Make a frame the newest; without anybody watching that costs nothing."""
+        """Make a frame the newest one; without viewers that costs nothing."""
         if self._watching:
             jpeg = cv2.imencode(".jpg", bgr(shot.sr), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
             with self._change:
@@ -115,7 +115,7 @@ class Page(Nowhere):
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 request.wfile.write(head.encode() + jpeg + b"\r\n")
         except OSError:
-            pass  # it left
+            pass  # the browser disconnected
         finally:
             with self._change:
                 self._watching -= 1
@@ -130,9 +130,9 @@ class Page(Nowhere):
 
 
 class Y4M(Nowhere):
-    """Write uncompressed frames for another program, at a constant rate: one that is late is there twice.
+    """Write uncompressed frames for another program, at a constant rate: a frame is repeated while the next is late.
 
-    Raises BrokenPipeError when nobody reads any more, ValueError for a terminal.
+    Raises BrokenPipeError when the reader ends, ValueError for a terminal.
     """
 
     place = "standard output"
@@ -144,20 +144,20 @@ class Y4M(Nowhere):
         self._begun, self._written, self._last = None, 0, b""
 
     def show(self, shot: Shot, figures: Sequence[str]) -> None:
-        """Write a frame, and the one before as often as time has passed."""
+        """Write a frame, after repeating the one before for the time that has passed."""
         if self._begun is None:
             self._begun = shot.captured
             head = f"YUV4MPEG2 W{shot.sr.width} H{shot.sr.height} F{self._rate.numerator}:{self._rate.denominator} Ip"
             self._out.write(f"{head} A1:1 C420mpeg2\n".encode())
         due = round((shot.captured - self._begun) * self._rate)
-        # A reader that is too slow, or a camera that was away: go on from here.
+        # The reader was too slow, or the camera away: go on from here.
         if due - self._written > self._rate * _MOST_TWICE_S:
             self._begun = shot.captured - self._written / self._rate
             due = self._written
         while self._written < due:
             self._write(self._last)
         self._last = _bytes(shot.sr)
-        if self._written == due:  # two frames in the time of one: the later waits for its turn
+        if self._written == due:  # otherwise two frames came in the time of one
             self._write(self._last)
         self._out.flush()
 

@@ -1,4 +1,4 @@
-"""The sound of a film, by PortAudio; what is heard is the clock that the picture follows."""
+"""The sound of a film, by PortAudio; its time is the clock that the picture follows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LATENCY_S = 0.15  # less clicks where the cores are busy
 
 
 class SoundError(Exception):
-    """There is nothing to hear, or nothing that plays it."""
+    """The file has no sound, or the system cannot play it."""
 
 
 class Silence:
-    """Be the clock of a film without sound; it stands until `go`."""
+    """Be the clock of a film without sound; it is stopped until `go`."""
 
     def __init__(self, start: float = 0.0):
         self._position, self._since = start, None
@@ -36,20 +36,20 @@ class Silence:
         return self._position + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def go(self) -> None:
-        """Go on."""
+        """Start."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Stand still."""
+        """Stop."""
         self._position, self._since = self.now(), None
 
 
 class Sound:
-    """Play the sound of a file from where it is moved to; the same stream all along, silent while it stands.
+    """Play the sound of a file from a position; one stream all the time, silent while stopped.
 
-    To stop a stream and start it again takes some systems a second. Raises SoundError for a file without sound and a
-    system without a device.
+    Stopping and starting a stream takes some systems a second. Raises SoundError for a file without sound and a system
+    without a device.
     """
 
     def __init__(self, path: Path):
@@ -72,7 +72,7 @@ class Sound:
             raise SoundError(f"there is no device to play it ({str(error).splitlines()[0]})") from None
 
     def move(self, start: float) -> None:
-        """Stand at a position in seconds; raises SoundError where no sound follows."""
+        """Stop at a position in seconds; raises SoundError where no sound follows."""
         blocks = ahead(sound(self._path, start, rate=RATE), _BLOCKS_AHEAD)
         try:
             first = next(blocks)
@@ -88,13 +88,13 @@ class Sound:
             before.close()
 
     def _fill(self, out, frames, when, status):
-        """Hand PortAudio what it asks for; called by a thread of its own, which an exception would end."""
+        """Fill PortAudio's buffer; called from PortAudio's thread, which an exception would end."""
         out[:] = 0
         with self._lock:
             if not self._going:
                 return
             done = 0
-            with contextlib.suppress(Exception):  # the end of the sound, or what cannot be decoded
+            with contextlib.suppress(Exception):  # the end of the sound, or a part that cannot be decoded
                 while done < frames:
                     if not self._waiting:
                         self._waiting.append(next(self._blocks))
@@ -104,10 +104,10 @@ class Sound:
                     if count < len(block):
                         self._waiting.appendleft(block[count:])
                     done += count
-            # Systems ask for much at a time, or little, and have queues of their own: PortAudio knows when it is heard.
+            # Buffers differ in size, and systems have queues of their own: PortAudio knows when a sample is heard.
             heard = when.outputBufferDacTime or self._stream.time + self._stream.latency
             self._zero = heard - self._played / RATE
-            self._played += frames  # beyond the end of the sound as well, which may come before that of the picture
+            self._played += frames  # also beyond the end of the sound, which may be shorter than the picture
 
     @property
     def alive(self) -> bool:
@@ -115,25 +115,25 @@ class Sound:
         return self._stream.active
 
     def now(self) -> float:
-        """Return the position, in seconds, of what is heard."""
+        """Return the position that is heard, in seconds."""
         with self._lock:
-            if self._going and self._zero is not None and self._stream.active:  # a dead one has no time
+            if self._going and self._zero is not None and self._stream.active:  # a closed stream has no time
                 heard = min(self._stream.time - self._zero, self._played / RATE)
                 self._standing = max(self._standing, self._start + heard)  # it never goes back
             return self._standing
 
     def go(self) -> None:
-        """Go on. What was on its way to the ear at `stop` has been heard: the picture catches up with it."""
+        """Start. Samples that were in the queues at `stop` have been heard: the picture catches up with them."""
         with self._lock:
             self._going, self._zero = True, None
 
     def stop(self) -> None:
-        """Stand still."""
+        """Stop."""
         self.now()
         with self._lock:
             self._going = False
 
     def close(self) -> None:
-        """Stop for good."""
+        """Close the stream."""
         self._stream.close()
         self._blocks.close()

@@ -41,7 +41,7 @@ class WindowError(Exception):
 
 @dataclass
 class View:
-    """Say what a window shows: where the split is, from 0 to 1, and whether all is Lanczos."""
+    """Hold what a window shows: figures, the split's position from 0 to 1, and whether all is Lanczos."""
 
     figures: bool = True
     split: float | None = None
@@ -62,7 +62,7 @@ class Lanczos:
 
 
 def compose(sr: np.ndarray, lanczos: np.ndarray | None, view: View, lines: Sequence[str] = ()) -> np.ndarray:
-    """Draw what a window shows into `sr`, BGR uint8 (H, W, 3): `lanczos` left of the split, and lines of text."""
+    """Draw a window's content into `sr`, BGR uint8 (H, W, 3): `lanczos` left of the split, and lines of text."""
     height, width = sr.shape[:2]
     if lanczos is not None:
         column = width if view.lanczos else round((view.split or 0) * width)
@@ -79,7 +79,7 @@ def compose(sr: np.ndarray, lanczos: np.ndarray | None, view: View, lines: Seque
 
 
 def _write(picture, text, x, y, *, right=False):
-    """Write white on darkened ground, its baseline at `y`; `right` ends the text at `x`."""
+    """Write white text on a darkened box, its baseline at `y`; with `right` it ends at `x`."""
     size, thick = max(0.4, picture.shape[0] / 1300), max(1, picture.shape[0] // 500)
     margin = round(14 * size)
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thick)
@@ -102,7 +102,7 @@ def seen_size(info: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def as_seen(picture: np.ndarray, info: VideoInfo) -> np.ndarray:
-    """Return a picture of a video as it is displayed: its pixels made square, and turned."""
+    """Return a picture of a video as it is displayed: with square pixels, and rotated."""
     if info.sample_aspect_ratio and info.sample_aspect_ratio != 1:
         picture = cv2.resize(picture, (round(picture.shape[1] * info.sample_aspect_ratio), picture.shape[0]))
     turn = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -110,7 +110,7 @@ def as_seen(picture: np.ndarray, info: VideoInfo) -> np.ndarray:
 
 
 class Window:
-    """Show shots in a window and obey its keys; a Sink.
+    """Show shots in a window and handle its keys; a Sink.
 
     Raises WindowError where there is no screen, and where this OpenCV was built without windows.
     """
@@ -163,10 +163,10 @@ class Window:
         cv2.imshow(self.title, picture)
 
     def poll(self) -> str | None:
-        """Let the window live, obey its keys.
+        """Handle the window's events and keys.
 
-        Returns "quit", a key that it does not know by its character or name, "seek 0.5" for a click on the bar of a
-        film's progress, or None.
+        Returns "quit", the character or name of a key that it does not know, "seek 0.5" for a click on the progress
+        bar, or None.
         """
         key = cv2.waitKeyEx(1)
         try:
@@ -177,7 +177,7 @@ class Window:
             return "quit"
         last = self._last
         if last and last.by != self._upscaler.name and time.monotonic() - self._drawn > _STANDS_S:
-            last.sr, last.by = self._upscaler(last.lr)  # a paused film, by the model that was just chosen
+            last.sr, last.by = self._upscaler(last.lr)  # a paused film, by the model that was chosen meanwhile
             self._draw()
         if key < 0:
             clicked, self._clicked = self._clicked, None
@@ -198,7 +198,7 @@ class Window:
         return None if known else "quit" if name == "q" else name
 
     def _obey(self, key):
-        """Do what a key says; returns False for one without a meaning."""
+        """Do what a key stands for; returns False for an unknown key."""
         view, upscaler = self.view, self._upscaler
         if key == "o":
             view.figures = not view.figures
@@ -248,7 +248,7 @@ class Window:
             self._draw()
 
     def _report(self, message):
-        """Say something that is worth reading afterwards, too."""
+        """Show a message, and print it."""
         self.say(message)
         print(message, file=sys.stderr)
 
@@ -297,7 +297,7 @@ def _new_file(suffix):
 
 
 def _fitting(size):
-    """Return a window's first size: that of the picture, or what of it most screens have room for."""
+    """Return a window's first size: the picture's, or less, so that it fits on most screens."""
     factor = min(1.0, 1600 / size[0], 900 / size[1])
     return round(size[0] * factor), round(size[1] * factor)
 
@@ -305,7 +305,7 @@ def _fitting(size):
 def _check_screen():
     """Raise WindowError where a window would end the process: Qt aborts where it finds no screen.
 
-    So another process tries first. And where PyAV came before OpenCV, it would hang.
+    So another process tries first. Where PyAV was imported before OpenCV, a window would hang.
     """
     loaded = list(sys.modules)
     if sys.platform == "linux" and loaded.index("av") < loaded.index("cv2"):
@@ -322,11 +322,11 @@ def _check_screen():
 
 
 def _leave_qt_its_events():
-    """Have Qt call the system's libX11-xcb instead of that in OpenCV's wheel.
+    """Have Qt call the system's libX11-xcb instead of the one in OpenCV's wheel.
 
-    The wheel's is of libX11 1.6, and says to whom events belong at a place where libX11 looks no more since 1.7: Xlib
-    takes some of them, and a window stays black for good where it takes the one that says that it is to be seen.
+    The wheel's is of libX11 1.6: it marks the owner of events where libX11 no longer looks since 1.7. Xlib then takes
+    some of Qt's events, and a window stays black when the event that makes it visible is among them.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # not there: then nor is the libGL without which OpenCV does not load
+        with contextlib.suppress(OSError):  # without it there is no libGL either, and OpenCV does not load
             ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)

@@ -1,1 +1,5 @@
-"""The HTTP service: photographs in, larger ones out."""
+"""The HTTP service and its client: `imagesr serve`, `imagesr send`, `imagesr serve.web`.
+
+Here are the routes, the limits of uploads, the scheduler of the engine, and the processes that decode. How a picture is
+upscaled is in `image`. FastAPI, uvicorn, pebble, httpx and prometheus-client are known here alone.
+"""

@@ -1,9 +1,9 @@
-"""Refusal: what a client is told when it gets no picture."""
+"""The answer to a client whose picture is refused."""
 
 from __future__ import annotations
 
 
-class Refusal(Exception):  # noqa: N818, what a client did is no error of ours
+class Refusal(Exception):  # noqa: N818, a client's mistake is no error of the service
     """Hold an HTTP status, one word for the metrics, and one sentence for the client."""
 
     def __init__(self, status: int, why: str, sentence: str, headers: dict[str, str] | None = None):

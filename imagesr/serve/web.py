@@ -1,6 +1,6 @@
-"""Fetch what the page needs to enlarge pictures in the browser: `imagesr serve.web`, once.
+"""Fetch the files that the page needs to upscale pictures in the browser: `imagesr serve.web`, once.
 
-ONNX Runtime's files for browsers come as an npm package, so npm fetches them: the one that is installed, or that of the
+ONNX Runtime's files for browsers come as an npm package, so npm fetches them: the installed npm, or the one of the
 extra `web`.
 """
 
@@ -48,7 +48,7 @@ def fetch(options: argparse.Namespace) -> int:
 def _packed(folder):
     """Let npm put the package into a folder, and return the file."""
     arguments = ["pack", PACKAGE, "--silent", "--pack-destination", str(folder)]
-    arguments += ["--fetch-retries=0", "--fetch-timeout=60000"]  # a minute, where a network drops what is sent
+    arguments += ["--fetch-retries=0", "--fetch-timeout=60000"]  # a minute, where a network drops packets
     how = {"capture_output": True, "text": True, "cwd": folder}
     if npm := shutil.which("npm"):
         done = subprocess.run([npm, *arguments], **how)
@@ -78,7 +78,9 @@ def _unpack(package, folder):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = Parser(prog="imagesr serve.web", description="Fetch what the page needs to enlarge in the browser.")
+    parser = Parser(
+        prog="imagesr serve.web", description="Fetch the files that the page needs to upscale in the browser."
+    )
     return run_command("serve.web", fetch, parser.parse_args(arguments))
 
 

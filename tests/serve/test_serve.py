@@ -383,7 +383,7 @@ def test_the_openapi_document_keeps_its_word(server):
                 assert example.items() <= told[key].items() if isinstance(example, dict) else example == told[key]
 
 
-# Who waits for whom
+# Waiting
 
 
 def test_a_small_picture_is_not_stuck_behind_a_large_one(server):
