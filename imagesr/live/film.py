@@ -29,7 +29,6 @@ class Film:
         self._path, self._meter = path, meter or Meter()
         with Source(path, start=start) as source:
             self.info, self.duration = source.info, source.info.duration
-            self._origin = max(0.0, (source.container.start_time or 0) / 1e6)
         self.silent_because = "it is muted" if mute else ""
         self.damage = ""
         self._lock = threading.Lock()
@@ -91,8 +90,7 @@ class Film:
     def _from(self, start):
         """Yield the frames from a position on; returns the next position to go to, None at the end."""
         with Source(self._path, start=start) as source:
-            # Frames of a part are moved to time zero, those of the whole are not.
-            offset, first = start or -self._origin, True
+            offset, first = start, True
             for frame in source:
                 if not isinstance(frame, Frame):
                     continue

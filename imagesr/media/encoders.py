@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import av
 
 from imagesr.media.containers import FORMATS
+from imagesr.media.frames import has_alpha
 from imagesr.media.opening import reason
 
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
@@ -62,10 +63,20 @@ def encoder_format(codec: str, pix_fmt: str) -> str:
     bits = av.VideoFormat(pix_fmt).components[0].bits
     semiplanar = {"yuv420p": "nv12", "yuv420p10le": "p010le"}.get(pix_fmt)
     closest = ["yuv420p10le", "p010le"] if bits > 8 else []
+    if has_alpha(pix_fmt):
+        closest = [name for name in formats if has_alpha(name) and not av.VideoFormat(name).is_rgb] + closest
     for candidate in [pix_fmt, semiplanar, *closest, "yuv420p", "nv12"]:
         if candidate in formats or not formats:
             return candidate
     return formats[0]
+
+
+def keeps_alpha(codec: str, suffix: str) -> bool:
+    """Tell whether an encoder keeps transparency in a container."""
+    if suffix in (".webm", ".mkv") and codec == "libvpx-vp9":
+        return True
+    planar = [name for name in encoder_formats(codec) if has_alpha(name) and not av.VideoFormat(name).is_rgb]
+    return bool(planar) and suffix in (".mkv", ".mov")
 
 
 def _takes(option, value) -> bool:

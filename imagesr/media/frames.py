@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from imagesr.media.colour import JPEG_RANGE, MPEG_RANGE, matrix_by_size, matrix_of
+from imagesr.media.colour import JPEG_RANGE, MPEG_RANGE, TAGS, matrix_by_size, matrix_of
+from imagesr.media.sidedata import SideData
 
 Frame = av.VideoFrame
 Packet = av.Packet
@@ -22,6 +23,7 @@ class VideoInfo:
 
     `pix_fmt` is the planar YUV or grey format of the frames that a Source yields, `halved` says whether chroma has
     half the (width, height). `frames` is what the file declares or its length suggests: good for a progress bar.
+    `color` holds the tags of the frames, `side` what they carry for the encoder.
     """
 
     width: int
@@ -37,6 +39,12 @@ class VideoInfo:
     rotation: int
     duration: float | None
     frames: int | None
+    side: SideData = field(default_factory=SideData)
+
+    @property
+    def shape(self) -> Fraction:
+        """The width of a pixel over its height."""
+        return self.sample_aspect_ratio or Fraction(1)
 
 
 class Resizer:
@@ -117,7 +125,7 @@ def fitted(frame: Frame, width: int, height: int) -> Frame:
         target[:] = np.pad(source, grow, mode="edge")[: target.shape[0], : target.shape[1]]
     if frame.time_base:
         result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
-    for tag in ("color_range", "colorspace", "color_trc", "color_primaries"):
+    for tag in TAGS:
         setattr(result, tag, getattr(frame, tag))
     return result
 
@@ -127,16 +135,28 @@ def depth(pix_fmt: str) -> int:
     return av.VideoFormat(pix_fmt).components[0].bits
 
 
-def working_format(name: str) -> str:
-    """Return the planar YUV or grey format, 8, 10 or 12 bits, no alpha, that keeps all chroma of format `name`."""
+def working_format(name: str, *, alpha: bool = False) -> str:
+    """Return the planar YUV or grey format, 8, 10 or 12 bits, that keeps all chroma of format `name`.
+
+    With `alpha` transparency is kept where `name` has it.
+    """
     fmt = av.VideoFormat(name, 64, 64)
     color = [c for c in fmt.components if not c.is_alpha]
     bits = max(c.bits for c in color)
+    transparent = alpha and has_alpha(name)
     if fmt.is_rgb or fmt.has_palette or fmt.is_bayer:
         family = "yuv444p"
     elif len(color) == 1:
-        family = "gray"
+        family = "yuv444p" if transparent else "gray"
     else:
         halved = (fmt.chroma_width() < 64, fmt.chroma_height() < 64)
         family = {(True, True): "yuv420p", (True, False): "yuv422p"}.get(halved, "yuv444p")
+    if transparent:
+        family = family.replace("yuv", "yuva")
+        bits = min(bits, 10)  # there is no yuva420p12le
     return family + ("" if bits <= 8 else "10le" if bits <= 10 else "12le")
+
+
+def has_alpha(name: str) -> bool:
+    """Tell whether a pixel format holds transparency."""
+    return any(component.is_alpha for component in av.VideoFormat(name).components) or name == "pal8"

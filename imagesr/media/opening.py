@@ -3,22 +3,82 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
+
+from imagesr.errors import InputError
+from imagesr.media.containers import READ
 
 # Errors are told in our own words. PyAV is silent by itself; av.logging.set_level, at any level, would make decoder
 # threads call into Python to log, and deadlock against the thread that closes the decoder.
 os.environ.setdefault("SVT_LOG", "1")
 
+PIPE = Path("-")
+MAX_PIXELS = 2**28  # of a frame, 16384x16384: what encoders take
+_SEQUENCE = re.compile(r"%0?\d*d")
 
-def open_input(path: Path):
+
+def open_input(path: Path, *, rate: Fraction | None = None):
+    """Open a video file, `-` for YUV4MPEG2 on standard input, or an image sequence such as `%05d.png` at `rate`.
+
+    Only containers from a list are opened, so that no playlist makes this read other files. Raises PyAV's errors,
+    OSError, and InputError for a sequence without pictures.
+    """
+    if path == PIPE:
+        return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
     # Absolute: libav takes what stands before a colon in a relative name for a protocol.
-    return av.open(str(path.absolute()))
+    name = str(path.absolute())
+    if is_sequence(path):
+        first = min(_numbers(path), default=None)
+        if first is None:
+            raise InputError(f"Expected pictures whose names follow {path.name}. There are none in {path.parent}")
+        options = {"framerate": str(rate or 25), "start_number": str(first)}
+        return av.open(name, format="image2", options=options)
+    return av.open(name, container_options={"format_whitelist": ",".join(READ), "protocol_whitelist": "file"})
+
+
+def is_sequence(path: Path) -> bool:
+    """Tell whether a path stands for numbered pictures and is no file by itself."""
+    return bool(_SEQUENCE.search(path.name)) and not path.exists()
+
+
+def _numbers(path):
+    """Yield the numbers of a sequence's pictures."""
+    before, after = _SEQUENCE.split(path.name, maxsplit=1)
+    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    if path.parent.is_dir():
+        for file in path.parent.iterdir():
+            if found := pattern.fullmatch(file.name):
+                yield int(found[1])
+
+
+def declared_size(path: Path) -> tuple[int, int] | None:
+    """Return (width, height) as the header of a YUV4MPEG2 file has it; None for other files."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(128)
+    except OSError:
+        return None
+    found = re.match(rb"YUV4MPEG2 .*?W(\d+) H(\d+)", header)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def check_declared_size(path: Path, size: tuple[int, int]) -> None:
+    """Raise InputError for a frame size that is more than can be worked on."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(
+            f"Expected frames of at most {MAX_PIXELS / 1e6:,.0f} megapixels. {path} has {size[0]:,}x{size[1]:,}"
+        )
 
 
 def is_cover(stream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    """Tell whether a video stream is a still picture that belongs to the file, not a film."""
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return bool(stream.disposition & still)
 
 
 def reason(error: Exception) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,9 +14,33 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from imagesr.errors import InputError
-from imagesr.media.colour import JPEG_RANGE
-from imagesr.media.frames import Frame, Packet, VideoInfo, rgb, working_format
-from imagesr.media.opening import is_cover, open_input, reason
+from imagesr.media.clock import Clock
+from imagesr.media.colour import is_rgb, tags_of, to_yuv_options, written_tags
+from imagesr.media.containers import INDEXED, RESTARTING
+from imagesr.media.deinterlace import Verdict, examine, filters_of, rate_of
+from imagesr.media.display import swaps_sides, turning_filters
+from imagesr.media.filters import Filters
+from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, has_alpha, rgb, working_format
+from imagesr.media.opening import (
+    PIPE,
+    check_declared_size,
+    declared_size,
+    is_cover,
+    is_sequence,
+    open_input,
+    reason,
+)
+from imagesr.media.sidedata import side_data_of
+
+_DONE = {
+    "off": "not deinterlaced",
+    "watch": "deinterlaced, one frame for each",
+    "frame": "deinterlaced, one frame for each",
+    "field": "deinterlaced, one frame for each field",
+    "film": "brought back from telecine to film, four frames for five",
+}
+_BROKEN_S = 3.0  # recordings of broadcasts begin with frames that refer to some before
+_EARLIER_S = 10.0  # where frames at the start lack what they refer to, decoding begins this much earlier
 
 
 @dataclass
@@ -46,79 +71,157 @@ class Damage:
 class Source:
     """Open a video; iterate over its frames and the packets of its other streams, in the order of the file.
 
-    With `start` and `duration` (seconds) only that part is yielded, moved to time zero. Decoding goes on after a bad
-    packet; `damage` is complete when the iteration has ended. Raises InputError where nothing can be decoded.
+    The film is the default video stream, or the largest. Time begins at zero. With `start` and `duration` (seconds)
+    only that part is yielded, moved to time zero. Decoding goes on after a bad packet; `damage` is complete when the
+    iteration has ended.
+
+    Args:
+        path: A file, `-` for YUV4MPEG2 on standard input, or a pattern of numbered pictures such as `%05d.png`.
+        start: Where to begin, in seconds.
+        duration: How much to take, in seconds; None is all.
+        threads: Threads of the decoder; 0 is every core.
+        rate: Frames per second of numbered pictures.
+        deinterlace: How interlaced video is made progressive, one of `deinterlace.MODES`.
+        upright: Turn pixels as the file says they are to be displayed, for containers that cannot say it.
+        alpha: Keep transparency, which frames then have as a fourth plane.
+
+    Raises:
+        InputError: Nothing can be decoded.
     """
 
-    def __init__(self, path: Path, *, start: float = 0.0, duration: float | None = None, threads: int = 0):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        threads: int = 0,
+        rate: Fraction | None = None,
+        deinterlace: str = "auto",
+        upright: bool = False,
+        alpha: bool = False,
+    ):
         self.notes: list[str] = []
         self.damage = Damage()
-        self._path, self._threads = path, threads
-        if path.is_dir():
-            raise InputError(f"Expected a video file. Received a folder: {path}")
-        if not path.exists():
-            raise InputError(f"Expected a video file. There is none at {path}")
-        if not path.is_file():
-            raise InputError(f"Expected a video file. Received something else: {path}")
+        self._path, self._threads, self._rate, self._alpha = path, threads, rate, alpha
+        self._deinterlace, self._upright = deinterlace, upright
+        self._verdict: Verdict | None = None
+        self._check_path()
         found = self._open(start, duration, seek=start > 0)
         if start and not (found and not self._untimed and self._begins_in_time()):
-            # Streams without an index, or without timestamps, cannot be entered in the middle.
+            # Streams without an index, or without timestamps, cannot be entered in the middle. And where the first
+            # frames refer to some before the place that was entered, an earlier one is.
             self.container.close()
-            found = self._open(start, duration, seek=False)
+            early = found and not self._untimed and start > _EARLIER_S
+            found = self._open(start, duration, seek=early, lead=_EARLIER_S)
+            if early and not (found and self._begins_in_time()):
+                self.container.close()
+                found = self._open(start, duration, seek=False)
         if not found:
+            length = self.info and self.info.duration
             self.container.close()
+            if start and length and start >= length:
+                raise InputError(f"Expected a start within the video. {path} is {length:.1f} s long")
             where = f" from {start:g} s on" if start else ""
             raise InputError(f"Expected a video. Not one frame of {path}{where} can be decoded")
 
-    def _open(self, start, duration, *, seek) -> bool:
+    def _check_path(self):
+        path = self._path
+        if path == PIPE or is_sequence(path):
+            return
+        try:
+            if path.is_dir():
+                raise InputError(f"Expected a video file. Received a folder: {path}")
+            if not path.exists():
+                raise InputError(f"Expected a video file. There is none at {path}")
+            if not path.is_file():
+                raise InputError(f"Expected a video file. Received something else: {path}")
+        except OSError as error:
+            raise InputError(f"Expected a video file. Cannot read {path}: {error.strerror}") from None
+        if size := declared_size(path):
+            check_declared_size(path, size)
+
+    def _open(self, start, duration, *, seek, lead=0.0) -> bool:
         """Open the file and read up to its first frame; return False where there is none."""
         try:
-            self.container = open_input(self._path)
-        except (av.FFmpegError, OSError) as error:
+            self.container = open_input(self._path, rate=self._rate)
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise InputError(f"Expected a video file. Cannot read {self._path}: {reason(error)}") from None
         try:
-            return self._begin(start, duration, seek)
+            return self._begin(start, duration, seek, lead)
         except BaseException:
             self.container.close()
             raise
 
-    def _begin(self, start, duration, seek):
-        videos = [s for s in self.container.streams.video if s.codec_context and not is_cover(s)]
-        if not videos:
+    def _begin(self, start, duration, seek, lead):
+        container = self.container
+        self.video = film_stream(container)
+        if self.video is None:
             raise InputError(f"Expected a video file. Cannot find a video stream in {self._path}")
-        self.video = videos[0]
-        self.video.thread_type = "AUTO"
-        self.video.codec_context.thread_count = self._threads
+        context = self.video.codec_context
+        check_declared_size(self._path, (context.width, context.height))
+        self._prepare_decoder()
+        family = container.format.name.split(",")[0]
+        self._indexed, self._in_avi = family in INDEXED, family == "avi"
         # Times are the reader's: zero is where the file begins, whatever its clock says there.
-        zero = max(0, self.container.start_time or 0) / av.time_base if start or duration else 0.0
-        self._start = zero + start if start else 0.0
-        self._end = float("inf") if duration is None else zero + start + duration
+        zero = max(0, container.start_time or 0) / av.time_base
+        self.clock = Clock(zero, restarts=family in RESTARTING)
+        self._zero, self._start = zero, start
+        self._end = float("inf") if duration is None else start + duration
         self.damage = Damage()
         if seek:
             with suppress(av.FFmpegError):
-                self.container.seek(round(self._start * av.time_base))
+                container.seek(round((zero + max(0.0, start - lead)) * av.time_base))
         self._packets = self._decoded = 0
-        self._last_pts = None
+        self._last_pts = self._shown = None
+        self._due: list[int] = []  # decoding times of an AVI's packets whose frames have not come
         self._end_of_file = 0.0
-        self.info = None
+        self._broken_until = _BROKEN_S if family in RESTARTING and not start else 0.0
+        self._filters: Filters | None = None
+        self._first = self.info = None
+        self._whole = not seek
         self._items = self._read()
         self._head = []
         for item in self._items:
             self._head.append(item)
             if isinstance(item, Frame):
+                self._begins_broken = item.is_corrupt
+                self.info = replace(self.info, time_base=item.time_base)  # filters may change it
                 return True
         return False
 
+    def _prepare_decoder(self):
+        """Choose a decoder that knows transparency where it is kept; split packets that hold two frames."""
+        self._decoder = context = self.video.codec_context
+        codec, packed = context.codec.canonical_name, context.name == "mpeg4"
+        self._unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", self.video) if packed else None
+        self._see_through = has_alpha(context.pix_fmt) if context.pix_fmt else False
+        if self.video.metadata.get("alpha_mode") == "1" and codec in ("vp8", "vp9"):
+            self._see_through = True
+            if self._alpha:
+                self._decoder = av.CodecContext.create(f"libvpx-{codec}".replace("-vp8", ""), "r")
+                self._decoder.extradata = context.extradata
+        else:
+            context.thread_type = "AUTO"
+        self._decoder.thread_count = self._threads
+
     def _begins_in_time(self):
-        """Tell whether the first frame is the one that is on show at the start, or a frame or two after it."""
-        return self._seconds(self._head[-1]) <= 2.5 / float(self.info.rate)
+        """Tell whether the first frame is whole, and on show at the start or a frame or two after it."""
+        soon = self._seconds(self._head[-1]) <= 2.5 / float(self.info.rate)
+        return soon and not (self._begins_broken and not self._whole)
+
+    @property
+    def has_alpha(self) -> bool:
+        """Tell whether the video has transparency, kept or not."""
+        return self._see_through
 
     def chapters(self) -> list[dict]:
         """List the chapters of the part that is read, in its time."""
         chapters = []
+        begin_of_part, end_of_part = self._zero + self._start, min(self._zero + self._end, 1e9)
         for chapter in self.container.chapters():
             tick = chapter["time_base"]
-            zero, last = round(self._start / tick), round(min(self._end, 1e9) / tick)
+            zero, last = round(begin_of_part / tick), round(end_of_part / tick)
             begin, end = max(chapter["start"], zero) - zero, min(chapter["end"], last) - zero
             if begin < end:
                 chapters.append(chapter | {"start": begin, "end": end})
@@ -129,10 +232,20 @@ class Source:
         """List the streams other than the video that is upscaled."""
         return [stream for stream in self.container.streams if stream is not self.video]
 
+    def cover(self, stream: av.stream.Stream) -> bytes:
+        """Return the picture of a cover stream; empty where the file does not begin with it."""
+        return next((bytes(p) for p in self._head if isinstance(p, Packet) and p.stream is stream), b"")
+
+    def tag_for(self, height: int) -> None:
+        """Choose the colour tags of the frames, which will be upscaled to this many lines; before the iteration."""
+        self.info = replace(self.info, color=written_tags(self._first, height))
+
     def __iter__(self) -> Iterator[Frame | Packet]:
-        yield from self._head
+        for item in self._head:
+            yield self._plain(item) if isinstance(item, Frame) else item
         self._head.clear()
-        yield from self._items
+        for item in self._items:
+            yield self._plain(item) if isinstance(item, Frame) else item
 
     def __enter__(self):
         return self
@@ -142,11 +255,13 @@ class Source:
 
     def _read(self) -> Iterator[Frame | Packet]:
         for packet in self._demux():
-            time = None if packet.dts is None else float(packet.dts * packet.time_base)
-            if time is not None:
-                if time > self._end + 1:
+            self.clock.move(packet)
+            stamp = packet.pts if packet.dts is None else packet.dts
+            if stamp is not None:
+                if float(stamp * packet.time_base) > self._end + 1:
                     break  # decode order runs ahead of display order by less than this
-                self._end_of_file = max(self._end_of_file, time + float((packet.duration or 0) * packet.time_base))
+                newest = max(stamp, stamp if packet.pts is None else packet.pts) + (packet.duration or 0)
+                self._end_of_file = max(self._end_of_file, float(newest * packet.time_base))
             if packet.is_corrupt:
                 self.damage.bad_packets += 1
             if packet.stream is not self.video:
@@ -154,8 +269,13 @@ class Source:
                     yield packet
             else:
                 self._packets += not packet.is_discard
-                yield from self._decode(packet)
-        yield from self._decode(None)
+                for part in self._unpacked(packet):
+                    yield from self._frames(self._decode(part))
+        if self._unpack:
+            with suppress(av.FFmpegError):
+                for part in self._unpack.filter(None):
+                    yield from self._frames(self._decode(part))
+        yield from self._frames([*self._decode(None), None])
         self._count_missing()
 
     def _demux(self) -> Iterator[Packet]:
@@ -172,39 +292,103 @@ class Source:
             except (av.FFmpegError, OSError):
                 self.damage.bad_packets += came
 
-    def _decode(self, packet: Packet | None) -> list[Frame]:
+    def _unpacked(self, packet):
+        """Return the packet, or those that it is made of."""
+        if not self._unpack:
+            return [packet]
+        stream, tick = packet.stream, packet.time_base
         try:
-            frames = self.video.codec_context.decode(packet)
+            parts = self._unpack.filter(packet)
         except av.FFmpegError:
             self.damage.bad_packets += 1
             return []
-        kept = []
+        for part in parts:
+            part.stream, part.time_base = stream, tick
+        return parts
+
+    def _decode(self, packet: Packet | None) -> list[Frame]:
+        """Return the frames that a packet completes."""
+        if packet is not None and self._in_avi and packet.dts is not None:
+            heapq.heappush(self._due, packet.dts)
+        try:
+            return self._decoder.decode(packet)
+        except av.FFmpegError:
+            self.damage.bad_packets += 1
+            return []
+
+    def _frames(self, frames):
+        """Yield frames in their time, filtered, and moved to the part that is read; None is the end."""
         for frame in frames:
+            if frame is None:
+                yield from self._kept(self._filters(None) if self._filters else [])
+                continue
             if self.info is None:
                 self._meet(frame)
             self._decoded += 1
+            for timed in self._timed(frame):
+                yield from self._kept(self._filtered(timed))
+
+    def _kept(self, frames):
+        for frame in frames:
+            if frame.is_corrupt and self._broken_until and self._seconds(frame) < self._broken_until:
+                self._note("frames before the first whole one are left out: the recording begins within them")
+                continue
+            self._broken_until = 0.0
             if self._moved(frame):
                 self.damage.corrupt_frames += frame.is_corrupt  # before a part begins, references are often missing
-                kept.append(self._plain(frame))
-        return kept
+                yield frame
+
+    def _timed(self, frame) -> list[Frame]:
+        """Give a frame its timestamp; return it, behind copies of the one before where an AVI repeats that."""
+        if self._untimed:
+            frame.pts, frame.time_base, frame.duration = self._decoded - 1, self._tick, 1
+            return [frame]
+        frame.time_base = self.video.time_base  # frames that a flush brings come without
+        if not self._in_avi:
+            if frame.pts is None:
+                frame.pts = frame.dts if frame.dts is not None else (self._shown or 0) + 1
+            self._shown = frame.pts
+            return [frame]
+        # An AVI has one chunk for every step; frames come in the order of their times, and chunks that are empty
+        # repeat the frame before.
+        frame.pts = heapq.heappop(self._due) if self._due else (self._shown or 0) + 1
+        step = max(1, round(1 / (self.info_rate * frame.time_base)))
+        copies = []
+        if self._shown is not None:
+            for pts in range(self._shown + step, frame.pts - step // 2, step):
+                copy = fitted(self._before, self._before.width, self._before.height)
+                copy.pts, copy.time_base, copy.duration = pts, frame.time_base, step
+                copies.append(copy)
+        self._shown, self._before = frame.pts, frame
+        return [*copies, frame]
+
+    def _filtered(self, frame) -> list[Frame]:
+        """Send a frame through the filters that the video needs."""
+        if self._filters is None and frame.interlaced_frame and self._deinterlace == "auto" and not self._verdict:
+            self._verdict = Verdict("watch", "it becomes interlaced on the way")
+            self._note(f"{_DONE['watch']}: {self._verdict.why}")
+        if self._filters is None and not self._chain():
+            return [frame]
+        kind = frame.width, frame.height, frame.format.name
+        out = []
+        if self._filters is not None and self._filters.kind != kind:
+            out, self._filters = self._filters(None), None
+        if self._filters is None:
+            self._filters = Filters(frame, frame.time_base, self.info_rate, self._chain())
+        return out + self._filters(frame)
+
+    def _chain(self):
+        return filters_of(self._verdict.mode if self._verdict else "off") + self._turning
 
     def _seconds(self, item) -> float:
         return float(item.pts * item.time_base)
 
     def _moved(self, item: Frame | Packet) -> bool:
         """Give an item its timestamp in the output; return False where it lies outside of the part asked for."""
-        if isinstance(item, Frame):
-            if self._untimed:
-                item.pts, item.time_base = self._decoded - 1, self.info.time_base
-            else:
-                item.time_base = self.video.time_base  # frames that a flush brings come without
-                if item.pts is None:
-                    item.pts = item.dts if item.dts is not None else (self._last_pts or 0) + 1
-        elif item.pts is None and item.dts is None:
+        if isinstance(item, Packet) and item.pts is None and item.dts is None:
             return not self._start
-        if not self._start and self._end == float("inf"):
-            inside = True
-        else:
+        inside = True
+        if self._start or self._end != float("inf"):
             seconds = float((item.dts if item.pts is None else item.pts) * item.time_base)
             # Half a tick of tolerance: 1.2 s in decimals is rarely a whole number of ticks.
             tick = float(item.time_base) / 2
@@ -228,9 +412,17 @@ class Source:
             plain = False
         if plain:
             return frame
-        return self._formatter.reformat(
-            frame, info.width, info.height, info.pix_fmt, interpolation=Interpolation.LANCZOS, threads=1
+        result = self._formatter.reformat(
+            frame,
+            info.width,
+            info.height,
+            info.pix_fmt,
+            interpolation=Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+            threads=1,
+            **to_yuv_options(frame, info.color),
         )
+        result.time_base = frame.time_base
+        return result
 
     def _note(self, note):
         if note not in self.notes:
@@ -238,62 +430,132 @@ class Source:
 
     def _meet(self, first: Frame):
         """Describe the video by its first frame."""
-        if first.interlaced_frame:
-            raise InputError(
-                f"{self._path} is interlaced, which is not supported yet. "
-                "Deinterlace it first: ffmpeg -i IN -vf bwdif OUT"
-            )
-        stream, pix_fmt = self.video, working_format(first.format.name)
+        stream = self.video
+        self._untimed = first.pts is None and not self._in_avi
+        rate = self._rate or _rate_of(stream, untimed=self._untimed)
+        self._tick, self.info_rate = 1 / rate, rate
+        self._choose_filters(first, rate)
+        mode = self._verdict.mode if self._verdict else "off"
+        shown_rate = rate_of(mode, rate)
+        pix_fmt = working_format(first.format.name, alpha=self._alpha)
         plain = av.VideoFormat(pix_fmt, 64, 64)
         chroma = len(plain.components) > 1
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         duration = None
         if stream.duration:
             duration = float(stream.duration * stream.time_base)
         elif self.container.duration:
             duration = self.container.duration / av.time_base
         matrix = next((bytes(d) for d in first.side_data if d.type.name == "DISPLAYMATRIX"), None)
-        self._untimed = first.pts is None
-        self._formatter = VideoReformatter()
+        size, shape = (first.width, first.height), _shape_of(stream)
+        if swaps_sides(self._turning):
+            size, shape = size[::-1], shape and 1 / shape
+        turned = matrix is not None and not (self._upright and self._turning)
+        self._formatter, self._first = VideoReformatter(), first
         self.info = VideoInfo(
-            width=first.width,
-            height=first.height,
+            width=size[0],
+            height=size[1],
             pix_fmt=pix_fmt,
             bits=plain.components[0].bits,
             halved=(plain.chroma_width() < 64, plain.chroma_height() < 64) if chroma else (False, False),
             time_base=1 / rate if self._untimed else stream.time_base,
-            rate=rate,
-            sample_aspect_ratio=stream.codec_context.sample_aspect_ratio or None,
-            color={
-                "color_range": JPEG_RANGE if first.format.name.startswith("yuvj") else int(first.color_range),
-                "colorspace": int(first.colorspace),
-                "color_trc": int(first.color_trc),
-                "color_primaries": int(first.color_primaries),
-            },
-            display_matrix=None if matrix is None else np.frombuffer(matrix, np.int32),
-            rotation=first.rotation,
+            rate=shown_rate,
+            sample_aspect_ratio=shape,
+            color=tags_of(first) if not is_rgb(first) else written_tags(first, first.height),
+            display_matrix=np.frombuffer(matrix, np.int32) if turned else None,
+            rotation=first.rotation if turned else 0,
             duration=duration,
-            frames=stream.frames or (round(duration * rate) if duration else None),
+            frames=_frames_of(stream) if shown_rate == rate and _frames_of(stream) else _steps(duration, shown_rate),
+            side=side_data_of(first),
         )
         if self._untimed:
             self._note(f"the input has no timestamps; its frames are timed at the declared {float(rate):g} fps")
         if pix_fmt != first.format.name.replace("yuvj", "yuv"):
             self._note(f"the pixel format {first.format.name} is worked on as {pix_fmt}")
-        if any(d.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL") for d in first.side_data):
-            self._note("mastering display and content light metadata are not carried over")
+
+    def _choose_filters(self, first, rate):
+        """Decide how the video is deinterlaced, and whether its pixels are turned."""
+        mode = self._deinterlace
+        if mode == "auto":
+            if first.interlaced_frame and self._verdict is None:
+                self._verdict = self._examined(rate)
+                self._note(f"{_DONE[self._verdict.mode]}: {self._verdict.why}")
+                if self._verdict.mode == "frame" and rate <= 30:
+                    self._note(f"--deinterlace field would give {float(2 * rate):g} fps, in twice the time")
+        elif mode == "off":
+            self._verdict = Verdict("off", "as asked")
+            if first.interlaced_frame:
+                self._note("it is interlaced, and was not deinterlaced, as asked")
+        elif self._verdict is None:
+            self._verdict = Verdict(mode, "as asked")
+            self._note(f"{_DONE[mode]}: as asked")
+        matrix = next((bytes(d) for d in first.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        self._turning = []
+        if self._upright and matrix is not None:
+            turning = turning_filters(np.frombuffer(matrix, np.int32), first.rotation)
+            if turning is None:
+                self._note(f"the rotation by {first.rotation} degrees is lost: this container cannot say it")
+            elif turning:
+                self._turning = turning
+                self._note("the pixels were turned upright: this container cannot say how they are to be displayed")
+
+    def _examined(self, rate):
+        if self._path == PIPE or is_sequence(self._path):
+            return Verdict("frame", "it is flagged as interlaced")
+        return examine(self._path, self.video.index, rate=rate)
 
     def _count_missing(self):
-        indexed = self.container.format.name.startswith(("mov", "avi", "matroska"))  # others guess their length
+        info = self.info
         if not self._start and self._end == float("inf"):
-            declared = self.video.frames if indexed else 0
-            if self.damage.bad_packets or declared > self._packets:
-                self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
-        if indexed and self.container.duration:
-            end = (self.container.duration + max(0, self.container.start_time or 0)) / av.time_base
+            declared = _frames_of(self.video) if self._indexed and not self._in_avi else 0
+            if self.damage.bad_packets or (declared or 0) > self._packets:
+                self.damage.missing_frames = max(0, max(declared or 0, self._packets) - self._decoded)
+        if self._indexed and self.container.duration:
+            end = (self.container.duration + max(0, self.container.start_time or 0)) / av.time_base - self._zero
             missing = min(end, self._end) - self._end_of_file
             # Headers round, and streams of one file end at different times: half a second is not damage.
-            if missing > 0.5:
+            if missing > 0.5 + 1 / float(info.rate if info else 25):
                 self.damage.missing_s = missing
+        if self.clock.joined:
+            self._note(f"the clock begins anew {_times(self.clock.joined)}: what follows was joined on")
+
+
+def film_stream(container) -> av.VideoStream | None:
+    """Return the video stream that is the film: flagged as default, then the largest; None where there is none."""
+    films = [s for s in container.streams.video if s.codec_context and not is_cover(s)]
+
+    def rank(stream):
+        size = stream.codec_context.width * stream.codec_context.height
+        return bool(stream.disposition & av.stream.Disposition.default), size
+
+    return max(films, key=rank, default=None)
+
+
+def _rate_of(stream, *, untimed):
+    """Return the frame rate that a stream declares; a raw stream's demuxer makes one up, its codec may know it."""
+    known = (stream.codec_context.framerate, stream.guessed_rate, stream.average_rate)
+    if not untimed:
+        known = (stream.average_rate, stream.guessed_rate)
+    return next((rate for rate in known if rate), None) or Fraction(25)
+
+
+def _shape_of(stream):
+    """Return the pixel aspect: the container's where it has one, else the codec's."""
+    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or None
+
+
+def _frames_of(stream):
+    """Return how many frames a stream declares, without those that an edit list leaves out; None where it does not."""
+    if stream.frames and len(stream.index_entries) and stream.container.format.name.startswith("mov"):
+        return min(stream.frames, len(stream.index_entries))
+    return stream.frames or None
+
+
+def _steps(duration, rate):
+    return round(duration * rate) if duration else None
+
+
+def _times(count):
+    return "once" if count == 1 else f"{count} times"
 
 
 def rgb_frames(path: Path, count: int) -> list[np.ndarray]:

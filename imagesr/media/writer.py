@@ -1,7 +1,8 @@
-"""Frames and copied packets to a video file that is whole under its name."""
+"""Frames and the packets of other streams to a video file that is whole under its name."""
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,40 +13,58 @@ import av
 
 from imagesr.errors import OutputError
 from imagesr.files import part_of, put_in_place
-from imagesr.media.containers import FORMATS
+from imagesr.media import audio, subtitles
+from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.encoders import encoder_format
-from imagesr.media.frames import Frame, Packet, VideoInfo
+from imagesr.media.frames import Frame, Packet, VideoInfo, has_alpha
 from imagesr.media.opening import is_cover, open_input, reason
+from imagesr.media.sidedata import STEREO_MODES, encoder_side_data
 from imagesr.media.source import Source
 
 # Tags that describe the input file, not what is seen and heard in it.
-_FILE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration")
-
-_STATISTICS = ("bps", "number_of_", "_statistics")
-
-# What MPEG-TS has a type for; anything else it would store as bytes without a name.
-_IN_TS = (
-    "aac",
-    "mp3",
-    "mp3float",
-    "mp2",
-    "mp2float",
-    "ac3",
-    "eac3",
-    "dca",
-    "opus",
-    "libopus",
-    "dvbsub",
-    "dvb_teletext",
+_FILE_TAGS = (
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration", "alpha_mode"),
+    *("stereo_mode", "software"),
 )
+_STATISTICS = ("bps", "number_of_", "_statistics")
+_APPLE = "com.apple.quicktime."
+_COVERS = {"png": "image/png", "mjpeg": "image/jpeg", "bmp": "image/bmp", "webp": "image/webp", "gif": "image/gif"}
+
+
+class _Copy:
+    """Write the packets of a stream as they are."""
+
+    def __init__(self, source, container):
+        self.stream = container.add_stream_from_template(source, opaque=True)
+
+    def packets(self, packet):
+        packet.stream = self.stream
+        return [packet]
+
+    def flush(self):
+        return []
 
 
 class Writer:
-    """Write a video: frames of one size through an encoder, packets of a Source's other streams as they are.
+    """Write a video: frames of one size through an encoder, a Source's other streams copied, else converted.
 
-    Where there is no file to take other streams and tags from, `source` is a VideoInfo.
     Everything goes into `path` + `.part`; `finish` checks it and renames it, `discard` removes it. `kept` and
-    `dropped` name the streams, a dropped one with the reason. Raises OutputError.
+    `dropped` name the streams, a dropped one with the reason.
+
+    Args:
+        path: The output; its suffix is one of FORMATS.
+        source: Where other streams and tags come from, or a VideoInfo where there are none.
+        size: (width, height) of the frames.
+        codec: The encoder.
+        options: The encoder's options.
+        pix_fmt: Pixel format to encode; None is the closest to the frames'.
+        threads: Threads of the encoder; 0 is every core.
+        sound: One of `audio.MODES`.
+        shape: Width of a pixel over its height; None is the input's.
+
+    Raises:
+        OutputError: The file cannot be written.
+        ValueError: The film's only sound would be lost.
     """
 
     def __init__(
@@ -58,14 +77,17 @@ class Writer:
         options: Mapping[str, str],
         pix_fmt: str | None = None,
         threads: int = 0,
+        sound: str = "auto",
+        shape: Fraction | None = None,
     ):
         source, info = (None, source) if isinstance(source, VideoInfo) else (source, source.info)
         self.path, self.part = path, part_of(path)
         self.kept: list[str] = []
         self.dropped: list[str] = []
         self.notes: list[str] = []
+        self.conversions: list[str] = []
         self.frames = 0
-        self._size = size
+        self._size, self._sound = size, sound
         self._durations: dict[int, int] = {}
         self._written = Counter()
         self._beside = {}
@@ -76,94 +98,160 @@ class Writer:
         fmt = FORMATS[path.suffix.lower()]
         try:
             pix_fmt = pix_fmt or encoder_format(codec, info.pix_fmt)
-            muxing = {}
-            if fmt in ("mp4", "mov"):
-                # Edit lists count in the movie's clock; its usual milliseconds would round the time of the first frame.
-                muxing = {"movflags": "+faststart", "movie_timescale": str(min(info.time_base.denominator, 1_000_000))}
-            self._container = av.open(str(self.part.absolute()), "w", format=fmt, container_options=muxing)
+            self._container = av.open(
+                str(self.part.absolute()), "w", format=fmt, container_options=_muxing(fmt, info, source)
+            )
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"Cannot write {path}: {reason(error)}") from None
         try:
             if source:
                 self._container.metadata.update(_tags(source.container.metadata))
                 self._container.set_chapters(source.chapters())
-            video = self._video = self._container.add_stream(
-                codec,
-                rate=info.rate,
-                time_base=info.time_base,
-                width=size[0],
-                height=size[1],
-                pix_fmt=pix_fmt,
-                options=dict(options),
-            )
-            # PyAV's default, slices within a frame, keeps x264 from using every core.
-            video.codec_context.thread_type = "AUTO"
-            video.codec_context.thread_count = threads
-            if info.sample_aspect_ratio:
-                video.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
-            for tag, value in info.color.items():
-                setattr(video.codec_context, tag, value)
-            if info.display_matrix is not None:
-                video.set_display_matrix(info.display_matrix)
-            if source:
-                video.metadata.update(_tags(source.video.metadata))
-                video.disposition = source.video.disposition
-                self.kept.append(f"video {source.video.index} ({source.video.codec_context.name} to {codec})")
-            if pix_fmt != info.pix_fmt:
-                self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
+            self._add_video(source, info, codec, options, pix_fmt, threads, shape)
             for stream in source.streams_beside if source else ():
-                self._add(stream)
+                self._add(stream, source)
+            self._check_sound(source)
             self._container.start_encoding()
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError) as error:
             self.discard()
             raise OutputError(f"Cannot write {path} with {codec}: {reason(error)}") from None
         except BaseException:
             self.discard()
             raise
 
-    def _add(self, stream):
-        codec = _name_of(stream)
+    def _add_video(self, source, info, codec, options, pix_fmt, threads, shape):
+        options, lost = encoder_side_data(codec, info.side, options)
+        video = self._video = self._container.add_stream(
+            codec,
+            rate=info.rate,
+            time_base=info.time_base,
+            width=self._size[0],
+            height=self._size[1],
+            pix_fmt=pix_fmt,
+            options=dict(options),
+        )
+        context = video.codec_context
+        # PyAV's default, slices within a frame, keeps x264 from using every core.
+        context.thread_type = "AUTO"
+        context.thread_count = threads
+        if context.codec.canonical_name == "hevc" and self._container.format.name in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the only kind that Apple plays
+        if shape or info.sample_aspect_ratio:
+            context.sample_aspect_ratio = shape or info.sample_aspect_ratio
+        for tag, value in info.color.items():
+            setattr(context, tag, value)
+        if info.display_matrix is not None and self._container.format.name in TURNS:
+            video.set_display_matrix(info.display_matrix)
+        if source:
+            video.metadata.update(_tags(source.video.metadata))
+            video.disposition = source.video.disposition
+            self.kept.append(f"video {source.video.index} ({audio.codec_name(source.video)} to {codec})")
+        if has_alpha(pix_fmt) and self._container.format.name in ("matroska", "webm"):
+            video.metadata["alpha_mode"] = "1"
+        stereo = STEREO_MODES.get(info.side.stereo)
+        if stereo and self._container.format.name in ("matroska", "webm"):
+            video.metadata["stereo_mode"] = stereo
+            lost = [text for text in lost if not text.startswith("3D")]
+        self.dropped += lost
+        if source and source.has_alpha and not has_alpha(pix_fmt):
+            self.dropped.append(f"transparency: {codec} does not write it here; -c prores_ks, ffv1 or libvpx-vp9 may")
+        if pix_fmt != info.pix_fmt:
+            self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
+
+    def _add(self, stream, source):
+        codec = audio.codec_name(stream)
         name = f"{stream.type} {stream.index}" + (f" ({codec})" if codec else "")
-        if stream.type == "data":
+        if stream.type == "audio":
+            self._add_sound(stream, name)
+        elif stream.type == "subtitle":
+            self._add_subtitles(stream, codec, name)
+        elif stream.type == "data":
             if "timecode" in stream.metadata and self._container.format.name in ("mp4", "mov"):
                 self.kept.append(f"{name}: timecode {stream.metadata['timecode']}, written anew")
             else:
                 self.dropped.append(f"{name}: data streams are not copied")
         elif stream.type == "attachment":
             if self._container.format.name == "matroska":
-                self._container.add_attachment(stream.name, stream.mimetype, stream.data)
+                mimetype = stream.mimetype or "application/octet-stream"
+                self._container.add_attachment(stream.name or f"attachment {stream.index}", mimetype, stream.data)
                 self.kept.append(name)
             else:
                 self.dropped.append(f"{name}: only .mkv holds attachments")
-        elif stream.type == "video" and not is_cover(stream):
-            self.dropped.append(f"{name}: only the first video stream is upscaled")
-        elif self._container.format.name == "mpegts" and codec not in _IN_TS:
-            self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
+        elif stream.type == "video" and is_cover(stream):
+            self._add_cover(stream, source, codec, name)
+        elif stream.type == "video":
+            self.dropped.append(f"{name}: only the default or largest video stream is upscaled")
         else:
-            try:
-                copy = self._container.add_stream_from_template(stream, opaque=True)
-            except (ValueError, av.FFmpegError):
-                self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
-                return
-            copy.metadata.update(_tags(stream.metadata))
-            copy.disposition = stream.disposition
-            self._beside[stream.index] = copy
-            self._names[copy.index] = name
+            self.dropped.append(f"{name}: streams of its kind are not copied")
+
+    def _add_sound(self, stream, name):
+        fmt, copied = self._container.format.name, self._sound in ("auto", "copy")
+        if self._sound == "none":
+            self.dropped.append(f"{name}: no sound was asked for")
+        elif copied and audio.can_copy(stream, fmt) and _muxer_takes(stream, fmt):
+            self._join(stream, _Copy(stream, self._container), name, "copied")
+        elif self._sound == "copy":
+            self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
+        elif not audio.can_decode(stream):
+            self.dropped.append(f"{name}: it cannot be decoded")
+        else:
+            converter = audio.SoundConverter(stream, self._container)
+            self._join(stream, converter, name, f"converted to {converter.told}")
+
+    def _add_subtitles(self, stream, codec, name):
+        fmt = self._container.format.name
+        if subtitles.can_copy(codec, fmt) and _muxer_takes(stream, fmt):
+            self._join(stream, _Copy(stream, self._container), name, "copied")
+        elif subtitles.can_convert(codec, fmt) and stream.codec_context:
+            converter = subtitles.SubtitleConverter(stream, self._container)
+            self._join(stream, converter, name, f"converted to {converter.told}")
+        else:
+            self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
+
+    def _add_cover(self, stream, source, codec, name):
+        picture, kind = source.cover(stream), _COVERS.get(codec)
+        if self._container.format.name == "matroska" and picture and kind:
+            ending = "jpg" if codec == "mjpeg" else codec
+            self._container.add_attachment(stream.metadata.get("filename") or f"cover.{ending}", kind, picture)
+            self.kept.append(f"{name}: cover, attached")
+        elif self._container.format.name in ("mp4", "mov") and picture and codec in ("png", "mjpeg", "bmp"):
+            self._join(stream, _Copy(stream, self._container), name, "cover, copied")
+        else:
+            self.dropped.append(f"{name}: {self.path.suffix} files do not hold covers")
+
+    def _join(self, stream, handler, name, how):
+        if how.startswith("converted"):
+            self.conversions.append(f"{name}, {how.removeprefix('converted ')}")
+        handler.stream.metadata.update(_tags(stream.metadata))
+        handler.stream.disposition = stream.disposition
+        self._beside[stream.index] = handler
+        self._names[handler.stream.index] = f"{name}, {how}"
+
+    def _check_sound(self, source):
+        """Raise ValueError where the film has sound, and none of it would be in the output."""
+        if self._sound == "none" or source is None or not source.container.streams.audio:
+            return
+        if not any(source.container.streams[index].type == "audio" for index in self._beside):
+            told = next(line for line in self.dropped if line.startswith("audio"))
+            raise ValueError(f"Expected an output that holds the sound. {told}; --audio none leaves the sound out")
 
     def write(self, item: Frame | Packet) -> None:
-        """Encode a frame, or copy a packet of the source."""
+        """Encode a frame, or copy or convert a packet of the source."""
         try:
             if isinstance(item, Frame):
                 self._write_frame(item)
-            elif copy := self._beside.get(item.stream_index):
-                item.stream = copy
-                try:
-                    self._container.mux_one(item)
-                    self._written[copy.index] += 1
-                except (av.error.InvalidDataError, av.error.ArgumentError):
-                    self._refused[copy.index] += 1  # damaged, or out of order: the film goes on without it
+            elif handler := self._beside.get(item.stream_index):
+                self._mux(handler.packets(item), handler.stream)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def _mux(self, packets, stream):
+        for packet in packets:
+            try:
+                self._container.mux_one(packet)
+                self._written[stream.index] += 1
+            except (av.error.InvalidDataError, av.error.ArgumentError):
+                self._refused[stream.index] += 1  # damaged, or out of order: the film goes on without it
 
     def _write_frame(self, frame):
         frame.pict_type = 0  # the encoder chooses; the source's choice would be an order
@@ -184,6 +272,8 @@ class Writer:
         """Flush, check the file against what was written into it, and give it its name."""
         try:
             self._mux_video(None)
+            for handler in self._beside.values():
+                self._mux(handler.flush(), handler.stream)
             self._container.close()
             self._check()
             put_in_place(self.part, self.path)
@@ -191,9 +281,9 @@ class Writer:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
         for index, name in self._names.items():
             if self._written[index]:
-                self.kept.append(f"{name}, copied")
+                self.kept.append(name)
             else:
-                self.dropped.append(f"{name}: it has no packets here")
+                self.dropped.append(f"{name.rpartition(',')[0]}: it has no packets here")
 
     @property
     def lost(self) -> str:
@@ -202,10 +292,11 @@ class Writer:
 
     def _check(self):
         """Read the file back: its size, its packets per stream, its length."""
-        found, begun, end = Counter(), Fraction(10**9), Fraction(0)
+        found, begun, end, texts = Counter(), Fraction(10**9), Fraction(0), set()
         with open_input(self.part) as container:
             video = container.streams.video[0]
             size = (video.codec_context.width, video.codec_context.height)
+            texts = {stream.index for stream in container.streams.subtitles}
             for packet in container.demux():
                 if packet.size:
                     found[packet.stream_index] += 1
@@ -213,7 +304,12 @@ class Writer:
                         begun = min(begun, packet.pts * packet.time_base)
                         end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         expected = {index: count for index, count in self._written.items() if count}
-        found = {index: count for index, count in found.items() if index in expected}
+        # Muxers add samples to subtitles that end them.
+        found = {
+            index: min(count, expected[index]) if index in texts else count
+            for index, count in found.items()
+            if index in expected
+        }
         checks = {
             "picture size": (self._size, size),
             "frames": (self.frames, found.get(self._video.index, 0)),
@@ -238,8 +334,26 @@ class Writer:
             self.part.unlink(missing_ok=True)
 
 
-def _name_of(stream) -> str | None:
-    return stream.codec_context.name if stream.codec_context else None
+def _muxing(fmt, info, source):
+    """Return the options of the muxer."""
+    if fmt not in ("mp4", "mov"):
+        return {}
+    flags = "+faststart"
+    if source and any(key.startswith(_APPLE) for key in source.container.metadata):
+        flags += "+use_metadata_tags"  # the only way in which these keys are written
+    # Edit lists count in the movie's clock; its usual milliseconds would round the time of the first frame.
+    return {"movflags": flags, "movie_timescale": str(min(info.time_base.denominator, 1_000_000))}
+
+
+def _muxer_takes(stream, fmt):
+    """Ask the muxer whether it holds a stream, with a file in memory that has nothing else."""
+    try:
+        with av.open(io.BytesIO(), "w", format=fmt) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def _tags(metadata):

@@ -31,6 +31,9 @@ class Report:
     fps: float = 0.0
     seconds: float = 0.0
     first_frame_s: float = 0.0
+    seconds_of_video: float = 0.0
+    whole_s: float | None = None
+    megabytes: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
     kept: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,17 +13,21 @@ from pathlib import Path
 from imagesr.card import find_models
 from imagesr.engines import load_engine
 from imagesr.engines.chain import load_chain
+from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.frames import Frame, VideoInfo
+from imagesr.media.opening import PIPE
+from imagesr.media.pipe import PipeWriter
 from imagesr.media.source import Source
 from imagesr.media.writer import Writer
-from imagesr.video.encoding import choose_encoders
+from imagesr.video.encoding import choose_encoders, keeps_transparency, with_rate
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
 from imagesr.video.report import Report
-from imagesr.video.upscaler import Upscaler, target_size
+from imagesr.video.upscaler import Upscaler, pixel_shape, target_size
 
-PREVIEW_S = 10.0
+PREVIEW_S = 3.0
 MAX_PARALLEL = 4  # each frame in the works takes memory
+MAX_SIDE = 16_384  # pixels, of a result
 
 
 def upscale_video(
@@ -31,6 +36,7 @@ def upscale_video(
     *,
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
+    announce: Callable[[str], None] | None = None,
     **options,
 ) -> Report:
     """Upscale the video at `path` into `out`, its sound and its timestamps kept.
@@ -39,20 +45,24 @@ def upscale_video(
         imagesr.upscale_video("in.mp4", "out.mp4", scale=2, model="fast", crf=20)
 
     Args:
-        path: The input.
-        out: The output; its ending chooses the container.
+        path: The input: a file, `-` for YUV4MPEG2 on standard input, or numbered pictures such as `%05d.png`.
+        out: The output; its ending chooses the container, `-` is YUV4MPEG2 on standard output.
         overwrite: Replace a file that is there already.
         progress: Called after each frame with the frames done and the frames expected, None where that is unknown.
+        announce: Called before the first frame with each line about what will be made, converted and lost.
         **options: The fields of `imagesr.video.options.Options`: `scale`, `size`, `model`, `crf`, `start` and others.
 
     Raises:
-        ValueError: Before the input is opened, for an option, path or model that cannot be right.
+        ValueError: Before anything is written, for an option, path or model that cannot be right.
         InputError: The input cannot be read.
         OutputError: The output could not be written or did not pass its check.
     """
     path, out, options = Path(path), Path(out), Options(**options)
+    if out.is_symlink():
+        out = out.resolve()  # the link stays, and the file that it names is replaced
     check_paths(path, out, overwrite=overwrite)
-    encoders = choose_encoders(options, out.suffix.lower())
+    suffix = out.suffix.lower()
+    encoders = choose_encoders(options, suffix) if out != PIPE else {"": {}}
     cards = [] if options.model == "lanczos" else find_models(options.model)
     # Frames side by side: no core waits for another at the end of every layer. One more than there are cores, so that
     # a core is not idle while a frame is handed over.
@@ -69,16 +79,25 @@ def upscale_video(
     begun = time.perf_counter()
     report = Report(output=str(out), model=options.model)
     if options.preview:
-        options = _preview(path, options)
-    with Source(path, start=options.start, duration=options.duration, threads=options.threads) as source:
+        options, report.whole_s = _preview(path, options)
+    with ExitStack() as stack:
+        source = stack.enter_context(_open(path, options, suffix))
+        if source.has_alpha and out != PIPE:
+            encoders = choose_encoders(options, suffix, alpha=True)
+            if keeps_transparency(encoders, suffix):
+                stack.close()
+                source = stack.enter_context(_open(path, options, suffix, alpha=True))
+        target = target_size(source.info, scale=options.scale, box=options.size, square=options.square)
+        _check_target(target, source.info, options, cards)
+        source.tag_for(target[1])
         info = source.info
-        target = target_size(info, scale=options.scale, box=options.size)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         engines = _load(cards, info, target, options, loading)
         report.precision = engines[0].precision if engines else ""
+        report.model = _chain_name(options, engines)
         upscalers = [Upscaler(info, target, engines) for _ in range(parallel)]
-        name = list(encoders)[-1 if info.bits > 8 else 0]
         expected = _expected_frames(info, options)
+        writer = _writer(out, source, target, encoders, options)
 
         def write(item):
             if isinstance(item, Frame):
@@ -87,9 +106,9 @@ def upscale_video(
             if isinstance(item, Frame) and progress:
                 progress(report.frames, expected)
 
-        encoding = {"codec": name, "options": encoders[name], "pix_fmt": options.pix_fmt, "threads": options.threads}
-        writer = Writer(out, source, size=target, **encoding)
         try:
+            if announce:
+                _announce(announce, report, info, expected, writer)
             run(source, upscalers, write, report)
             with report.clock("encode"):
                 writer.finish()
@@ -99,36 +118,95 @@ def upscale_video(
     report.kept, report.dropped = writer.kept, writer.dropped
     report.notes = source.notes + writer.notes
     report.missing = ", ".join(text for text in (str(source.damage), writer.lost) if text)
+    report.megabytes = round(out.stat().st_size / 1e6, 3) if out != PIPE else None
+    report.seconds_of_video = round(report.frames / float(info.rate), 3)
     report.finish(time.perf_counter() - begun)
     return report
 
 
+def _open(path, options, suffix, *, alpha=False):
+    part = {"start": options.start, "duration": options.duration, "threads": options.threads, "rate": options.rate}
+    upright = FORMATS.get(suffix) not in TURNS
+    return Source(path, **part, deinterlace=options.deinterlace, upright=upright, alpha=alpha)
+
+
 def _preview(path, options):
-    """Return the options with a part from the middle of the video."""
-    with Source(path) as source:
+    """Return the options with a part from the middle of the video, and the length of the whole."""
+    with Source(path, rate=options.rate, deinterlace="off") as source:
         length = source.info.duration
     if not length:
         raise ValueError(f"Expected a video that says how long it is for a preview. Use --start and --duration: {path}")
-    return replace(options, start=max(0.0, (length - PREVIEW_S) / 2), duration=PREVIEW_S)
+    start = max(0.0, (length - PREVIEW_S) / 2)
+    return replace(options, start=start, duration=min(PREVIEW_S, length)), length
+
+
+def _check_target(target, info, options, cards):
+    """Raise ValueError for a size that no encoder takes, or that is smaller than the input where networks upscale."""
+    if max(target) > MAX_SIDE:
+        raise ValueError(f"Expected an output of at most {MAX_SIDE} pixels a side. Received: {target[0]}x{target[1]}")
+    if cards and (target[0] < info.width or target[1] < info.height):
+        given = "x".join(map(str, options.size)) if options.size else f"scale {options.scale}"
+        raise ValueError(
+            f"Expected a size of at least the input's {info.width}x{info.height}; {given} gives "
+            f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
+        )
 
 
 def _load(cards, info, target, options, loading):
     """Load the engines that reach the target size; none for plain Lanczos."""
     if not cards:
         return []
-    if target[0] < info.width or target[1] < info.height:
-        size = options.size
-        raise ValueError(
-            f"Expected a size of at least the input's {info.width}x{info.height}; {size[0]}x{size[1]} makes it "
-            f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
-        )
-    factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height)) if options.size else options.scale
+    factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height))
+    if not options.size and not options.square:
+        factor = options.scale
     return load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
 
 
+def _chain_name(options, engines):
+    """Name the models that run: one model may run several times, and may go beyond what is asked for."""
+    if not engines:
+        return options.model
+    return f"{options.model} " + " then ".join(f"x{engine.card.scale}" for engine in engines)
+
+
+def _writer(out, source, target, encoders, options):
+    info = source.info
+    if out == PIPE:
+        return PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
+    name = list(encoders)[-1 if info.bits > 8 else 0]
+    seconds = _seconds(info, options)
+    sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
+    return Writer(
+        out,
+        source,
+        size=target,
+        codec=name,
+        options=with_rate(encoders[name], options, seconds, sounds),
+        pix_fmt=options.pix_fmt,
+        threads=options.threads,
+        sound=options.audio,
+        shape=pixel_shape(info, square=options.square),
+    )
+
+
+def _announce(announce, report, info, expected, writer):
+    length = f", {expected} frames" if expected else ""
+    announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps")
+    for line in writer.dropped:
+        announce(f"will be lost: {line}")
+    for line in writer.conversions:
+        announce(f"will be converted: {line}")
+
+
+def _seconds(info, options):
+    """Return how long the part that is read is; None where that is unknown."""
+    left = (info.duration or float("inf")) - options.start
+    seconds = min(options.duration or float("inf"), left)
+    return seconds if 0 < seconds < float("inf") else None
+
+
 def _expected_frames(info: VideoInfo, options):
-    start, duration = options.start, options.duration
-    if duration is None and not start:
+    if options.duration is None and not options.start:
         return info.frames
-    seconds = min(duration or float("inf"), (info.duration or float("inf")) - start)
-    return round(seconds * info.rate) if 0 < seconds < float("inf") else None
+    seconds = _seconds(info, options)
+    return round(seconds * info.rate) if seconds else None

@@ -17,26 +17,44 @@ from imagesr.scale import Scale
 _SMALLEST = 8  # pixels a side: less than this is padded, so that borders can be reflected
 
 
-def target_size(info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, int] | None = None) -> tuple[int, int]:
+def target_size(
+    info: VideoInfo, *, scale: Scale | None = None, box: tuple[int, int] | None = None, square: bool = False
+) -> tuple[int, int]:
     """Return the (width, height) of the output: `scale` times the input's, or the largest that fits into `box`.
 
-    Where chroma has half the pixels of luma the size is the nearest even number, ties up. The box is meant as seen:
-    it is turned with a video that is displayed turned.
+    The box is meant as the video is displayed: pixels may be wider than high, and a video that is displayed turned
+    turns the box. With `square` the output has square pixels. Where chroma has half the pixels of luma the size is the
+    nearest even number, ties up.
     """
+    shape = info.shape
+    displayed = (info.width * shape, Fraction(info.height))
     if box:
         if info.rotation % 180:
             box = box[::-1]
-        factor = min(Fraction(box[0], info.width), Fraction(box[1], info.height))
+        factor = min(Fraction(box[0]) / displayed[0], Fraction(box[1]) / displayed[1])
     else:
         factor = Fraction(scale.up, scale.down)
+    if square:
+        # The side that has too few pixels gets more: nothing is lost.
+        lengths = (info.width * max(shape, 1), info.height / min(shape, Fraction(1)))
+        if box:
+            lengths = displayed
+        widths = (Fraction(1), Fraction(1))
+    else:
+        lengths, widths = (Fraction(info.width), Fraction(info.height)), (shape, Fraction(1))
     size = []
-    for axis, length in enumerate((info.width, info.height)):
+    for axis, length in enumerate(lengths):
         step = 2 if info.halved[axis] else 1
         pixels = step * math.floor(length * factor / step + Fraction(1, 2))
-        if box and pixels > box[axis]:
-            pixels = box[axis] // step * step
+        if box and pixels * widths[axis] - box[axis] >= 1:
+            pixels = math.floor(box[axis] / widths[axis]) // step * step
         size.append(max(step, pixels))
     return tuple(size)
+
+
+def pixel_shape(info: VideoInfo, *, square: bool) -> Fraction | None:
+    """Return the pixel aspect of the output; None where the input has none."""
+    return Fraction(1) if square else info.sample_aspect_ratio
 
 
 class Upscaler:

@@ -1,5 +1,7 @@
 """Frames: what is read, how it is brought to a common form, and how files fail."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from conftest import picture, write_clip
@@ -96,7 +98,7 @@ def test_fitted_repeats_edges_and_cuts(size, target, pix_fmt):
 def test_target_sizes(width, height, halved, box, rotation):
     from types import SimpleNamespace
 
-    info = SimpleNamespace(width=width, height=height, halved=halved, rotation=rotation)
+    info = SimpleNamespace(width=width, height=height, halved=halved, rotation=rotation, shape=Fraction(1))
     for length, grown, half in zip((width, height), target_size(info, scale=Scale(3, 2)), halved, strict=True):
         step = 2 if half else 1
         assert grown % step == 0

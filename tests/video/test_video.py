@@ -57,7 +57,6 @@ CLIPS = {
     "4:4:4": {"pix_fmt": "yuv444p", "size": (151, 97)},
     "grey": {"pix_fmt": "gray", "sound": None},
     "variable rate": {"pts": [0, 3000, 4500, 12000, 12001, 30000, 33003, 36000, 50000, 53000, 70000, 90000]},
-    "late start": {"pts": [9000 + 3600 * i for i in range(12)], "sound": None},
     "no sound": {"sound": None},
     "mp3": {"sound": "libmp3lame"},
     "B-frames": {"options": {"bf": "3", "b-adapt": "0"}, "frames": 20},
@@ -231,10 +230,10 @@ def test_threads_begin_together_without_locking_up(tmp_path):
         subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
 
 
-def test_preview_is_ten_seconds_from_the_middle(tmp_path):
+def test_preview_is_three_seconds_from_the_middle(tmp_path):
     source = write_clip(tmp_path / "in.mp4", frames=350, size=(32, 32), sound=None, options={"preset": "ultrafast"})
     report = imagesr.upscale_video(source, tmp_path / "out.mp4", model="lanczos", preview=True)
-    assert report.frames == 250
+    assert report.frames == 75
 
 
 def test_raw_stream_is_timed_at_its_declared_rate(tmp_path):
@@ -249,12 +248,6 @@ def test_raw_stream_is_timed_at_its_declared_rate(tmp_path):
     report = imagesr.upscale_video(raw, tmp_path / "out.mp4", model="lanczos")
     assert frame_times(report.output)[0] == [Fraction(i, 25) for i in range(12)]
     assert any("no timestamps" in note for note in report.notes)
-
-
-def test_streams_that_cannot_be_kept_are_named(tmp_path, clip):
-    report = imagesr.upscale_video(clip, tmp_path / "out.webm", model="lanczos")
-    assert [line.split(":")[0] for line in report.dropped] == ["audio 1 (aac)"]
-    assert not packet_hashes(report.output)
 
 
 def test_chroma_keeps_its_siting(tmp_path):
@@ -518,8 +511,3 @@ def test_a_matroska_film_that_breaks_off(tmp_path):
     done = run_video(tmp_path / "in.mkv", tmp_path / "out.mkv", "-n", "lanczos")
     assert done.returncode == 5, done.stderr
     assert "s missing" in done.stderr
-
-
-def test_interlaced_is_refused_for_now(tmp_path):
-    source = write_clip(tmp_path / "in.mp4", options={"x264-params": "interlaced=1", "flags": "+ildct+ilme"})
-    assert_refused(run_video(source, tmp_path / "out.mp4"), 3, tmp_path, ["in.mp4"], "interlaced", "bwdif")
