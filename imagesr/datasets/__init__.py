@@ -1,4 +1,8 @@
-"""Where training pairs come from: `DATASETS`, from a name to the function that lists a folder's pairs."""
+"""Training data: `DATASETS` maps a name to the function that lists a folder's (LR, HR) pairs.
+
+`pairs` reads them into memory, `crops` cuts batches, `degradations` makes LR of HR, `tfdata` feeds TensorFlow. `verify`
+and `leaks` check folders. Only `tfdata` imports TensorFlow, and only `leaks` OpenCV.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops out of loaded pairs: random batches of them to train on, fixed ones to measure on."""
+"""Crops of loaded pairs: random batches for training, fixed crops for validation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MARGIN = 8  # LR pixels around a crop that is degraded by itself: as far as kern
 class RandomCrops(keras.utils.PyDataset):
     """Yield batches of aligned random crops (LR, HR), float32 NHWC in [0, 1], HR of `size` (height, width).
 
-    `sets` are lists of loaded pairs with their weights: how often each is drawn from. Square crops are turned and
-    flipped in one of eight ways, others in one of four. A batch is drawn from (seed, its number in the run) alone, so
-    that a run of `steps` that goes on at `start` draws what an uninterrupted one would. Over the first `curriculum`,
-    a share of `steps`, degradations happen ever more often, from never to as often as they should.
+    `sets` are lists of loaded pairs with their weights, the relative frequencies at which they are drawn. Square crops
+    are rotated and flipped in one of eight ways, others in one of four. A batch depends on the seed and its number in
+    the run alone, so a run of `steps` that goes on at `start` draws the batches of an uninterrupted run. `curriculum`
+    is the share of `steps` over which degradations rise from never to their full frequency.
 
-    Pairs with depth maps give ((LR, depth), HR), depth as `depth.as_channels` has it: all of it is missing in
-    `depth_dropout` of the crops, so that a network learns to do without. With an `edge_weight` other than one HR has
-    a channel more, that weight where depth jumps and one elsewhere, for `losses.at_edges`.
+    Pairs with depth maps give ((LR, depth), HR), depth as `maps.as_channels` returns it. In a share of `depth_dropout`
+    of the crops all depth is missing, so that a network learns to do without. With an `edge_weight` other than 1, HR
+    has one channel more for `losses.at_edges`: that weight where depth jumps, and 1 elsewhere.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class RandomCrops(keras.utils.PyDataset):
             lr, hr = self.degradation(hr[window], self.scale, random, share)
             corner = [c - f for c, f in zip(corner, first, strict=True)]
         lr, hr = _cut(lr, corner, cells, down), _cut(hr, corner, cells, up)
-        turns = random.integers(4) if self.size[0] == self.size[1] else 2 * random.integers(2)
+        rotations = random.integers(4) if self.size[0] == self.size[1] else 2 * random.integers(2)
         flip = random.integers(2)
-        return tuple(np.rot90(side[:, ::-1] if flip else side, turns) for side in (lr, hr, *depth))
+        return tuple(np.rot90(side[:, ::-1] if flip else side, rotations) for side in (lr, hr, *depth))
 
 
 def _cut(picture, corner, cells, side):
@@ -118,9 +118,9 @@ def fixed_crops(
         if lr is None:
             lr, hr = degradation(hr, scale, np.random.default_rng(int(index)))
         cells = [min(n // up, s // up) // 2 * 2 for n, s in zip(hr.shape[:2], size, strict=True)]
-        room = [n // up - c for n, c in zip(hr.shape[:2], cells, strict=True)]
-        shares = ((1, 1), (3, 3), (1, 3), (3, 1)) if max(room) >= 4 else ((2, 2),)
+        free = [n // up - c for n, c in zip(hr.shape[:2], cells, strict=True)]
+        shares = ((1, 1), (3, 3), (1, 3), (3, 1)) if max(free) >= 4 else ((2, 2),)
         for shift in shares[: max(1, most // len(pairs))]:
-            corner = [r * s // 4 for r, s in zip(room, shift, strict=True)]
+            corner = [r * s // 4 for r, s in zip(free, shift, strict=True)]
             crops.append((_cut(lr, corner, cells, down), *(_cut(side, corner, cells, up) for side in (hr, *depth))))
     return crops

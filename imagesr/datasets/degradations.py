@@ -1,4 +1,4 @@
-"""From HR to LR as cameras, scalers and encoders do it: steps that compose, each with a strength drawn per crop."""
+"""Degradations from HR to LR, as cameras, scalers and encoders make them; each has a strength drawn per crop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENCODERS = {
 
 
 def softness(hr: np.ndarray, factor: float, random: np.random.Generator) -> np.ndarray:
-    """Make a picture as soft as one enlarged by `factor` ≥ 1, by enlarging or by a blur that cuts off as early."""
+    """Make a picture as soft as one upscaled by `factor` ≥ 1, by resizing or by a blur that cuts off as early."""
     if random.integers(2):
         return blur(hr, 0.8 * (factor - 1) ** 0.5, random)
     height, width = hr.shape[:2]
@@ -158,7 +158,7 @@ class Degradation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (LR, HR) of a uint8 picture, (H, W) or (H, W, 3), its sides multiples of `up`.
 
-        Steps happen as often as they should times `share`.
+        `share` multiplies the frequency of every step.
         """
         kernel, drawn = self._draw(random, share)
         lr, hr = self._reduce(hr, scale, kernel, drawn)
@@ -172,7 +172,7 @@ class Degradation:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the (LR, HR) pairs of the frames of a film: degraded alike, and by an encoder as one film."""
         kernel, drawn = self._draw(random)
-        # Every frame has the generators as they were drawn: what softens one softens all.
+        # Every frame gets copies of the same generators, so that all are softened alike.
         lr, hr = zip(*(self._reduce(picture, scale, kernel, deepcopy(drawn)) for picture in hr), strict=True)
         for name, strength, own in drawn:
             if name in _ENCODERS:
@@ -182,7 +182,7 @@ class Degradation:
         return list(zip(lr, hr, strict=True))
 
     def _draw(self, random, share=1.0):
-        """Draw a kernel and steps before any is applied: what one step draws does not change what the next one does."""
+        """Draw a kernel and all steps before one is applied, so that no step changes the random values of the next."""
         kernel = self.kernels[random.integers(len(self.kernels))]
         return kernel, [
             (name, random.uniform(low, high), random.spawn(1)[0])

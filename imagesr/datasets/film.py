@@ -1,4 +1,4 @@
-"""Short films of photographs: what a camera that moves across them sees, degraded and compressed as films are."""
+"""Short films of photographs, as a camera that pans across them would record them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PannedPhoto(NamedTuple):
     def pairs(self, scale: Scale, channels: int, degradation: Degradation) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return `KEPT` of its frames as (LR, HR), uint8, (H, W) luma for one channel or (H, W, 3).
 
-        The film is degraded as one: every frame alike, and by an encoder that sees them all. What is drawn depends on
-        the photograph's pixels and the number alone.
+        Every frame is degraded alike, and an encoder sees them all. Random values depend on the photograph's pixels and
+        the number alone.
         """
         photo = read_rgb(self.photo)
         random = np.random.default_rng((self.number, int(photo.sum(dtype=np.int64))))
@@ -52,20 +52,20 @@ def window(size: tuple[int, int], scale: Scale) -> tuple[int, int]:
 def camera(photo: np.ndarray, size: tuple[int, int], frames: int, random: np.random.Generator) -> list[np.ndarray]:
     """Film a photograph, uint8 (H, W) or (H, W, 3), through a window of `size` (height, width) that fits into it.
 
-    It pans; one shot in two it stands at a distance, one in four it zooms, one in four it shakes. Photographs are only
-    ever reduced, or moved by whole pixels: the film is as sharp as they are.
+    The camera pans. Half of the films are reduced, a quarter zoom, a quarter shake. Photographs are only reduced, or
+    moved by whole pixels, so a film is as sharp as its photograph.
     """
-    room = min(n / m for n, m in zip(photo.shape[:2], size, strict=True))
-    distance = random.uniform(1, min(room, 2.5)) if random.random() < 0.5 else 1.0
+    largest = min(n / m for n, m in zip(photo.shape[:2], size, strict=True))
+    distance = random.uniform(1, min(largest, 2.5)) if random.random() < 0.5 else 1.0
     zoom = random.uniform(-ZOOM, ZOOM) if random.random() < 0.25 else 0.0
     shake = random.uniform(0, SHAKE) if random.random() < 0.25 else 0.0
     speed = random.normal(0, SPEED / 3, 2).clip(-SPEED, SPEED)
     if zoom or shake:
-        distance = min(room, max(distance, 1 + abs(zoom) * frames))
+        distance = min(largest, max(distance, 1 + abs(zoom) * frames))
     centre = None
     pictures = []
     for i in range(frames):
-        factor = np.clip(distance * (1 + zoom * (i - frames / 2)), 1.0, room)
+        factor = np.clip(distance * (1 + zoom * (i - frames / 2)), 1.0, largest)
         span = np.minimum(np.array(size) * factor, photo.shape[:2])
         free = photo.shape[:2] - span
         if centre is None:

@@ -88,7 +88,7 @@ def leaks(a: Path | str, b: Path | str, *, progress: Callable[..., Iterable] = p
     of memory. `progress` as in `verify`. Raises ValueError for folders that are missing, lie in one another or have
     no pictures, ImportError when OpenCV or ImageHash is missing.
     """
-    import cv2  # noqa: F401 - said before the work begins
+    import cv2  # noqa: F401 - a missing package is reported before the work begins
     import imagehash  # noqa: F401
 
     folders = Path(a), Path(b)

@@ -1,4 +1,4 @@
-"""(LR, HR) pairs: what a data set is a list of, and how it comes into memory."""
+"""(LR, HR) pairs: a data set is a list of them; `load_pairs` reads them into memory."""
 
 from __future__ import annotations
 
@@ -41,65 +41,79 @@ def load_pairs(
     colour: bool = False,
     depth: DepthSource | None = None,
 ) -> list[tuple[np.ndarray | None, ...]]:
-    """Read the pictures into memory once, as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
+    """Read pictures into memory as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
 
-    LR comes from its file, or is made by a fixed `degradation`; it is None where crops are degraded one by one. HR is
-    shown at every one of the relative `sizes` too (a reduced picture is as good as a new one: its detail is finer per
-    pixel), but for pairs with a LR of their own. What is smaller than `size` (height, width) there is left out.
-    With `depth` they are (LR, HR, map): float16 (H, W) of HR's size, in [0, 1], NaN where depth is missing.
+    LR comes from its file, or is made by a fixed `degradation`. It is None where crops are degraded one by one.
 
-    Raises ValueError for what is not a list of pairs, a picture that does not decode, is deeper than 8 bits, grey where
-    `colour` is asked for, or smaller than `size`, a LR whose size does not go with its HR, and more than memory holds.
+    Args:
+        sizes: HR without an LR file is also shown at these relative sizes: a reduced picture has finer detail per
+            pixel, and is as good as a new one.
+        size: HR's least (height, width). Reduced pictures that are smaller are left out.
+        colour: refuse grey pictures.
+        depth: returns depth maps. Pairs are then (LR, HR, map): float16 (H, W) of HR's size in [0, 1], NaN where depth
+            is missing.
+
+    Raises ValueError for items that are not pairs; for pictures that do not decode, are deeper than 8 bits or smaller
+    than `size`; for an LR whose size does not fit its HR; and for more pictures than fit into memory.
     """
     degradation = degradation or Degradation()
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Picture)):
-            raise ValueError(
-                f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
-            )
-        have = shape(pair.hr, colour)
-        if isinstance(pair.hr, PannedPhoto):
-            have = window(have, scale)
-        if min(n - m for n, m in zip(have, size, strict=True)) < 0 or not all(have):
-            wanted, found = (f"{w}x{h}" for h, w in (size, have))
-            raise ValueError(
-                f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair.hr)} of {found}"
-            )
-        if depth and isinstance(pair.hr, PannedPhoto):
-            raise ValueError(f"Expected photographs for depth maps, not films of them. Received: {_words(pair.hr)}")
+        _check(pair, scale, size, colour=colour, depth=bool(depth))
     _check_memory(pairs, scale, channels + 2 * bool(depth), sizes)  # a map's numbers have 16 bits
 
     def read(pair):
         if isinstance(pair.hr, PannedPhoto):
             return pair.hr.pairs(scale, channels, degradation)
-        hr = _read(pair.hr, channels)
-        shown = []  # LR, HR, and the size of the picture that HR is cropped from
-        if pair.lr is not None and degradation == Degradation():
-            lr = _read(pair.lr, channels)
-            height, width = (n * scale.up // scale.down for n in lr.shape[:2])
-            if not (0 <= hr.shape[0] - height < scale.up and 0 <= hr.shape[1] - width < scale.up):
-                raise ValueError(
-                    f"Expected a LR picture {scale} times smaller than HR ({hr.shape[1]}x{hr.shape[0]}). "
-                    f"Received: {_words(pair.lr)} of {lr.shape[1]}x{lr.shape[0]}"
-                )
-            shown.append((lr, hr[:height, :width], hr.shape[:2]))
-        else:
-            for relative in sizes:
-                height, width = (round(n * relative) for n in hr.shape[:2])
-                if relative == 1 or (height >= size[0] and width >= size[1]):
-                    smaller = hr if relative == 1 else resize(hr, (width, height))
-                    lr, smaller = downscale(smaller, scale, degradation.kernels[0])
-                    shown.append((lr if degradation.fixed else None, smaller, (height, width)))
+        shown = _shown(pair, scale, channels, degradation, sizes, size)
         if not depth:
             return [pictures[:2] for pictures in shown]
-        rgb = _read(pair.lr, 3) if pair.lr is not None else downscale(_read(pair.hr, 3), scale)[0]
+        hr = _read(pair.hr, 3)
+        rgb = _read(pair.lr, 3) if pair.lr is not None else downscale(hr, scale)[0]
         whole = depth(pair.hr, rgb, hr.shape[:2])
         maps = (resized(whole, size)[: len(hr), : hr.shape[1]] for _, hr, size in shown)
         return [(lr, hr, m.astype(np.float16)) for (lr, hr, _), m in zip(shown, maps, strict=True)]
 
     with ThreadPoolExecutor() as pool:
-        read = tqdm(pool.map(read, pairs), "reading pictures", len(pairs), unit="", leave=False, disable=None)
-        return [pair for shown in read for pair in shown]
+        loaded = tqdm(pool.map(read, pairs), "reading pictures", len(pairs), unit="", leave=False, disable=None)
+        return [pair for shown in loaded for pair in shown]
+
+
+def _check(pair, scale, size, *, colour, depth):
+    """Raise ValueError for a pair that cannot be loaded; its files are not decoded yet."""
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Picture)):
+        raise ValueError(
+            f"Expected a data set of pairs (lr, hr). Received: {_words(pair)}; HR without LR is (None, hr)"
+        )
+    panned, have = isinstance(pair.hr, PannedPhoto), shape(pair.hr, colour)
+    if panned:
+        have = window(have, scale)
+    if min(n - m for n, m in zip(have, size, strict=True)) < 0 or not all(have):
+        wanted, found = (f"{w}x{h}" for h, w in (size, have))
+        raise ValueError(f"Expected HR pictures of at least {wanted} pixels. Received: {_words(pair.hr)} of {found}")
+    if depth and panned:
+        raise ValueError(f"Expected photographs for depth maps, not films of them. Received: {_words(pair.hr)}")
+
+
+def _shown(pair, scale, channels, degradation, sizes, size):
+    """Return (LR, HR, size) for each size at which a pair is shown; HR is cropped from a picture of that size."""
+    hr = _read(pair.hr, channels)
+    if pair.lr is not None and degradation == Degradation():
+        lr = _read(pair.lr, channels)
+        height, width = (n * scale.up // scale.down for n in lr.shape[:2])
+        if not (0 <= hr.shape[0] - height < scale.up and 0 <= hr.shape[1] - width < scale.up):
+            raise ValueError(
+                f"Expected a LR picture {scale} times smaller than HR ({hr.shape[1]}x{hr.shape[0]}). "
+                f"Received: {_words(pair.lr)} of {lr.shape[1]}x{lr.shape[0]}"
+            )
+        return [(lr, hr[:height, :width], hr.shape[:2])]
+    shown = []
+    for relative in sizes:
+        height, width = (round(n * relative) for n in hr.shape[:2])
+        if relative == 1 or (height >= size[0] and width >= size[1]):
+            smaller = hr if relative == 1 else resize(hr, (width, height))
+            lr, smaller = downscale(smaller, scale, degradation.kernels[0])
+            shown.append((lr if degradation.fixed else None, smaller, (height, width)))
+    return shown
 
 
 def _read(picture, channels):
@@ -109,10 +123,9 @@ def _read(picture, channels):
 
 
 def shape(picture, colour=False):
-    """Return (height, width), of a file from its header alone; raises ValueError for one deeper than 8 bits.
+    """Return the (height, width) of a picture, read from a file's header; of a panned photograph, its photograph's.
 
-    Of a film it is its photograph's.
-    With `colour`, also for one without: among colour pictures it is a mistake.
+    Raises ValueError for a file deeper than 8 bits, and with `colour` for a grey one.
     """
     if isinstance(picture, PannedPhoto):
         picture = picture.photo
@@ -133,7 +146,7 @@ def _check_memory(pairs, scale, channels, sizes):
     try:
         meminfo = Path("/proc/meminfo").read_text("utf-8")
         free = 1024 * int(meminfo.partition("MemAvailable:")[2].split()[0])
-    except (OSError, IndexError, ValueError):  # a system that does not tell
+    except (OSError, IndexError, ValueError):  # a system without /proc/meminfo
         return
 
     def pixels(hr):

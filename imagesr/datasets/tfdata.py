@@ -10,7 +10,7 @@ from imagesr.datasets.crops import RandomCrops
 
 
 def pipeline(crops: RandomCrops) -> tf.data.Dataset:
-    """Turn random crops into a dataset of their batches, in order, made side by side ahead of the training step."""
+    """Turn random crops into a dataset of their batches, in order, made in parallel ahead of the training step."""
     first = crops.numbered(0)
     flat = tf.nest.flatten(first)
 

@@ -1,1 +1,4 @@
-"""Depth maps: read, estimated, rendered, and how a network takes them."""
+"""Depth: `maps` reads maps, `estimator` makes them of pictures, `network` adds them to a network, `scenes` renders.
+
+Only `network` imports Keras, and only `estimator` ONNX Runtime.
+"""

@@ -1,4 +1,4 @@
-"""Depth from a single picture, by any estimator that somebody has as ONNX; none is shipped."""
+"""Depth from a single picture, by an estimator in an ONNX file; none is shipped."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from imagesr.scale import Scale
 
 # What MiDaS, DPT and Depth Anything are trained on: ImageNet's mean and deviation.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-UNITS = (32, 14)  # sides of which an estimator of any size takes multiples: convolutional ones, transformers
+UNITS = (32, 14)  # estimators take multiples of these sides: convolutional ones of 32, transformers of 14
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-LONGEST = 768  # pixels of the longer side: larger pictures than they were trained on they see no better
+LONGEST = 768  # pixels of the longer side; estimators gain nothing from pictures larger than they were trained on
 
 
 def depth_source(folders: Sequence[Path], model: Path | None, scale: Scale) -> DepthSource | None:
-    """Return where the depth of pictures comes from: folders of maps, or an estimator that looks at LR; None of none.
+    """Return the source of depth: folders of maps, or an estimator that is run on LR; None for neither.
 
-    Raises ValueError for both at once, a folder without maps, and what is no estimator.
+    Raises ValueError for both at once, a folder without maps, and a file that is no estimator.
     """
     if folders and model:
         raise ValueError(f"Expected depth maps or a model that estimates them. Received both: {folders[0]}, {model}")
@@ -43,9 +43,8 @@ def depth_source(folders: Sequence[Path], model: Path | None, scale: Scale) -> D
 def estimator(file: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Load an ONNX file that turns RGB into one map, and return a function from uint8 (H, W, 3) to float32 (h, w).
 
-    Its input is NCHW or NHWC, of one size or any; pictures are resized to that. Floating-point inputs get samples
-    normalised by ImageNet's mean and deviation, integers get them as they are. Raises ModelError for what is no such
-    file.
+    Its input is NCHW or NHWC, of a fixed size or any; pictures are resized to it. Floating-point inputs get samples
+    normalised by ImageNet's mean and deviation, integers get them as they are. Raises ModelError for any other file.
     """
     try:
         import onnxruntime
@@ -55,7 +54,7 @@ def estimator(file: Path) -> Callable[[np.ndarray], np.ndarray]:
     options.log_severity_level = 4  # what fails is told in one line
     try:
         return _probed(onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"]))
-    except Exception as error:  # ONNX Runtime's have no class of their own
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"Expected an ONNX file that turns RGB into one map of depth. Received: {file} ({reason:.200})"
@@ -63,7 +62,7 @@ def estimator(file: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _probed(session):
-    """Return the function that estimates, which has run on noise once; raises an exception where it does not run."""
+    """Return the function that estimates, after a trial on noise; raises an exception where it does not run."""
     entries, results = session.get_inputs(), session.get_outputs()
     if len(entries) != 1 or len(results) != 1:
         raise ValueError(f"{len(entries)} inputs and {len(results)} outputs")

@@ -1,4 +1,4 @@
-"""Depth maps that go with pictures: how far away every pixel is, and where that jumps."""
+"""Depth maps of pictures: reading, normalising and resizing them, and finding where depth jumps."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image
 from imagesr.scale import Scale
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-TAILS = (1, 99)  # percentiles: what is nearer or farther is noise, or so little that it may be clipped
-JUMP = 0.05  # of a picture's range of depth: as much within a few pixels is an edge
+TAILS = (1, 99)  # percentiles: nearer and farther pixels are noise, or so few that they may be clipped
+JUMP = 0.05  # of a picture's range of depth; a larger change within a few pixels is an edge
 
 # Takes a picture (its file, or RGB), its LR in RGB, uint8, and HR's (height, width); returns the map for HR.
 DepthSource = Callable[[Path | np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
@@ -40,7 +40,7 @@ def read_depth(file: Path) -> np.ndarray:
 
 
 def normalised(depth: np.ndarray, name: str) -> np.ndarray:
-    """Bring a map to [0, 1] by its 1st and 99th percentile, NaN kept; raises ValueError for one that says nothing."""
+    """Bring a map to [0, 1] by its 1st and 99th percentile, NaN kept; raises ValueError for a constant or empty one."""
     known = depth[np.isfinite(depth)].astype(np.float64)
     if not known.size:
         raise ValueError(f"Expected depth somewhere. Received: {name}, all missing (0, NaN or infinite)")
@@ -63,10 +63,10 @@ def resized(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def depth_maps(folders: Iterable[Path], scale: Scale) -> DepthSource:
-    """Return what looks a picture's map up in the folders: the file of the same stem, of HR's size or LR's.
+    """Return a function that finds a picture's map in the folders: the file of the same stem, of HR's size or LR's.
 
-    Raises ValueError for a folder without maps; and so does what it returns, for a picture without a map, or with two,
-    and for a map of another size, a constant one and one without depth.
+    Raises ValueError for a folder without maps. The function raises it for a picture without a map, or with two, and
+    for a map of another size, a constant one and one without depth.
     """
     files: dict[str, list[Path]] = {}
     for folder in folders:
@@ -94,13 +94,13 @@ def depth_maps(folders: Iterable[Path], scale: Scale) -> DepthSource:
 
 
 def on_hr(depth: np.ndarray, lr: tuple[int, int], size: tuple[int, int], scale: Scale) -> np.ndarray:
-    """Enlarge a map of LR's view to HR's `size`: what HR has beyond a multiple of `up` repeats the edge."""
+    """Resize a map of LR's view to HR's `size`; pixels of HR beyond a multiple of `up` repeat the edge."""
     depth = resized(depth, tuple(n * scale.up // scale.down for n in lr))
     return np.pad(depth, [(0, n - m) for n, m in zip(size, depth.shape, strict=True)], mode="edge")
 
 
 def as_channels(depth: np.ndarray) -> np.ndarray:
-    """Return what a network takes, float32 (…, H, W, 2): depth in [0, 1] and 1 where it is known, elsewhere zeros."""
+    """Return a network's input, float32 (…, H, W, 2): depth in [0, 1], and 1 where it is known; zeros elsewhere."""
     known = np.isfinite(depth)
     return np.stack([np.where(known, depth, 0), known], -1).astype(np.float32)
 
@@ -108,7 +108,7 @@ def as_channels(depth: np.ndarray) -> np.ndarray:
 def near_edges(depth: np.ndarray, reach: int) -> np.ndarray:
     """Tell, (H, W) bool, where a map in [0, 1] jumps within `reach` pixels, by more than `JUMP`; slopes are no jumps.
 
-    It is where a pixel is not half-way between those `reach` before and after it, in a row or a column.
+    Depth jumps where a pixel is not half-way between those `reach` before and after it, in a row or a column.
     """
     near = np.zeros(depth.shape, bool)
     for axis in (0, 1):

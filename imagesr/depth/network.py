@@ -14,9 +14,9 @@ DEPTH_REACH = 4  # times `down`, LR pixels: how far a correction by depth looks
 def with_depth(model: keras.Model, scale: Scale, filters: int = 32) -> keras.Model:
     """Return a network that corrects what `model` makes of LR by a depth map: [LR, depth] → SR.
 
-    The map is HR's, (H·scale, W·scale, 2), from `depth.as_channels`. What is added to SR comes of it and
-    `joint_bilateral` alone, by two convolutions at LR's size and one at HR's. It is zero before training, and always
-    where depth is missing.
+    The map has HR's size, (H·scale, W·scale, 2), as `maps.as_channels` returns it. The correction is computed from the
+    map and `joint_bilateral` by two convolutions at LR's size and one at HR's. It is zero before training, and always
+    zero where depth is missing.
     """
     (lr,), sr, channels = model.inputs, model.output, model.output.shape[-1]
     depth = keras.Input((None, None, 2), name="depth")
@@ -35,18 +35,18 @@ def with_depth(model: keras.Model, scale: Scale, filters: int = 32) -> keras.Mod
 
 
 def without_depth(model: keras.Model) -> keras.Model:
-    """Return the network from LR alone that one of `with_depth` corrects, with the same layers; others as they are."""
+    """Return the network inside one of `with_depth`, from LR alone, with the same layers; other networks unchanged."""
     if len(model.inputs) == 1:
         return model
     return keras.Model(model.inputs[0], model.get_layer("corrected").input[0], name=model.name)
 
 
 def joint_bilateral(lr, depth, scale: Scale):
-    """Return how much brighter the 3×3 LR pixels around one of HR are where only those of its own depth count.
+    """Return the mean of the 3×3 LR pixels of the same depth around each HR pixel, less the mean of all nine.
 
-    (H·scale, W·scale, 1): what mixing two things across a jump of depth takes away; zero where depth is level, or
-    missing. Convolutions would have to learn this product of depth and picture, and in a short training do not.
-    Source: Kopf et al. 2007, Joint bilateral upsampling.
+    The result is (H·scale, W·scale, 1): what mixing two objects across a jump of depth takes away. It is zero where
+    depth is level or missing. Convolutions would have to learn this product of depth and picture, and in a short
+    training they do not. Source: Kopf et al. 2007, Joint bilateral upsampling.
     """
 
     def around(x):
@@ -54,7 +54,7 @@ def joint_bilateral(lr, depth, scale: Scale):
         rows = [x[:, i : i - 2 or None] for i in range(3)]
         return ops.concatenate([row[:, :, i : i - 2 or None] for row in rows for i in range(3)], -1)
 
-    def enlarged(x):
+    def upscaled(x):
         x = ops.repeat(ops.repeat(x, scale.up, axis=1), scale.up, axis=2)
         return x[:, :: scale.down, :: scale.down]
 
@@ -62,8 +62,8 @@ def joint_bilateral(lr, depth, scale: Scale):
     small = ops.repeat(ops.repeat(far, scale.down, axis=1), scale.down, axis=2)
     small = ops.average_pool(small, scale.up, strides=scale.up)  # depth of LR's pixels
     span = ops.max_pool(small, 5, strides=1, padding="same") + ops.max_pool(-small, 5, strides=1, padding="same")
-    apart = (far - enlarged(around(small))) / enlarged(0.15 * span + 0.01)
+    apart = (far - upscaled(around(small))) / upscaled(0.15 * span + 0.01)
     weights = ops.exp(-ops.square(apart)) + 1e-6
-    values = enlarged(around(ops.mean(lr, -1, keepdims=True)))
+    values = upscaled(around(ops.mean(lr, -1, keepdims=True)))
     own = ops.sum(weights * values, -1, keepdims=True) / ops.sum(weights, -1, keepdims=True)
     return known * (own - ops.mean(values, -1, keepdims=True))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 CEILING = 100.0  # dB
-BANDS = (25, 50, 75, 100)  # where bands of the spectrum end, in percent of the highest frequency that samples hold
+BANDS = (25, 50, 75, 100)  # upper ends of the spectrum's bands, in percent of the highest frequency
 
 
 def _shaved(a, b, shave):
@@ -20,9 +20,9 @@ def _shaved(a, b, shave):
 def psnr(
     sr: np.ndarray, hr: np.ndarray, *, shave: int = 0, peak: float = 255, where: np.ndarray | None = None
 ) -> float:
-    """Return the peak signal-to-noise ratio in dB, `shave` border pixels left out; inf for equal pictures.
+    """Return the peak signal-to-noise ratio in dB without `shave` border pixels; inf for equal pictures.
 
-    `where`, bool (H, W), says which pixels of two planes count; some must.
+    `where`, bool (H, W), selects the pixels of two planes that count; at least one must.
     """
     sr, hr = _shaved(sr, hr, shave)
     counted = True if where is None else where[shave : -shave or None, shave : -shave or None]
@@ -31,7 +31,7 @@ def psnr(
 
 
 def ssim(sr: np.ndarray, hr: np.ndarray, *, shave: int = 0, peak: float = 255) -> float:
-    """Return the mean structural similarity of two planes, `shave` border pixels left out.
+    """Return the mean structural similarity of two planes without `shave` border pixels.
 
     Gaussian window 11×11, sigma 1.5, valid positions only (Wang et al. 2004, section III-C).
     """
@@ -57,7 +57,7 @@ def figures(
 ) -> dict[str, float]:
     """Return `psnr_y` and `ssim_y` of two luma planes and `psnr_rgb` of two RGB pictures, all uint8.
 
-    PSNR ends at 100 dB, so that one black frame, which anything upscales without an error, leaves a mean its sense.
+    PSNR is limited to 100 dB, so that a black frame, which is upscaled without error, does not make the mean infinite.
     """
     return {
         "psnr_y": min(psnr(sr, hr, shave=shave), CEILING),
@@ -69,9 +69,9 @@ def figures(
 def spectrum_ratios(sr: np.ndarray, hr: np.ndarray, *, shave: int = 0) -> dict[str, float]:
     """Return the power of SR over that of HR in four bands of frequencies, `spectrum_25` to `spectrum_100`.
 
-    Two luma planes, 0 to 255; powers are means over all directions (Hann window). Below 1 a band is smoothed away,
-    above 1 it holds texture that is not in the original. A picture at x4 knows its first band alone, at x2 the first
-    two. The power of rounding to 8 bits is added to both: what is flat in both gives 1.
+    The inputs are two luma planes, 0 to 255; powers are means over all directions (Hann window). A ratio below 1 means
+    that detail of the band is lost, above 1 that it has texture that is not in HR. LR at x4 contains only the first
+    band, at x2 the first two. The power of rounding to 8 bits is added to both, so that flat pictures give 1.
     """
     sr, hr = _shaved(sr, hr, shave)
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in hr.shape))
@@ -86,7 +86,7 @@ def spectrum_ratios(sr: np.ndarray, hr: np.ndarray, *, shave: int = 0) -> dict[s
 
 
 def means(rows: Sequence[Mapping], keys: Iterable[str]) -> dict[str, float]:
-    """Return the mean of every figure over the rows that have it; of ratios the geometric one."""
+    """Return the mean of every figure over the rows that have it; spectrum ratios get the geometric mean."""
     columns = {key: [row[key] for row in rows if key in row] for key in keys}
     return {
         key: float(np.exp(np.mean(np.log(values))) if key.startswith("spectrum_") else np.mean(values))

@@ -1,4 +1,4 @@
-"""NIQE: how far a picture's statistics are from those of photographs, without an original to compare with.
+"""NIQE: the distance of a picture's statistics from those of photographs. It needs no original.
 
 Source: Mittal, Soundararajan and Bovik, "Making a completely blind image quality analyzer", 2013; section and equation
 numbers are the paper's. `python -m imagesr.metrics.niqe FOLDER … --out FILE.npz` fits the statistics of photographs.
@@ -22,7 +22,7 @@ from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import luma, weights
 
 BLOCK = 96  # pixels a side
-SHARP = 0.75  # of the sharpest block of a picture: what is less sharp tells nothing of photographs (equation 11)
+SHARP = 0.75  # of the sharpest block of a picture: less sharp blocks are left out of the fit (equation 11)
 NATURAL = Path(__file__).with_name("niqe.npz")
 
 
@@ -34,11 +34,10 @@ class Statistics(NamedTuple):
 
 
 def niqe(plane: np.ndarray, natural: Statistics | None = None) -> float:
-    """Return NIQE of luma, (H, W) in [0, 255]: some 3 for a good photograph, and more, the less it looks like one.
+    """Return NIQE of luma, (H, W) in [0, 255]: about 3 for a good photograph, higher for less natural pictures.
 
-    `natural` is what to compare with, by default the shipped statistics. Values agree in their order with those that
-    other statistics give, not in their size. Raises ValueError for a picture of less than two blocks of 96 pixels a
-    side that are not flat.
+    `natural` are the statistics to compare with, by default the shipped ones. Other statistics rank pictures alike, but
+    give other values. Raises ValueError for a picture with fewer than two blocks of 96×96 pixels that are not flat.
     """
     found = _statistics([features(plane)[0]])
     natural = natural or shipped()
@@ -64,9 +63,9 @@ def shipped() -> Statistics:
 
 
 def features(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 36 features of every block of 96×96 pixels, (N, 36), and how sharp each block is, (N,).
+    """Return 36 features of every block of 96×96 pixels, (N, 36), and the sharpness of each block, (N,).
 
-    They are 18 of the block, and 18 of the same block in the picture reduced by two (section II-B).
+    18 features are the block's, 18 those of the same block in the picture reduced by two (section II-B).
     """
     height, width = (n - n % BLOCK for n in plane.shape)
     plane = plane[:height, :width].astype(np.float32)
@@ -163,9 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Fit the statistics of photographs, and return the exit code."""
     parser = Parser(prog="python -m imagesr.metrics.niqe", description="Fit the statistics that NIQE compares with.")
     add = parser.add_argument
-    add("folders", type=Path, nargs="+", metavar="FOLDER", help="photographs without blur, noise and blocks")
-    add("--out", type=Path, required=True, metavar="FILE", help="where the statistics go, a .npz")
-    add("--source", required=True, metavar="TEXT", help="what the photographs are, and their licences")
+    add("folders", type=Path, nargs="+", metavar="FOLDER", help="photographs without blur, noise or block artefacts")
+    add("--out", type=Path, required=True, metavar="FILE", help="the .npz file for the statistics")
+    add("--source", required=True, metavar="TEXT", help="a description of the photographs and their licences")
     return run_command("niqe", _fit_photographs, parser.parse_args(arguments))
 
 

@@ -22,7 +22,7 @@ VGG19_SCALE = 1 / 12.75
 class Extractor:
     """Hold a frozen network from RGB in [0, 1], NHWC, to a list of feature maps, each of about unit size.
 
-    It is deliberately no layer: a model that holds one neither trains nor saves it.
+    It is not a layer, so that a model that holds one neither trains nor saves it.
     """
 
     def __init__(self, network: keras.Model):
@@ -60,8 +60,8 @@ def distance(extractor: Extractor, hr, sr, epsilon: float = 1e-8):
 def load_extractor(text: str) -> Extractor:
     """Return the extractor of a name: a shipped one, the folder of another, or `vgg19[:LAYER][=WEIGHTS]`.
 
-    It computes in the precision of the current policy. Raises ValueError, in one line, for what is not there, does not
-    match its card, or is another network's.
+    It computes in the precision of the current policy. Raises ValueError, in one line, for an unknown name, a file that
+    does not match its card, and weights of another network.
     """
     if text.partition("=")[0].partition(":")[0] == "vgg19":
         return _vgg19(text)
@@ -94,7 +94,7 @@ def _vgg19(text: str) -> Extractor:
         raise ValueError(f"Expected weights of VGG19 in {file}, where there is no file; {where}")
     try:
         return Extractor(vgg19(layer, weights=file or "imagenet"))
-    except Exception as error:  # a download that fails raises what it likes, and so do weights that do not fit
+    except Exception as error:  # failed downloads and weights that do not fit raise exceptions of many classes
         reason = str(error).strip().splitlines()[0]
         if file:
             what = f"{file}, another network's ({reason:.120})"
@@ -119,7 +119,7 @@ def vgg19(layer: str = VGG19_LAYERS[0], *, weights: str | None = "imagenet") -> 
 
 
 def _unit(x, scale, name):
-    """End a feature map: float32, and of about unit size, so that losses of different extractors have like weights."""
+    """Scale a feature map to float32 of about unit size, so that losses of all extractors need the same weights."""
     return keras.layers.Rescaling(float(scale), dtype="float32", name=f"{name}_unit")(x)
 
 

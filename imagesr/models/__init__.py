@@ -1,4 +1,7 @@
-"""The networks: one file a paper. `MODELS` names them, `build` builds one."""
+"""The networks: one file per paper. `MODELS` names them, `build` builds one.
+
+`layers` has what several share, `cost` measures them. A network knows nothing of files, frames and colour.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from imagesr.scale import Scale
 if TYPE_CHECKING:
     import keras
 
-# name: the file that its function, of the same name, stands in
+# The name of a network and of its function, and the file that contains it.
 MODELS = {
     "linear": "linear",
     "realtime": "realtime",

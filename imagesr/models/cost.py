@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, seconds; and how far it looks."""
+"""The cost of a network: parameters, multiply-accumulates, seconds; and its scale, input size and receptive field."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from imagesr.scale import Scale
 
 
 def parameters(model: keras.Model) -> int:
-    """Count the parameters that training sets: not a fixed bicubic, nor batch norm's running averages."""
+    """Count the trainable parameters: without a fixed bicubic filter and batch norm's running averages."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 def model_scale(model: keras.Model) -> Scale:
-    """Return the scale of a network, by its output's size."""
+    """Return the scale of a network, from the size of its output."""
     height, width = input_size(model, (96, 96))
     lr = keras.Input((height, width, model.input.shape[-1]), batch_size=1)
     return Scale.parse(f"{keras.models.clone_model(model, input_tensors=lr).output.shape[1]}/{height}")
 
 
 def input_size(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) that the network takes: its own if it has a fixed one, else `size`."""
+    """Return the network's fixed input (height, width), or `size` if it has none."""
     height, width = model.inputs[0].shape[1:3]
     return (height or size[0], width or size[1])
 
 
 def multiple(model: keras.Model) -> int:
-    """Return the number of which heights and widths of the input must be multiples."""
+    """Return the number that must divide the height and width of the input."""
     if None not in model.inputs[0].shape[1:3]:
         return 1
     factors = [op.block_size for op in model.operations if type(op).__name__ == "SpaceToDepth"]
@@ -50,7 +50,7 @@ def multiply_accumulates(model: keras.Model) -> float:
 
 
 def receptive_field(model: keras.Model) -> int:
-    """Measure how many LR pixels wide the neighbourhood is that an output pixel depends on."""
+    """Measure the width, in LR pixels, of the neighbourhood that an output pixel depends on."""
 
     def saturated(layer):
         config = layer.get_config()
@@ -81,9 +81,9 @@ def receptive_field(model: keras.Model) -> int:
 
 
 def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
-    """Return the seconds for 30 frames of 720p in Keras at float32, and in words how that was measured.
+    """Return the seconds for 30 frames of 720p in Keras at float32, and a description of the measurement.
 
-    A network too heavy for that is timed on a piece of a frame.
+    A large network is timed on a piece of a frame.
     """
     budget = 30e9  # multiply-accumulates per call: a second or less
     frame = (720, 1280)

@@ -1,4 +1,4 @@
-"""The pieces that networks are built from; all of them on keras.ops, so any Keras backend trains them."""
+"""Layers and functions that networks are built from, on keras.ops, so that any Keras backend trains them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from imagesr.scale import Scale
 
 @keras.saving.register_keras_serializable("imagesr")
 class CollapsibleConv2D(keras.layers.Layer):
-    """Train a convolution as a wide k×k followed by a 1×1, and run it as the one k×k that the two amount to.
+    """Train a convolution as a wide k×k followed by a 1×1, and run it as the single k×k that equals both.
 
-    Both are linear, so their product is a single kernel; it is formed at every training step, which costs
-    next to nothing beside convolving with the wide one. With `residual`, the identity is added to the
+    Both are linear, so their product is a single kernel. It is computed at every training step, which is much cheaper
+    than convolving with the wide one. With `residual`, the identity is added to the
     kernel (input and output channels must agree). Source: SESR (arXiv 2103.09404, section 3).
     """
 
@@ -67,9 +67,9 @@ class CollapsibleConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("imagesr")
 class MaskedConv2D(keras.layers.Conv2D):
-    """Convolve what comes up to a pixel, its last tap being the pixel itself; there, colours see those before them.
+    """Convolve the pixels up to the current one, which is the last tap, with its channels masked.
 
-    Input and output channels are thirds, of red, green and blue. `mask` A lets a third see the thirds before it, B
+    Channels are thirds for red, green and blue. With mask A, a third of the output sees the thirds before it, with B
     also itself. Padding is valid: the caller pads above and on the left. Source: arXiv 1601.06759, section 3.4.
     """
 
@@ -96,7 +96,7 @@ class MaskedConv2D(keras.layers.Conv2D):
 
 
 def collapsed(model: keras.Model) -> keras.Model:
-    """Return the network that computes the same in float32 with built-in layers alone: what is saved and run."""
+    """Return an equal network in float32 with built-in layers alone: the one that is saved and run."""
 
     def plain(layer):
         config = layer.get_config()
@@ -119,13 +119,13 @@ def collapsed(model: keras.Model) -> keras.Model:
 
 
 def subpixel_conv(x, filters: int, factor: int, kernel_size: int = 3, *, name: str, **options):
-    """Enlarge feature maps `factor` times: a convolution, then `depth_to_space` (ESPCN, arXiv 1609.05158)."""
+    """Upscale feature maps `factor` times: a convolution, then `depth_to_space` (ESPCN, arXiv 1609.05158)."""
     x = keras.layers.Conv2D(filters * factor**2, kernel_size, padding="same", name=name, **options)(x)
     return depth_to_space(x, factor)
 
 
 def upsample(x, filters: int, factor: int, **options):
-    """Enlarge feature maps as EDSR does (arXiv 1707.02921, figure 3): 4 in two steps of 2, others in one."""
+    """Upscale feature maps as EDSR does (arXiv 1707.02921, figure 3): by 4 in two steps of 2, otherwise in one."""
     if factor == 4:
         x = subpixel_conv(x, filters, 2, name="upsample_0", **options)
         return subpixel_conv(x, filters, 2, name="upsample_1", **options)
@@ -133,24 +133,24 @@ def upsample(x, filters: int, factor: int, **options):
 
 
 def space_to_depth(x, factor: int):
-    """Fold pixels into channels; a factor of 1 is nothing to do, so that one builder has whole and broken scales."""
+    """Fold pixels into channels; with a factor of 1 return `x`, so that whole scales are no special case."""
     return ops.space_to_depth(x, factor) if factor > 1 else x
 
 
 def depth_to_space(x, factor: int):
-    """Unfold channels into pixels; a factor of 1 is nothing to do."""
+    """Unfold channels into pixels; with a factor of 1 return `x`."""
     return ops.depth_to_space(x, factor) if factor > 1 else x
 
 
 def bicubic(lr, scale: Scale):
-    """Enlarge a picture by bicubic interpolation (a = -0.5): a fixed convolution, then `depth_to_space`.
+    """Upscale a picture by bicubic interpolation (a = -0.5): a fixed convolution, then `depth_to_space`.
 
-    A convolution, because backends and exporters disagree on resizing, and agree on this. Edges are reflected.
+    It is a convolution because backends and exporters disagree on resizing. Edges are reflected.
     """
     channels, down, up = lr.shape[-1], scale.down, scale.up
     reach = 1 if scale.down > 1 else 2  # cells on either side of one that its output pixels depend on
     side = 2 * reach + 1
-    # Rows of the middle cell's output pixels in the matrix that enlarges a line of `side` cells.
+    # Rows of the middle cell's output pixels in the matrix that upscales a line of `side` cells.
     line = weights(side * down, side * up, "bicubic")[reach * up : (reach + 1) * up]
     taps = np.einsum("pi,qj->ijpq", line, line).reshape(side, down, side, down, up, up)
     kernel = np.zeros((side, side, down, down, channels, up, up, channels), np.float32)

@@ -9,7 +9,7 @@ from imagesr.scale import Scale
 
 
 def srcnn(scale, *, kernels: tuple[int, int, int] = (9, 1, 5), filters: int = 64, channels: int = 1) -> keras.Model:
-    """Build SRCNN, three convolutions on the picture enlarged by bicubic (section 3.1; 9-1-5 in section 4)."""
+    """Build SRCNN, three convolutions on the picture upscaled by bicubic (section 3.1; 9-1-5 in section 4)."""
     scale = Scale.parse(scale)
     lr = keras.Input((None, None, channels), name="lr")
     x = bicubic(lr, scale)

@@ -9,7 +9,7 @@ from imagesr.scale import Scale
 
 
 def vdsr(scale, *, depth: int = 20, filters: int = 64, channels: int = 1) -> keras.Model:
-    """Build VDSR: `depth` 3×3 convolutions on the picture enlarged by bicubic, to which they add (section 3.1).
+    """Build VDSR: `depth` 3×3 convolutions on the picture upscaled by bicubic, to which they add (section 3.1).
 
     The last layer starts at zero, so that training starts from bicubic. The paper's gradient clipping, which made its
     depth trainable, is in the optimizer that `imagesr.train` gives to every network.

@@ -1,1 +1,1 @@
-"""Pixel Recursive Super Resolution (arXiv 1702.00783): draw pixels one by one, each given LR and those before it."""
+"""Pixel Recursive Super Resolution (arXiv 1702.00783): draw pixel after pixel, given LR and the earlier pixels."""

@@ -1,4 +1,4 @@
-"""The network: what LR says of a pixel, and what the pixels before it say, added as logits."""
+"""The network: logits from LR plus logits from the pixels before."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pixel_recursive(*, side: int = 32, filters: int = 36, blocks: int = 1, layer
 
 
 def _conditioning(lr, filters, blocks):
-    """Return (N, side, side, 768) logits from LR: residual blocks at three sizes, enlarged by two between them."""
+    """Return (N, side, side, 768) logits from LR: residual blocks at three sizes, upscaled by two between them."""
 
     def conv(x, name, **options):
         return keras.layers.Conv2D(filters, 3, padding="same", name=f"conditioning_{name}", **options)(x)

@@ -1,8 +1,8 @@
-"""Draw HR, sample by sample, at a cost that is the same for the last pixel as for the first; in NumPy.
+"""Draw HR sample by sample in NumPy; every pixel costs the same.
 
-The network as a whole would have to run once for every sample, each time for all pixels. Here what it has worked out
-for earlier pixels is kept, and every feature is computed once. In NumPy, because these are ten thousands of small
-products, beside which a framework's own cost per call would be the larger one.
+The whole network would have to run for all pixels once per sample. Here the features of earlier pixels are kept, and
+every feature is computed once. NumPy is used because there are tens of thousands of small products, and a framework's
+overhead per call would be larger than the products.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def sample(
 
 
 class CachedPrior:
-    """Work out the prior's logits of one sample after another, for `count` pictures side by side.
+    """Compute the prior's logits of one sample after another, for `count` pictures at once.
 
-    `logits` gives those of the next sample, in the order of rows, pixels, then red, green, blue; `append` tells its
+    `logits` returns those of the next sample, in the order of rows, pixels, then red, green, blue; `append` takes its
     value. The vertical stack moves on by a row at a time, the horizontal one by a pixel, a colour at a time.
     """
 

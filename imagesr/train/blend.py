@@ -1,4 +1,4 @@
-"""Blend two networks of one architecture, weight by weight: between what is faithful and what looks natural."""
+"""Blend two networks of one architecture, weight by weight: between faithful and natural pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagesr.train.runs import read_run
 def interpolate(a: keras.Model, b: keras.Model, alpha: float) -> keras.Model:
     """Return a network whose weights are (1 - alpha) of A's and alpha of B's: at 0 exactly A, at 1 exactly B.
 
-    Between a network trained for PSNR and the GAN that began with its weights, artefacts fade before texture does:
+    Between a network trained for PSNR and a GAN that started from its weights, artefacts fade before texture does:
     network interpolation (ESRGAN, arXiv 1809.00219, section 3.4). Raises ValueError for an alpha outside [0, 1], and
     ModelError for two architectures.
     """
@@ -35,9 +35,9 @@ def interpolate(a: keras.Model, b: keras.Model, alpha: float) -> keras.Model:
 
 
 def _layers(model):
-    """Yield of each layer its name, and in words what it is, what it reads and how large its weights are."""
+    """Yield the name of each layer, and its kind, inputs and weight shapes as text."""
     config = model.get_config()["layers"]
-    numbers = {layer["name"]: i for i, layer in enumerate(config)}  # names may be of another session
+    numbers = {layer["name"]: i for i, layer in enumerate(config)}  # automatic names differ from session to session
 
     def plain(value):
         if isinstance(value, dict):
@@ -55,8 +55,8 @@ def _layers(model):
 def interpolate_runs(a: Path, b: Path, alpha: float, out: Path) -> None:
     """Blend the networks of two runs, or `.keras` files, into a folder `out`, which evaluate and export take as a run.
 
-    It gets `model.keras`, and a `config.json` that says what it came of. Raises ModelError or ValueError, and leaves no
-    folder then.
+    The folder gets `model.keras`, and a `config.json` with both parents' settings. Raises ModelError or ValueError, and
+    leaves no folder then.
     """
     if out.exists():
         raise ValueError(f"Expected a new folder for --out. Received: {out}, which exists")
@@ -66,7 +66,7 @@ def interpolate_runs(a: Path, b: Path, alpha: float, out: Path) -> None:
     blend = interpolate(first, second, alpha)
     configs = [config for _, config in parents]
     record = {"scale": configs[0]["scale"], "interpolate": configs, "alpha": alpha}
-    # Of both, so that its card names all that it learned from.
+    # The data of both, so that a card names all of it.
     record |= {key: list(dict.fromkeys(text for c in configs for text in c.get(key, ()))) for key in ("data", "val")}
     with whole_folder(out) as part:
         blend.save(part / "model.keras")

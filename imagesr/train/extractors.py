@@ -52,25 +52,25 @@ def _crop(pictures, random, side=SIDE):
     """Cut a random square out of a random picture, at its own size, at two thirds or at half of it."""
     picture = pictures[random.integers(len(pictures))]
     zoom = min(random.choice([1.0, 1.5, 2.0]), min(picture.shape[:2]) / side)
-    room = [n - int(side * zoom) for n in picture.shape[:2]]
-    y, x = (random.integers(n + 1) for n in room)
+    free = [n - int(side * zoom) for n in picture.shape[:2]]
+    y, x = (random.integers(n + 1) for n in free)
     cut = np.ascontiguousarray(picture[y : y + int(side * zoom), x : x + int(side * zoom)])
     return cut if zoom == 1 else resize(cut, (side, side))
 
 
 def _batch_photos(pictures, random, batch):
-    """Return crops, turned and degraded, with the turn, the degradation and its strength."""
-    crops, turns, kinds, strengths = [], [], [], []
+    """Return rotated and degraded crops, with the rotation, the degradation and its strength."""
+    crops, rotations, kinds, strengths = [], [], [], []
     for _ in range(batch):
-        turn, kind, strength = random.integers(4), random.integers(len(HARMS)), random.random()
-        crop = np.rot90(_crop(pictures, random), turn)
+        rotation, kind, strength = random.integers(4), random.integers(len(HARMS)), random.random()
+        crop = np.rot90(_crop(pictures, random), rotation)
         crops.append(_harm(np.ascontiguousarray(crop), HARMS[kind], strength, random))
-        turns.append(turn), kinds.append(kind), strengths.append(strength if kind else 0.0)
-    return np.float32(crops) / 255, (np.int32(turns), np.int32(kinds), np.float32(strengths))
+        rotations.append(rotation), kinds.append(kind), strengths.append(strength if kind else 0.0)
+    return np.float32(crops) / 255, (np.int32(rotations), np.int32(kinds), np.float32(strengths))
 
 
 def _batch_views(pictures, random, batch):
-    """Return pairs of crops that overlap, degraded alike; of every place there are two pairs, degraded differently."""
+    """Return pairs of overlapping crops that are degraded alike; each place gives two pairs, degraded differently."""
     crops = []
     for _ in range(batch // 4):
         place = _crop(pictures, random, SIDE * 5 // 4)
@@ -98,7 +98,7 @@ class _Contrast(keras.losses.Loss):
 def _learner(task: str, features: keras.Model, steps: int) -> keras.Model:
     """Put the heads of a task behind an extractor, and compile it."""
     dense = keras.layers.Dense
-    # Averages and spreads of every depth: what texture there is, and how much.
+    # Means and deviations of every feature map describe texture and its strength.
     crops = keras.Input((SIDE, SIDE, 3))
     maps, pooled = features(crops), []
     for x in maps:
@@ -110,7 +110,7 @@ def _learner(task: str, features: keras.Model, steps: int) -> keras.Model:
         learner = keras.Model(crops, dense(64, name="embedding")(x))
         learner.compile(optimizer, _Contrast())
         return learner
-    # Which way up is told by where things are: positions are kept, four by four of them.
+    # The rotation shows in positions: 4×4 of them are kept.
     place = conv(maps[-1], 32, 3, "place_0", ops.relu, strides=2)
     place = keras.layers.Flatten()(conv(place, 32, 3, "place_1", ops.relu, strides=2))
     heads = [dense(4, name="turn")(place), dense(len(HARMS), name="harm")(x), dense(1, name="strength")(x)]
@@ -129,7 +129,7 @@ def train_extractor(
 ) -> None:
     """Train the extractor of a task on the pictures of folders, and write `model.keras` and `card.json` into `out`.
 
-    Every tenth picture is kept to measure on. Raises ValueError for a folder without pictures, or pictures too small.
+    Every tenth picture is held out for validation. Raises ValueError for a folder without pictures, and small pictures.
     """
     files = find_images(data)
     pictures = [read_rgb(file) for file in files]
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("task", choices=list(ARCHITECTURES), help="; ".join(f"{task}: {text}" for task, text in SOURCES.items()))
     add("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photographs")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="where model.keras and card.json go")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="the folder for model.keras and card.json")
     add("--steps", type=int, default=_STEPS, help=f"default: {_STEPS}")
     add("--seed", type=int, default=0)
     add("--licence", default="", help="the pictures' licence, for the card")

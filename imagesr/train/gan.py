@@ -1,4 +1,4 @@
-"""Stage two, SRGAN: a generator that has learned PSNR learns to look real (Ledig et al. 2017, arXiv 1609.04802)."""
+"""SRGAN's stage two: a generator trained for PSNR learns natural pictures (Ledig et al. 2017, arXiv 1609.04802)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def discriminator(*, filters: int = 64, channels: int = 3) -> keras.Model:
     """Build the paper's discriminator (section 2.1.1, figure 4): HR or SR in [0, 1] → logit, positive for real.
 
     Eight 3×3 convolutions of `filters` to 8 · `filters`, four of them strided, batch norm behind all but the first,
-    leaky ReLUs, 1,024 units (16 · `filters`), one. The paper flattens the last features of its 96×96 patches; here
-    their mean is taken, so that any patch will do, texture is judged and not where it lies, and 18 million weights
-    are half a million.
+    leaky ReLUs, a dense layer of 16 · `filters` units, one output. The paper flattens the last features of its 96×96
+    patches. Here they are averaged, so any patch size works, the position of texture does not matter, and the network
+    has half a million weights instead of 18 million.
     """
 
     def leaky(x, name):
@@ -37,8 +37,9 @@ def discriminator(*, filters: int = 64, channels: int = 3) -> keras.Model:
 def adversarial_losses(real, fake, *, relativistic: bool = False) -> tuple:
     """Return the generator's and the discriminator's loss for logits of real and fake pictures, and D(real), D(fake).
 
-    Binary cross entropy, the generator's the non-saturating one (SRGAN, section 2.2.2). `relativistic`: D says how much
-    more real a picture is than the others are on average (RaGAN, arXiv 1807.00734; ESRGAN, arXiv 1809.00219).
+    Both are binary cross entropy, the generator's in its non-saturating form (SRGAN, section 2.2.2). With
+    `relativistic` D judges how much more real a picture is than the mean of the others (RaGAN, arXiv 1807.00734;
+    ESRGAN, arXiv 1809.00219).
     """
     if relativistic:
         real, fake = real - ops.mean(fake), fake - ops.mean(real)
@@ -55,11 +56,11 @@ def adversarial_losses(real, fake, *, relativistic: bool = False) -> tuple:
 class SRGAN(keras.Model):
     """Train a generator against a discriminator; both are compiled, each with its own optimizer.
 
-    `pixel_loss` is one of `imagesr.losses`, `extractor` what content is compared by, or None, `weights` are of
-    the `pixel`, the `perceptual` and the `adversarial` part of the generator's loss.
-    Both learn from the same pictures at every step, so the generator runs once, and its batch norm's moving statistics
-    follow its own batches alone; the discriminator sees real and fake ones in batches of their own (mixed, the
-    statistics would tell it which are which). Its moving statistics are never used: it judges nothing afterwards.
+    `pixel_loss` is one of `losses.LOSSES`; `extractor` compares content, and may be None; `weights` are those of the
+    `pixel`, `perceptual` and `adversarial` parts of the generator's loss.
+    Both networks learn from the same pictures at every step, so the generator runs once. The discriminator sees real
+    and fake pictures in separate batches: the batch statistics of mixed ones would tell it which are which. The moving
+    statistics of its batch norm are never used.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SRGAN(keras.Model):
 
     @property
     def metrics(self):
-        """List the means over an epoch: every loss, unweighted, and the discriminator's answers."""
+        """Return the means over an epoch: every loss, unweighted, and the discriminator's answers."""
         return [*self.means.values()]
 
     def call(self, lr, training=None):
@@ -90,7 +91,7 @@ class SRGAN(keras.Model):
         return self.generator(lr, training=training)
 
     def train_step(self, data):
-        """Move both networks by one batch (LR, HR)."""
+        """Train both networks on one batch (LR, HR)."""
         lr, hr = data
         networks = (self.generator, self.discriminator)
         with tf.GradientTape(persistent=True) as tape:

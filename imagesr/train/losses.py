@@ -1,4 +1,4 @@
-"""What training minimises: functions of (hr, sr), one value per picture, on keras.ops."""
+"""Losses: functions of (hr, sr), float NHWC in [0, 1], that return one value per picture, on keras.ops."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from keras import ops
 
 
 def mae(hr, sr):
-    """Return the mean absolute error, L1: EDSR's and RDN's."""
+    """Return the mean absolute error, L1, which EDSR and RDN use."""
     return ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
 
 
 def mse(hr, sr):
-    """Return the mean squared error, L2: what PSNR measures."""
+    """Return the mean squared error, L2, which PSNR measures."""
     return ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
 
 
 def log_mse(hr, sr, floor: float = 1e-5):
-    """Return the logarithm of the mean squared error, as PSNR has it: a soft picture counts as much as a crisp one.
+    """Return the logarithm of the mean squared error, as in PSNR: soft pictures count as much as sharp ones.
 
-    Errors below `floor`, 50 dB, count for little: 8-bit samples are 59 dB exact. Source: NAFNet (arXiv 2204.04676).
+    Errors below `floor`, 50 dB, count little: rounding to 8 bits alone is at 59 dB. Source: NAFNet (arXiv 2204.04676).
     """
     return ops.log1p(mse(hr, sr) / floor)
 
 
 def charbonnier(hr, sr, epsilon: float = 1e-3):
-    """Return L1 rounded off at zero: sqrt(e² + ε²) (LapSRN, arXiv 1704.03915, section 3.3)."""
+    """Return L1 that is smooth at zero: sqrt(e² + ε²) (LapSRN, arXiv 1704.03915, section 3.3)."""
     return ops.mean(ops.sqrt(ops.square(hr - sr) + epsilon**2), axis=(1, 2, 3))
 
 
@@ -48,17 +48,17 @@ def ssim(hr, sr):
 
 
 def log_mse_ssim(hr, sr, weight: float = 20.0):
-    """Return `log_mse` and the structural dissimilarity, weighted so that both matter: for film.
+    """Return `log_mse` plus the weighted structural dissimilarity: for film.
 
-    What an encoder blurs has little error and much structure: the second term brings VMAF-NEG up, and PSNR with it.
+    Where an encoder blurs, the error is small and much structure is lost. The second term raises VMAF-NEG and PSNR.
     """
     return log_mse(hr, sr) + weight * ssim(hr, sr)
 
 
 def at_edges(loss):
-    """Return a loss of (target, sr) that minds some pixels more: the target's last channel says how many times.
+    """Return a loss of (target, sr) that weights pixels; the weights are the target's last channel.
 
-    An error there counts as one that many times as large, whatever the loss makes of it.
+    Errors are multiplied by the weight before the loss is computed.
     """
 
     def weighted(target, sr):

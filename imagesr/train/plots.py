@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, and what the network makes of a few crops; and of many: what each trades for what."""
+"""Figures: a run's curves, sample crops, and the trade between two measures over several models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from imagesr.files import whole
 
 LABELS = {"psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learning rate"}
-ANSWERS = {"d_real": "D(real)", "d_fake": "D(fake)"}  # a discriminator's, in one figure
+ANSWERS = {"d_real": "D(real)", "d_fake": "D(fake)"}  # a discriminator's answers share one figure
 
 
 def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
@@ -39,7 +39,7 @@ def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
             axes.legend()
         if key == "psnr_y":
             axes.axhline(bicubic, color="grey", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
-            axes.set_ylim(bottom=max(axes.get_ylim()[0], bicubic - 3))  # how a network begins tells little
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], bicubic - 3))  # the first values tell little
             axes.legend()
         if key == "loss":
             axes.set_yscale("log")

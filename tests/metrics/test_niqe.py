@@ -11,7 +11,7 @@ from scipy.ndimage import correlate
 from scipy.special import gamma
 
 from imagesr.media.images import find_images, read_rgb
-from imagesr.metrics import niqe as room
+from imagesr.metrics import niqe as module
 from imagesr.metrics.niqe import features, fit, niqe, shipped
 from imagesr.pixels import luma
 
@@ -112,7 +112,7 @@ def test_the_shipped_statistics_say_what_they_come_of():
     statistics = shipped()
     assert statistics.covariance.shape == (36, 36)
     assert np.linalg.eigvalsh(statistics.covariance).min() > 0
-    with np.load(room.NATURAL) as file:
+    with np.load(module.NATURAL) as file:
         assert "CID22" in str(file["source"])
         assert "CC-BY-SA-4.0" in str(file["source"])
 

@@ -137,8 +137,8 @@ def test_the_table_of_networks_is_printed(names, monkeypatch, capsys):
 def test_vdsr_and_its_like_start_from_bicubic():
     model = build("vdsr", "2", depth=3, filters=4)
     lr = np.random.default_rng(0).random((1, 12, 12, 1), np.float32)
-    enlarged = keras.Model(model.input, bicubic(model.input, Scale(2)))
-    np.testing.assert_allclose(model.predict_on_batch(lr), enlarged.predict_on_batch(lr), atol=1e-6)
+    upscaled = keras.Model(model.input, bicubic(model.input, Scale(2)))
+    np.testing.assert_allclose(model.predict_on_batch(lr), upscaled.predict_on_batch(lr), atol=1e-6)
 
 
 def test_parameters_count_what_is_trained():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from imagesr.datasets.crops import RandomCrops
 from imagesr.models import build
-from imagesr.recursive import __main__ as door
+from imagesr.recursive import __main__ as command_line
 from imagesr.recursive import sampler
 from imagesr.recursive import train as training
 from imagesr.recursive.__main__ import main
@@ -31,7 +31,7 @@ def small_patches():
             (training, "SIDE", 16),
             (training, "EPOCH", 20),
             (training, "HELD_OUT", 16),
-            (door, "HELD_OUT", 32),
+            (command_line, "HELD_OUT", 32),
         ):
             patch.setattr(module, name, value)
         yield
