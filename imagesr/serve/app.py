@@ -32,7 +32,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="imagesr",
         version=imagesr.__version__,
-        summary="Makes photographs larger.",
+        summary="Upscales photographs.",
         docs_url=None,  # it would fetch scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,

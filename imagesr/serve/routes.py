@@ -27,14 +27,14 @@ SUPERSIZE_PATHS = ("/supersizeme", "/supersizeme/")
 _CHUNK = 2**18  # bytes of an answer that are read at once
 
 _REFUSED = {
-    403: "Another web page asks; or Host is no name of this machine, and the service is there for it alone",
-    400: "The body is no whole picture: empty, damaged, or too slow to decode",
+    403: "Another web page sent the request, or Host is not a name of this machine, which alone is served",
+    400: "The body is not a whole picture: it is empty, damaged, or too slow to decode",
     408: f"The upload took more than {UPLOAD_SECONDS} s",
     413: f"More than {MAX_BYTES:,} bytes, or more pixels than the service takes",
     415: "The bytes are neither PNG nor JPEG, whatever Content-Type says",
     422: "The query is wrong, or the result would be too large",
-    429: "Every place is taken; Retry-After says when to come again",
-    503: "The service is starting, or being stopped, or its disk is full; Retry-After says when to come again",
+    429: "Every place is taken; Retry-After says when to try again",
+    503: "The service is starting, or being stopped, or its disk is full; Retry-After says when to try again",
     500: "The service has failed",
 }
 _FAILED = {status: {"model": Error, "description": _REFUSED[status]} for status in (403, 500)}
@@ -65,7 +65,7 @@ async def _wanted(
     scale: Annotated[
         str,
         Query(
-            description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is taken, too",
+            description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is valid, too",
             json_schema_extra={
                 "type": "number",
                 "exclusiveMinimum": 1,
@@ -76,7 +76,7 @@ async def _wanted(
         ),
     ] = "2",
     model: Annotated[str, Query(description="One of `/models`")] = "",
-    format: Annotated[Literal["png", "jpeg", "webp"], Query(description="Of the answer")] = "png",
+    format: Annotated[Literal["png", "jpeg", "webp"], Query(description="Format of the answer")] = "png",
 ) -> Wanted:
     """Return what the query asks for; raises a Refusal for an unknown parameter, model or scale."""
     given = request.query_params
@@ -104,10 +104,10 @@ async def supersize(
     folder: Annotated[Path, Depends(accept)],
     wanted: Annotated[Wanted, Depends(_wanted)],
 ) -> Response:
-    """Enlarge a photograph, sent as the raw body: PNG or JPEG, at most 5 MiB.
+    """Upscale a photograph, sent as the raw body: PNG or JPEG, at most 5 MiB.
 
-    The answer is exactly `scale` times the upright picture, rounded; alpha, 16 bits (in PNG), EXIF and the colour
-    profile stay.
+    The answer is exactly `scale` times the upright picture, rounded. Alpha, 16 bits (in PNG), EXIF and the colour
+    profile are kept.
     """
     times: dict[str, float] = {}
     source = folder / "source"

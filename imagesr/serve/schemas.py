@@ -14,7 +14,7 @@ from imagesr.serve.web import RUNTIME, STATIC
 
 
 class Error(BaseModel):
-    """Hold what is wrong, in one sentence."""
+    """Hold an error message of one sentence."""
 
     error: str = Field(examples=["Expected a PNG or JPEG picture. Received: something else"])
 
@@ -26,7 +26,9 @@ class Measured(BaseModel):
     parameters: int = Field(examples=[12440])
     multiply_accumulates: float = Field(description="per pixel of the picture", examples=[12340.0])
     channels: int = Field(description="1 where it takes luma, 3 where it takes RGB", examples=[1])
-    multiple: int = Field(description="of which height and width given to its files must be multiples", examples=[1])
+    multiple: int = Field(
+        description="height and width of the input of its files must be multiples of it", examples=[1]
+    )
     receptive_field: int = Field(description="in pixels of the picture", examples=[15])
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.511])
     files: dict[str, str] = Field(
