@@ -309,7 +309,7 @@ def test_a_window_fills_the_screen_and_is_closed(desk):
 @pytest.mark.skipif(sys.platform != "linux", reason="X11 is of Linux")
 def test_events_of_the_window_are_qts(screen, tmp_path):
     """Where Xlib takes them a window stays black now and then: the dynamic linker says whose function Qt calls."""
-    code = "import cv2, imagesr.window as w; w._leave_qt_its_events(); cv2.namedWindow('w')"
+    code = "import cv2, imagesr.live.window as w; w._leave_qt_its_events(); cv2.namedWindow('w')"
     linker = {"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": str(tmp_path / "bindings")}
     done = run_python("-c", code, environment={"DISPLAY": screen} | linker)
     assert done.returncode == 0, done.stderr
