@@ -118,7 +118,7 @@ def exported(tmp_path_factory, photos):
 
     def get(name):
         if name not in made:
-            model, file = build(name), folder / f"{name}.keras"
+            model, file = build_small(name), folder / f"{name}.keras"
             model.save(file)
             calibration = photos if name in CALIBRATED else ()
             with contextlib.redirect_stdout(io.StringIO()) as text:
@@ -420,5 +420,5 @@ def test_a_missing_quantiser_says_what_to_install(wrong, photos, tmp_path, monke
     monkeypatch.setitem(sys.modules, "nncf", None)
     arguments = [wrong / "fixed.keras", "--name", "mine", "--folder", tmp_path, "--calibrate", photos[0].parent]
     assert main([*map(str, arguments)]) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[train]' brings what exporting needs")
+    assert capsys.readouterr().err.strip().endswith("needs the package nncf: pip install 'imagesr[train]'")
     assert not list(tmp_path.iterdir())
