@@ -26,10 +26,12 @@ class Clock:
 
     def move(self, packet: av.Packet) -> None:
         """Give a packet its moved timestamps."""
+        index, tick = packet.stream_index, packet.time_base
+        if self._restarts and None not in (packet.pts, packet.dts) and abs(packet.pts - packet.dts) * tick > _AHEAD_S:
+            packet.dts = None  # where parts were joined FFmpeg makes it up from the part before
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:
             return
-        index, tick = packet.stream_index, packet.time_base
         if self._restarts and packet.stream.type in ("video", "audio"):
             shown = float((stamp if packet.pts is None else packet.pts) * tick)
             self._follow(index, float(stamp * tick), shown, float((packet.duration or 0) * tick))
@@ -51,7 +53,7 @@ class Clock:
         part = self._parts.setdefault(index, 0)
         if index in self._seen:
             before, _ = self._seen[index]
-            newest = max(end for _, end in self._seen.values())
+            newest = max(end for other, (_, end) in self._seen.items() if self._parts.get(other, 0) == part)
             if begin < before - _BACK_S or begin > newest + _AHEAD_S:
                 part = self._parts[index] = part + 1
                 if part == len(self._offsets):

@@ -14,6 +14,8 @@ READ = (
 )
 # Containers whose clock may begin anew in the middle, because parts were joined or a recording was interrupted.
 RESTARTING = ("mpegts", "mpeg", "flv", "live_flv", "asf", "ogg", "nsv", "wtv")
+# Streams without a container: their timestamps are made up.
+RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "vc1", "h263", "h261", "cavsvideo", "dirac", "obu", "mjpeg")
 # Containers with an index, which says how much there is.
 INDEXED = ("mov", "avi", "matroska")
 

@@ -59,7 +59,8 @@ def examine(path: Path, index: int, *, rate: Fraction) -> Verdict:
     if combed + clean < 0.1 * sum(seen.values()) or not seen:
         return Verdict("frame", "it is flagged as interlaced")
     share, twice = combed / (combed + clean), (repeated["top"] + repeated["bottom"]) / max(1, sum(repeated.values()))
-    if 0.2 < share < 0.7 and twice > 0.25 and 29 < rate < 31:
+    # Telecine repeats a field of either kind in every group of five frames.
+    if share > 0.2 and twice > 0.25 and 29 < rate < 31 and min(repeated["top"], repeated["bottom"]) > 2:
         return Verdict(
             "film", f"it is film of 23.976 fps in 29.97 (telecine): {twice:.0%} of its frames repeat a field"
         )

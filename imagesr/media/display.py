@@ -17,7 +17,7 @@ def turning_filters(matrix: Sequence[int], rotation: int) -> list[tuple[str, str
         case 90:
             return [("transpose", "dir=cclock_flip" if across > 0 else "dir=clock")]
         case 180:
-            return [("hflip", "")] * (matrix[0] < 0) + [("vflip", "")] * (up < 0)
+            return [("hflip", "")] * int(matrix[0] < 0) + [("vflip", "")] * int(up < 0)
         case 270:
             return [("transpose", "dir=clock_flip" if across < 0 else "dir=cclock")]
     return None

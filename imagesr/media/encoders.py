@@ -63,6 +63,8 @@ def encoder_format(codec: str, pix_fmt: str) -> str:
     bits = av.VideoFormat(pix_fmt).components[0].bits
     semiplanar = {"yuv420p": "nv12", "yuv420p10le": "p010le"}.get(pix_fmt)
     closest = ["yuv420p10le", "p010le"] if bits > 8 else []
+    if has_alpha(pix_fmt) and codec.startswith("libvpx"):
+        return "yuva420p"  # it lists others, and refuses them
     if has_alpha(pix_fmt):
         closest = [name for name in formats if has_alpha(name) and not av.VideoFormat(name).is_rgb] + closest
     for candidate in [pix_fmt, semiplanar, *closest, "yuv420p", "nv12"]:

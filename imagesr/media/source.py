@@ -16,7 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from imagesr.errors import InputError
 from imagesr.media.clock import Clock
 from imagesr.media.colour import is_rgb, tags_of, to_yuv_options, written_tags
-from imagesr.media.containers import INDEXED, RESTARTING
+from imagesr.media.containers import INDEXED, RAW, RESTARTING
 from imagesr.media.deinterlace import Verdict, examine, filters_of, rate_of
 from imagesr.media.display import swaps_sides, turning_filters
 from imagesr.media.filters import Filters
@@ -39,6 +39,7 @@ _DONE = {
     "field": "deinterlaced, one frame for each field",
     "film": "brought back from telecine to film, four frames for five",
 }
+_AROUND_JOINT = 100  # packets
 _BROKEN_S = 3.0  # recordings of broadcasts begin with frames that refer to some before
 _EARLIER_S = 10.0  # where frames at the start lack what they refer to, decoding begins this much earlier
 
@@ -162,7 +163,7 @@ class Source:
         check_declared_size(self._path, (context.width, context.height))
         self._prepare_decoder()
         family = container.format.name.split(",")[0]
-        self._indexed, self._in_avi = family in INDEXED, family == "avi"
+        self._indexed, self._in_avi, self._raw = family in INDEXED, family == "avi", family in RAW
         # Times are the reader's: zero is where the file begins, whatever its clock says there.
         zero = max(0, container.start_time or 0) / av.time_base
         self.clock = Clock(zero, restarts=family in RESTARTING)
@@ -172,7 +173,9 @@ class Source:
         if seek:
             with suppress(av.FFmpegError):
                 container.seek(round((zero + max(0.0, start - lead)) * av.time_base))
-        self._packets = self._decoded = 0
+        self._packets = self._discarded = self._decoded = 0
+        self._corrupt: list[int] = []  # numbers of packets that came damaged, and of those with which a part began
+        self._joints: list[int] = []
         self._last_pts = self._shown = None
         self._due: list[int] = []  # decoding times of an AVI's packets whose frames have not come
         self._end_of_file = 0.0
@@ -254,8 +257,11 @@ class Source:
         self.container.close()
 
     def _read(self) -> Iterator[Frame | Packet]:
-        for packet in self._demux():
+        for number, packet in enumerate(self._demux()):
+            joined = self.clock.joined
             self.clock.move(packet)
+            if self.clock.joined > joined:
+                self._joints.append(number)
             stamp = packet.pts if packet.dts is None else packet.dts
             if stamp is not None:
                 if float(stamp * packet.time_base) > self._end + 1:
@@ -263,12 +269,13 @@ class Source:
                 newest = max(stamp, stamp if packet.pts is None else packet.pts) + (packet.duration or 0)
                 self._end_of_file = max(self._end_of_file, float(newest * packet.time_base))
             if packet.is_corrupt:
-                self.damage.bad_packets += 1
+                self._corrupt.append(number)
             if packet.stream is not self.video:
                 if not packet.is_corrupt and self._moved(packet):
                     yield packet
             else:
                 self._packets += not packet.is_discard
+                self._discarded += packet.is_discard
                 for part in self._unpacked(packet):
                     yield from self._frames(self._decode(part))
         if self._unpack:
@@ -431,7 +438,7 @@ class Source:
     def _meet(self, first: Frame):
         """Describe the video by its first frame."""
         stream = self.video
-        self._untimed = first.pts is None and not self._in_avi
+        self._untimed = (first.pts is None or self._raw) and not self._in_avi
         rate = self._rate or _rate_of(stream, untimed=self._untimed)
         self._tick, self.info_rate = 1 / rate, rate
         self._choose_filters(first, rate)
@@ -505,10 +512,15 @@ class Source:
 
     def _count_missing(self):
         info = self.info
+        # A part that was joined on counts its packets anew, which looks like a loss.
+        self.damage.bad_packets += sum(
+            all(abs(number - joint) > _AROUND_JOINT for joint in self._joints) for number in self._corrupt
+        )
         if not self._start and self._end == float("inf"):
             declared = _frames_of(self.video) if self._indexed and not self._in_avi else 0
-            if self.damage.bad_packets or (declared or 0) > self._packets:
-                self.damage.missing_frames = max(0, max(declared or 0, self._packets) - self._decoded)
+            declared = max(0, (declared or 0) - self._discarded)
+            if self.damage.bad_packets or declared > self._packets:
+                self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
         if self._indexed and self.container.duration:
             end = (self.container.duration + max(0, self.container.start_time or 0)) / av.time_base - self._zero
             missing = min(end, self._end) - self._end_of_file

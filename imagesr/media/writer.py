@@ -26,6 +26,8 @@ _FILE_TAGS = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration", "alpha_mode"),
     *("stereo_mode", "software"),
 )
+# What FFmpeg's table of QuickTime's languages calls them; it knows no other name.
+_IN_MOV = {"deu": "ger", "fre": "fra", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
 _STATISTICS = ("bps", "number_of_", "_statistics")
 _APPLE = "com.apple.quicktime."
 _COVERS = {"png": "image/png", "mjpeg": "image/jpeg", "bmp": "image/bmp", "webp": "image/webp", "gif": "image/gif"}
@@ -214,7 +216,7 @@ class Writer:
             ending = "jpg" if codec == "mjpeg" else codec
             self._container.add_attachment(stream.metadata.get("filename") or f"cover.{ending}", kind, picture)
             self.kept.append(f"{name}: cover, attached")
-        elif self._container.format.name in ("mp4", "mov") and picture and codec in ("png", "mjpeg", "bmp"):
+        elif self._container.format.name == "mp4" and picture and codec in ("png", "mjpeg", "bmp"):
             self._join(stream, _Copy(stream, self._container), name, "cover, copied")
         else:
             self.dropped.append(f"{name}: {self.path.suffix} files do not hold covers")
@@ -223,6 +225,9 @@ class Writer:
         if how.startswith("converted"):
             self.conversions.append(f"{name}, {how.removeprefix('converted ')}")
         handler.stream.metadata.update(_tags(stream.metadata))
+        if self._container.format.name == "mov" and "language" in stream.metadata:
+            language = stream.metadata["language"]
+            handler.stream.metadata["language"] = _IN_MOV.get(language, language)
         handler.stream.disposition = stream.disposition
         self._beside[stream.index] = handler
         self._names[handler.stream.index] = f"{name}, {how}"
