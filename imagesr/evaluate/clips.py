@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import islice, tee
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import VMAF
 from imagesr.pixels import KERNELS, resize
 from imagesr.scale import Scale
+
+if TYPE_CHECKING:
+    from imagesr.metrics.texture import Flicker
 
 # Clips that a folder is searched for. Any other file that FFmpeg reads can be named itself.
 SUFFIXES = {
@@ -124,13 +128,15 @@ def measure_clip(
     measure: Callable[..., dict[str, float]] = figures,
     worst: Worst | None = None,
     info: VideoInfo | None = None,
+    flicker: Flicker | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict:
     """Measure the first `frames` frames of a clip: the means of `measure` over them, and `vmaf_neg` if there is ffmpeg.
 
     LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes the LR
     clip's info and HR's (width, height). `info` is `clip_info`'s result, where it is known. `ffmpeg` is what
-    `vmaf_ffmpeg` returns. `advance` is called after every frame.
+    `vmaf_ffmpeg` returns. `flicker`, a new one, sees every frame and adds its figure, where HR moves. `advance` is
+    called after every frame.
     """
     info = info or clip_info(path, scale)
     small, size, rows = lr_info(info, scale), (info.width, info.height), []
@@ -153,6 +159,8 @@ def measure_clip(
                 frame.color_range, frame.colorspace = hr.color_range, hr.colorspace
             hr_y, sr_y, hr_rgb, sr_rgb = plane(hr, 0), plane(sr, 0), rgb(hr), rgb(sr)
             rows.append(measure(sr_y, hr_y, sr_rgb, hr_rgb, shave=scale.up))
+            if flicker:
+                flicker.add(sr_y, hr_y)
             if worst:
                 pictures = partial(_in_colour, lr, sr_rgb, hr_rgb)
                 worst.see(path.name, str(condition), sr_y, hr_y, pictures)
@@ -161,6 +169,8 @@ def measure_clip(
             advance()
         result = {"image": path.name, "frames": len(rows)}
         result |= means(rows, dict.fromkeys(key for row in rows for key in row))
+        if flicker and (figure := flicker.figure()) is not None:
+            result["flicker"] = figure
         return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
 
 

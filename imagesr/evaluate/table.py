@@ -8,6 +8,7 @@ import numpy as np
 
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
 from imagesr.evaluate.perceptual import EXTRACTORS
+from imagesr.evaluate.texture import COLUMNS as TEXTURE
 
 COLUMNS = {
     "psnr_y": "PSNR-Y",
@@ -16,8 +17,9 @@ COLUMNS = {
     "psnr_edges": "at edges",
     "vmaf_neg": "VMAF-NEG",
     **PERCEPTUAL,
+    **TEXTURE,
 }
-FINE = {"ssim_y", "lpips", "dists", *EXTRACTORS.values()}  # figures that need four digits
+FINE = {"ssim_y", "lpips", "dists", "texture", "structure", *EXTRACTORS.values()}  # figures that need four digits
 
 
 class Table:

