@@ -25,7 +25,8 @@ class ModelCard:
     `flavour` is what the model was trained for: "film", "photo", or "" where that makes no difference. Heights and
     widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
     `receptive_field` is in LR pixels, `sha256` has one entry per file. `size` is the only (height, width) that the
-    model takes, None where it takes any.
+    model takes, None where it takes any. `detail` is the default of a model that takes a detail, from 0 to 1; None says
+    that it takes none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelCard:
     sha256: Mapping[str, str]
     size: Sequence[int] | None = None
     flavour: str = ""
+    detail: float | None = None
     folder: Path = field(compare=False, default=Path())
 
     @classmethod
@@ -87,6 +89,12 @@ def sha256(file: Path) -> str:
 def saved_models() -> list[Path]:
     """List the folders of the models that are shipped, sorted by name."""
     return sorted(card.parent for card in SAVED_MODELS.glob("*/card.json"))
+
+
+def models_with_detail() -> list[str]:
+    """List the shipped models that take a detail, each with its scale: "balanced x1.5"."""
+    cards = (json.loads((folder / "card.json").read_text("utf-8")) for folder in saved_models())
+    return [f"{card['name']} x{card['scale']}" for card in cards if card.get("detail") is not None]
 
 
 def find_models(model: str, *, flavour: str = "") -> list[ModelCard]:

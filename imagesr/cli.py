@@ -16,6 +16,7 @@ from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.scale import Scale
 
 SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
+DETAIL_HELP = "0 is the faithful picture, 1 the most natural-looking one (default: the model's, if it takes one)"
 
 # The extra that brings a package; all others come with `train`.
 EXTRAS = {

@@ -36,7 +36,7 @@ def with_depth(model: keras.Model, scale: Scale, filters: int = 32) -> keras.Mod
 
 def without_depth(model: keras.Model) -> keras.Model:
     """Return the network inside one of `with_depth`, from LR alone, with the same layers; other networks unchanged."""
-    if len(model.inputs) == 1:
+    if [entry.name for entry in model.inputs] != ["lr", "depth"]:
         return model
     return keras.Model(model.inputs[0], model.get_layer("corrected").input[0], name=model.name)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from imagesr.card import ModelCard
+from imagesr.card import ModelCard, models_with_detail
 from imagesr.errors import ModelError
 
 # name: (module, the extra that brings its runtime)
@@ -30,14 +30,16 @@ PRECISIONS = ("auto", "fp32", "bf16", "int8")
 class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
-    `card` describes the model, `precision` is the actual one. Calls may come from several threads; the array that a
-    call returns may be overwritten by the next call from the same thread.
+    `card` describes the model, `precision` is what it runs at, `detail` the default of a call: from 0, the faithful
+    picture, to 1, the most natural-looking one, where the model has two ends. Calls may come from several threads; the
+    array that a call returns may be overwritten by the next call from the same thread.
     """
 
     card: ModelCard
     precision: str
+    detail: float
 
-    def __call__(self, planes: np.ndarray) -> np.ndarray: ...
+    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray: ...
 
 
 def load_engine(
@@ -48,19 +50,39 @@ def load_engine(
     bits: int = 8,
     threads: int = 0,
     parallel: int = 1,
+    detail: float | None = None,
 ) -> Engine:
     """Load a saved model into a runtime.
 
     `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
     takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` is the number of
-    concurrent calls: higher values raise throughput and latency.
+    concurrent calls: higher values raise throughput and latency. `detail` is from 0 to 1; None is the card's default.
 
-    Raises ModelError for an engine or precision that this model or machine does not have.
+    Raises ModelError for an engine or precision that this model or machine does not have, and for the detail of a model
+    that takes none.
     """
+    detail = checked_detail(detail, card)
     if precision not in PRECISIONS:
         raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
     load = import_engine(engine).load
-    return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel)
+    return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, detail=detail or 0.0)
+
+
+def checked_detail(detail: float | None, card: ModelCard | None) -> float | None:
+    """Return the detail that a model runs at: the one given, or the card's default; None for a model that takes none.
+
+    `card` is None for plain resizing. Raises ModelError for a detail outside 0 to 1, and for one given to a model that
+    takes none.
+    """
+    if detail is None:
+        return card.detail if card else None
+    if not 0 <= detail <= 1:
+        raise ModelError(f"Expected a detail from 0 to 1. Received: {detail:g}")
+    if card is None or card.detail is None:
+        received = f"{card.name} x{card.scale}" if card else "lanczos"
+        takes = ", ".join(models_with_detail()) or "none yet"
+        raise ModelError(f"Expected a model that takes a detail ({takes}). Received: {received}")
+    return detail
 
 
 def import_engine(engine: str) -> ModuleType:
@@ -91,7 +113,9 @@ def model_file(card: ModelCard, name: str) -> Path:
     return card.folder / name
 
 
-def only_fp32(engine: str, precision: str, bits: int) -> None:
-    """Raise ModelError for anything but uint8 at fp32."""
+def only_fp32(engine: str, precision: str, bits: int, detail: float = 0.0) -> None:
+    """Raise ModelError for anything but uint8 at fp32, and for a detail."""
+    if detail:
+        raise ModelError(f"The engine {engine} takes no detail. Received: {detail:g}")
     if bits > 8 or precision not in ("auto", "fp32"):
         raise ModelError(f"The engine {engine} runs 8 bits at fp32 only. Received: {bits} bits, {precision}")

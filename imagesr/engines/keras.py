@@ -12,36 +12,37 @@ from imagesr.depth.network import without_depth
 from imagesr.engines import Engine
 from imagesr.errors import ModelError
 from imagesr.models import cost
-from imagesr.models.layers import collapsed
+from imagesr.models.layers import at_detail, collapsed, takes_detail
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
     """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses."""
     if precision not in ("auto", "fp32"):
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")
     with keras.device("cpu"):
         model = keras.saving.load_model(card.folder / "model.keras")
-    return _Keras(card, model, 255 if bits == 8 else 65535)
+    return _Keras(card, model, 255 if bits == 8 else 65535, detail)
 
 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
     """Read a network from LR to SR out of a `.keras` file: in float32, of built-in layers alone.
 
-    A network that takes a depth map is returned as it works without one; with `depth`, as one from [LR, depth] to SR.
-    Raises ModelError, in one line, for any other file.
+    A network with two ends is returned as one from [LR, detail] to SR. A network that takes a depth map is returned as
+    it works without one; with `depth`, as one from [LR, depth] to SR. Raises ModelError, in one line, for any other
+    file.
     """
     try:
         whole = collapsed(keras.saving.load_model(file, compile=False))
-        model = without_depth(whole) if [entry.name for entry in whole.inputs] == ["lr", "depth"] else whole
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
+        model = without_depth(whole)
+        if len(model.inputs) != 1 + takes_detail(model) or len(model.outputs) != 1:
             raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
-        shapes = model.input.shape, model.output.shape
+        shapes = model.inputs[0].shape, model.output.shape
         if any(len(shape) != 4 for shape in shapes) or shapes[0][3] != shapes[1][3] or shapes[0][3] not in (1, 3):
             raise ValueError(f"input {shapes[0]}, output {shapes[1]}")
         scale = cost.model_scale(model)
         odd = cost.multiple(model) * 17
         height, width = cost.input_size(model, (odd, 3 * odd))
-        sr = model(np.zeros((1, height, width, shapes[0][3]), np.float32))
+        sr = at_detail(model, 0)(np.zeros((1, height, width, shapes[0][3]), np.float32))
         if float(scale) <= 1 or sr.shape[1:3] != (scale.grow(height), scale.grow(width)):
             raise ValueError(f"{sr.shape[2]}x{sr.shape[1]} pixels from {width}x{height}")
     except Exception as error:  # Keras raises whatever its zip and JSON readers and its layers do
@@ -53,10 +54,11 @@ def read_network(file: Path, *, depth: bool = False) -> keras.Model:
 class _Keras:
     precision = "fp32"
 
-    def __init__(self, card, model, peak):
-        self.card, self._model, self._peak = card, model, peak
+    def __init__(self, card, model, peak, detail):
+        self.card, self._model, self._peak, self.detail = card, model, peak, detail
 
-    def __call__(self, planes):
+    def __call__(self, planes, detail=None):
+        model = at_detail(self._model, self.detail if detail is None else detail)
         with keras.device("cpu"):  # GPUs convolve in less than float32
-            sr = keras.ops.convert_to_numpy(self._model(planes.astype(np.float32) / self._peak, training=False))
+            sr = keras.ops.convert_to_numpy(model(planes.astype(np.float32) / self._peak, training=False))
         return np.rint(np.clip(sr * self._peak, 0, self._peak)).astype(planes.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnxruntime
 
 from imagesr.card import ModelCard
@@ -9,7 +10,7 @@ from imagesr.engines import Engine, onnx_file
 from imagesr.errors import ModelError
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
     """Load a saved model; `auto` is fp32."""
     if precision == "bf16":
         raise ModelError(
@@ -20,13 +21,14 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     options.intra_op_num_threads = threads
     file = onnx_file(card, precision, bits)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return _ONNX(card, session, precision)
+    return _ONNX(card, session, precision, detail)
 
 
 class _ONNX:
-    def __init__(self, card, session, precision):
-        self.card, self._session, self.precision = card, session, precision
-        self._input = session.get_inputs()[0].name
+    def __init__(self, card, session, precision, detail):
+        self.card, self._session, self.precision, self.detail = card, session, precision, detail
+        self._inputs = [entry.name for entry in session.get_inputs()]
 
-    def __call__(self, planes):
-        return self._session.run(None, {self._input: planes})[0]
+    def __call__(self, planes, detail=None):
+        values = planes, np.array([self.detail if detail is None else detail], np.float32)
+        return self._session.run(None, dict(zip(self._inputs, values, strict=False)))[0]

@@ -14,7 +14,7 @@ from imagesr.engines import Engine, onnx_file
 from imagesr.errors import ModelError
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int) -> Engine:
+def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
     """Load a saved model; `auto` asks the runtime what the CPU computes natively."""
     core = ov.Core()
     native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -34,7 +34,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
     file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:
-        return _OpenVINO(card, core, core.read_model(file), options, precision)
+        return _OpenVINO(card, core, core.read_model(file), options, precision, detail)
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
 
@@ -62,22 +62,24 @@ def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class _OpenVINO:
-    def __init__(self, card, core, model, options, precision):
-        self.card, self.precision = card, precision
+    def __init__(self, card, core, model, options, precision, detail):
+        self.card, self.precision, self.detail = card, precision, detail
         self._core, self._model, self._options = core, model, options
-        self._takes = model.input().partial_shape
+        self._takes = model.input(0).partial_shape
+        self._inputs = len(model.inputs)
         self._shape = self._compiled = None
         self._lock = threading.Lock()
         self._mine = threading.local()  # each thread has a request of its own, and so an output of its own
 
-    def __call__(self, planes: np.ndarray) -> np.ndarray:
+    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray:
+        inputs = [planes, np.array([self.detail if detail is None else detail], np.float32)][: self._inputs]
         if getattr(self._mine, "shape", None) != planes.shape:
             # One thread at a time: OpenVINO's bindings lock up when threads make their very first inference together.
             with self._lock:
                 self._compile(planes.shape)
                 self._mine.shape, self._mine.request = planes.shape, self._compiled.create_infer_request()
-                return self._infer(planes)
-        return self._infer(planes)
+                return self._infer(inputs)
+        return self._infer(inputs)
 
     def _compile(self, shape):
         """Compile for a fixed size: a faster program than for any size, and a video has one."""
@@ -86,14 +88,14 @@ class _OpenVINO:
             if not self._takes.compatible(ov.PartialShape(shape)):
                 raise ModelError(f"Expected samples of the shape {self._takes}. Received: {list(shape)}")
             try:
-                self._model.reshape(shape)
+                self._model.reshape({self._model.input(0): shape})
                 self._compiled = self._core.compile_model(self._model, "CPU", self._options)
             except RuntimeError as error:
                 raise ModelError(f"Expected a model that OpenVINO can run. Received: {_reason(error)}") from None
             self._shape = shape
 
-    def _infer(self, planes):
-        self._mine.request.infer([planes], share_inputs=True)
+    def _infer(self, inputs):
+        self._mine.request.infer(inputs, share_inputs=True)
         return self._mine.request.get_output_tensor().data
 
 

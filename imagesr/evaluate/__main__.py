@@ -89,6 +89,7 @@ def _parser():
     add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
+    add("--detail", type=float, metavar="0..1", help="of models that take one (default: the card's, 0 for .keras)")
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
     )
@@ -139,7 +140,7 @@ def _prepare(options):
         _check_output(option, file, [item.path for item in items])
     if options.sheet and len(options.model) > 1:
         raise ValueError(f"Expected one model with --sheet. Received: {', '.join(options.model)}")
-    loading = {"engine": options.engine, "precision": options.precision}
+    loading = {"engine": options.engine, "precision": options.precision, "detail": options.detail}
     networks = {model: load_network(model, options.scale, **loading) for model in options.model}
     measure = figures
     if options.perceptual or options.lpips or options.dists or options.plot:

@@ -11,7 +11,7 @@ import numpy as np
 from imagesr.card import ModelCard, find_model
 from imagesr.cli import check_interrupted
 from imagesr.depth.maps import DepthSource, as_channels, near_edges
-from imagesr.engines import Engine, import_engine, load_engine
+from imagesr.engines import Engine, checked_detail, import_engine, load_engine
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
 from imagesr.evaluate.clips import Condition
@@ -73,21 +73,24 @@ def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.n
     return on_pictures(model, load_network(model, scale, **options), scale)
 
 
-def load_network(model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto") -> Engine | None:
+def load_network(
+    model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto", detail: float | None = None
+) -> Engine | None:
     """Load a saved model by name or folder, or a .keras file; None for `bicubic` and `lanczos`.
 
-    `engine` and `precision` are those of `load_engine`; a .keras file is run by Keras in float32. Raises ModelError.
+    `engine`, `precision` and `detail` are those of `load_engine`; a .keras file is run by Keras in float32, at detail 0
+    unless another is given. Raises ModelError.
     """
     if model in BASELINES:
         return None
     if model.endswith(".keras"):
         if engine not in (None, "keras") or precision not in ("auto", "fp32"):
             raise ModelError(f"Expected the engine keras and fp32 for a .keras file. Received: {engine}, {precision}")
-        return _load_keras(Path(model), scale)
+        return _load_keras(Path(model), scale, detail)
     card = find_model(model, scale)
     if card.size:
         raise _fixed_size(model, card.size)
-    return load_engine(card, engine=engine or "openvino", precision=precision)
+    return load_engine(card, engine=engine or "openvino", precision=precision, detail=detail)
 
 
 def _fixed_size(model, size):
@@ -95,7 +98,7 @@ def _fixed_size(model, size):
     return ModelError(f"Expected a network for pictures of any size. Received: {model}, for {width}x{height} alone")
 
 
-def _load_keras(path, scale):
+def _load_keras(path, scale, detail):
     """Load a network that has no card, and make one for it."""
     if not path.is_file():
         raise ModelError(f"Expected a .keras file. There is none at {path}")
@@ -104,9 +107,11 @@ def _load_keras(path, scale):
     network = runtime.read_network(path, depth=True)
     from imagesr.depth.network import DEPTH_REACH, without_depth
     from imagesr.models import cost
+    from imagesr.models.layers import at_detail, takes_detail
 
-    model, takes_depth = without_depth(network), len(network.inputs) > 1
-    _, *size, channels = model.input.shape
+    model = without_depth(network)
+    takes_depth = model is not network
+    _, *size, channels = model.inputs[0].shape
     if size != [None, None]:
         raise _fixed_size(path, size)
     if (own := cost.model_scale(model)) != scale:
@@ -124,11 +129,13 @@ def _load_keras(path, scale):
         data=[],
         measured={},
         sha256={},
+        detail=0.0 if takes_detail(model) else None,
     )
+    plain = at_detail(model, checked_detail(detail, card) or 0.0)
 
     def run(planes, *guide):
         lr = planes.astype(np.float32) / 255
-        sr = network([lr, *guide], training=False) if guide else model(lr, training=False)
+        sr = network([lr, *guide], training=False) if guide else plain(lr, training=False)
         return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 
     run.card, run.precision, run.takes_depth = card, "fp32", takes_depth

@@ -41,6 +41,7 @@ def _parser():
     add("--calibrate", nargs="+", default=[], metavar="DIR", help=text)
     also = ("openvino", "litert", "saved_model")
     add("--also", nargs="+", choices=also, default=[], help="formats beside ONNX")
+    add("--detail", type=float, default=0.0, help="the default of a network with two ends, 0 to 1 (default: 0)")
     text = "HR pictures; their PSNR and SSIM go into the card"
     add("--measure", nargs="*", type=_pair, default=[], metavar="NAME=DIR", help=text)
     text = "the training data and its licence, for the card"
@@ -65,6 +66,7 @@ def _export(options):
         benchmarks=benchmarks,
         data=dict(options.data),
         also=options.also,
+        detail=options.detail,
     )
     costs = f"{card.parameters:,} parameters, {card.multiply_accumulates:,.0f} multiply-accumulates per LR pixel"
     print(f"{card.folder}: {costs}")

@@ -36,6 +36,7 @@ def export(
     benchmarks: Mapping[str, Path] | None = None,
     data: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
+    detail: float = 0.0,
 ) -> ModelCard:
     """Export the network of a run folder or a `.keras` file into `folder`/NAME_xSCALE, and return its card.
 
@@ -44,6 +45,7 @@ def export(
         benchmarks: folders of HR pictures by name. Their PSNR and SSIM go into the card.
         data: licences by the name of the training data, for the card.
         also: formats of `ALSO`.
+        detail: the default of a network with two ends, 0 to 1.
 
     Raises ValueError for what cannot be exported, and where a float32 graph differs from Keras by more than one code.
     Nothing is written then.
@@ -53,9 +55,14 @@ def export(
     for engine in ("keras", "openvino", "onnx", *also):
         import_engine(engine)
     from imagesr.models.cost import model_scale
+    from imagesr.models.layers import takes_detail
 
     model, config = read_run(run)
-    scale, fixed = model_scale(model), None not in model.input.shape[1:3]
+    scale, fixed = model_scale(model), None not in model.inputs[0].shape[1:3]
+    if not 0 <= detail <= 1:
+        raise ValueError(f"Expected a detail from 0 to 1. Received: {detail:g}")
+    if also and takes_detail(model):
+        raise ValueError(f"Expected ONNX alone for a network that takes a detail. Received: {', '.join(also)}")
     if fixed and benchmarks:
         raise ValueError(f"Expected no pictures to measure: {run} takes those of one size. Received: {[*benchmarks]}")
     pairs = calibration_pairs(calibration, model, scale)
@@ -63,6 +70,8 @@ def export(
     with whole_folder(target) as part:
         _write_graphs(model, part, also)
         card = _describe(model, name, config, data or {}, part)
+        if takes_detail(model):
+            card = dataclasses.replace(card, detail=detail)
         card.write()
         check_parity(ModelCard.read(part), [*patterns(model), *(lr for lr, _ in pairs[:4])], also)
         add_int8(card, pairs)
@@ -97,7 +106,7 @@ def _describe(model: keras.Model, name, config, data, folder) -> ModelCard:
     return ModelCard(
         name=name,
         scale=cost.model_scale(model),
-        channels=model.input.shape[-1],
+        channels=model.inputs[0].shape[-1],
         multiple=cost.multiple(model),
         receptive_field=cost.receptive_field(model),
         parameters=cost.parameters(model),
@@ -107,20 +116,24 @@ def _describe(model: keras.Model, name, config, data, folder) -> ModelCard:
         data=[{"name": key, "licence": licence} for key, licence in data.items()],
         measured={},
         sha256={},
-        size=model.input.shape[1:3] if None not in model.input.shape[1:3] else None,
+        size=model.inputs[0].shape[1:3] if None not in model.inputs[0].shape[1:3] else None,
         folder=folder,
     )
 
 
 def measure(card: ModelCard, name: str, pictures: Path) -> dict[str, dict[str, float]]:
-    """Return PSNR-Y and SSIM-Y over a folder of HR pictures called `name`, at every precision and of Lanczos."""
+    """Return PSNR-Y and SSIM-Y over a folder of HR pictures called `name`, at every precision and of Lanczos.
+
+    They are those of the faithful end, where the model has two.
+    """
+    faithful = {} if card.detail is None else {"detail": 0.0}
     scale, files, measured = card.scale, find_images([pictures]), {}
     for precision in ("fp32", "bf16", "int8", "lanczos"):
         try:
             if precision == "lanczos":
                 upscale = upscaler("lanczos", scale)
             else:
-                upscale = upscaler(str(card.folder), scale, precision=precision)
+                upscale = upscaler(str(card.folder), scale, precision=precision, **faithful)
         except ModelError as error:  # a CPU without bf16, a model without int8
             print(f"{name} {precision}: {error}", flush=True)
             continue

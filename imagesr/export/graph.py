@@ -11,27 +11,39 @@ if TYPE_CHECKING:
 
 
 def integer_graph(model: keras.Model, bits: int) -> keras.Model:
-    """Return the network on integer samples: uint8 or uint16 NHWC in, the same out, rounded and clipped."""
+    """Return the network on integer samples: uint8 or uint16 NHWC in, the same out, rounded and clipped.
+
+    One with two ends takes `detail` beside them, a float32 number in an array of one.
+    """
     import keras
     from keras import ops
 
     from imagesr.models.cost import input_size, multiple
+    from imagesr.models.layers import at_detail, takes_detail
 
     peak, middle, dtype = 2**bits - 1, 2 ** (bits - 1), f"uint{bits}"
-    lr = keras.Input(model.input.shape[1:], batch_size=1, dtype=dtype, name="lr")
+    lr = keras.Input(model.inputs[0].shape[1:], batch_size=1, dtype=dtype, name="lr")
     samples = ops.cast(lr, "float32")
+    more = [keras.Input((), batch_size=1, name="detail")] if takes_detail(model) else []
+
+    def run(network, picture):
+        return network([picture, *more] if more else picture)
+
     anchored = _is_anchored(model)
-    sr = _on_samples(model, peak, middle)(samples - middle) if anchored else model(samples / peak) * peak
+    sr = run(_on_samples(model, peak, middle), samples - middle) if anchored else run(model, samples / peak) * peak
     # 65535 is exact in float32, so the clip is exact too.
     sr = ops.cast(ops.clip(ops.round(sr), 0, peak), dtype)
-    graph = keras.Model(lr, sr, name=f"{model.name}_u{bits}")
+    graph = keras.Model([lr, *more] if more else lr, sr, name=f"{model.name}_u{bits}")
     size = input_size(model, (16 * multiple(model),) * 2)
-    graph(np.zeros((1, *size, lr.shape[-1]), dtype))  # the exporter needs a model that was called once
+    at_detail(graph, 0)(np.zeros((1, *size, lr.shape[-1]), dtype))  # the exporter needs a model that was called once
     return graph
 
 
 def _is_anchored(model):
-    """Tell whether a network has an anchor and otherwise only convolutions and ReLU: it commutes with scaling."""
+    """Tell whether a network has an anchor and otherwise only convolutions and ReLU: it commutes with scaling.
+
+    So does a product of features with the detail.
+    """
     import keras
 
     plain = (keras.layers.InputLayer, keras.layers.Conv2D, keras.layers.Activation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -53,7 +54,10 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
         options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         )
-    dataset = nncf.Dataset([{model.graph.input[0].name: sample} for sample in samples])
+    names = [entry.name for entry in model.graph.input]
+    details = itertools.cycle(np.array([detail], np.float32) for detail in (0, 0.5, 1))  # the ranges hold for all
+    inputs = zip(samples, details, strict=False)
+    dataset = nncf.Dataset([dict(zip(names, values, strict=False)) for values in inputs])
     try:
         try:
             quantized = nncf.quantize(model, dataset, fast_bias_correction=False, **options)
@@ -147,7 +151,7 @@ def calibration_pairs(pictures: Sequence[Path], model: keras.Model, scale: Scale
         hr = np.pad(hr, ((0, rows), (0, columns), (0, 0)), "symmetric")
         y, x = (random.integers(have - n + 1) for n, have in zip(size, hr.shape[:2], strict=True))
         pair = downscale(hr[y : y + size[0], x : x + size[1]], scale)
-        if model.input.shape[-1] == 1:
+        if model.inputs[0].shape[-1] == 1:
             pair = [luma(picture)[..., np.newaxis] for picture in pair]
         pairs.append(tuple(np.ascontiguousarray(picture[np.newaxis]) for picture in pair))
     return pairs
@@ -161,7 +165,9 @@ def add_int8(card: ModelCard, pairs: Sequence[Pair]) -> None:
             raise ValueError("it needs pictures to calibrate on, --calibrate")
         quantize(card.folder / "model.onnx", target, [lr for lr, _ in pairs])
         card.write()
-        fp32, int8 = (_psnr(load_engine(ModelCard.read(card.folder), precision=p), pairs) for p in ("fp32", "int8"))
+        faithful = {} if card.detail is None else {"detail": 0.0}
+        engines = [load_engine(ModelCard.read(card.folder), precision=p, **faithful) for p in ("fp32", "int8")]
+        fp32, int8 = (_psnr(engine, pairs) for engine in engines)
         if fp32 - int8 > INT8_LOSS:
             raise ValueError(f"it costs {fp32 - int8:.2f} dB")
         print(f"int8 costs {fp32 - int8:.2f} dB on the pictures of --calibrate, {fp32:.2f} dB at fp32", flush=True)

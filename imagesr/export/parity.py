@@ -20,7 +20,7 @@ def patterns(model: keras.Model) -> list[np.ndarray]:
 
     unit, random, pictures = multiple(model), np.random.default_rng(0), []
     for height, width in dict.fromkeys(input_size(model, (h * unit, w * unit)) for h, w in ((17, 31), (33, 23))):
-        ramp = np.linspace(0, 255, width)[np.newaxis, :, np.newaxis] * np.ones((height, 1, model.input.shape[-1]))
+        ramp = np.linspace(0, 255, width)[np.newaxis, :, np.newaxis] * np.ones((height, 1, model.inputs[0].shape[-1]))
         ramp[height // 2 :] = random.integers(0, 256, ramp[height // 2 :].shape)
         pictures.append(ramp[np.newaxis].astype(np.uint8))
     return pictures
@@ -36,10 +36,11 @@ def check_parity(card: ModelCard, pictures: Sequence[np.ndarray], also: Sequence
     both = ("openvino", "onnx")
     for bits, planes, engines in ((8, pictures, dict.fromkeys((*both, *also))), (16, deep, both)):
         reference = load_engine(card, engine="keras", bits=bits)
-        expected = [reference(plane).astype(int) for plane in planes]
+        cases = [(plane, detail) for plane in planes for detail in ((None,) if card.detail is None else (0, 1))]
+        expected = [reference(*case).astype(int) for case in cases]
         for engine in engines:
             exported = load_engine(card, engine=engine, precision="fp32", bits=bits)
-            results = (exported(plane) for plane in planes)
+            results = (exported(*case) for case in cases)
             difference = max(np.abs(sr - wanted).max() for sr, wanted in zip(results, expected, strict=True))
             if difference > 1:
                 raise ValueError(f"Expected {engine} within one code of Keras at {bits} bits. Received: {difference}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from imagesr.cli import Parser, run_command, scale_argument, size_argument
+from imagesr.cli import DETAIL_HELP, Parser, run_command, scale_argument, size_argument
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.image.batch import ENDINGS
@@ -29,6 +29,7 @@ def _parser():
     large("--size", type=size_argument, metavar="WxH", help="fit into this size instead; the aspect is kept")
     add("--times", type=int, default=1, metavar="N", help="enlarge N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
+    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add("--tile", type=_tile, default="auto", help=f"pixels a side, or off: at once (default: auto, {TILE})")
     add("--format", choices=ENDINGS, help="of the files (default: by OUT's name, or each picture's own)")

@@ -30,7 +30,7 @@ def upscale_files(options: argparse.Namespace) -> int:
 
     @cache
     def steps_to(scale):
-        return load_photo_engines(options.model, scale, threads=options.threads)
+        return load_photo_engines(options.model, scale, threads=options.threads, detail=options.detail)
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
     pairs[0][1].parent.mkdir(exist_ok=True)

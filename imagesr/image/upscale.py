@@ -43,15 +43,16 @@ _STUDIO = 219 / 255  # full range to studio range, of which luma networks are
 _FINE = 257  # steps of a 16-bit engine per 8-bit code
 
 
-def load_photo_engines(model: str, scale: Scale, *, threads: int = 0) -> list[Engine]:
+def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
     """Load the engines that reach a scale one after another, at 16 bits: RGB goes to luma and back, and rounds once.
 
-    `model` is a name, of which the flavour for photographs is taken, or a folder. Raises ModelError.
+    `model` is a name, of which the flavour for photographs is taken, or a folder. `options` are those of `load_engine`.
+    Raises ModelError.
     """
     cards = find_models(model, flavour="photo")
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
-    return load_chain(cards, scale, bits=16, threads=threads)
+    return load_chain(cards, scale, bits=16, **options)
 
 
 def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
@@ -197,7 +198,8 @@ class PhotoUpscaler:
     """Upscale photographs as arrays or Pillow images; the engines stay loaded.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. `tta` averages over eight
-    orientations. `scale` is a Scale, `card` and `precision` are the first engine's.
+    orientations. `detail` is from 0 to 1, of models that take one. `scale` is a Scale, `card` and `precision` are the
+    first engine's.
     """
 
     def __init__(
@@ -208,9 +210,10 @@ class PhotoUpscaler:
         tta: bool = False,
         tile: int = TILE,
         threads: int = 0,
+        detail: float | None = None,
     ):
         self.scale = photo_scale((1, 1), Scale.parse(scale))
-        self._engines = load_photo_engines(model, self.scale, threads=threads)
+        self._engines = load_photo_engines(model, self.scale, threads=threads, detail=detail)
         self.card, self.precision = self._engines[0].card, self._engines[0].precision
         self._options = {"tta": tta, "tile": tile}
 
@@ -242,21 +245,23 @@ def upscale_image(
     tta: bool = False,
     tile: int = TILE,
     threads: int = 0,
+    detail: float | None = None,
 ) -> np.ndarray | Image.Image:
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
     Two and four channels are grey and RGB with alpha. The result is of the same kind; Pillow's palettes become RGB.
-    The engines of the last options stay loaded for the next call. Raises ValueError for other arrays, and ModelError.
+    `detail` is from 0 to 1, of models that take one. The engines of the last options stay loaded for the next call.
+    Raises ValueError for other arrays, and ModelError.
 
     Example:
         large = imagesr.upscale_image(Image.open("photo.jpg"), scale=2)
     """
-    return _kept_upscaler(str(model), Scale.parse(scale), tta, tile, threads)(picture)
+    return _kept_upscaler(str(model), Scale.parse(scale), tta, tile, threads, detail)(picture)
 
 
 @lru_cache(maxsize=1)
-def _kept_upscaler(model, scale, tta, tile, threads):
-    return PhotoUpscaler(model, scale, tta=tta, tile=tile, threads=threads)
+def _kept_upscaler(model, scale, tta, tile, threads, detail):
+    return PhotoUpscaler(model, scale, tta=tta, tile=tile, threads=threads, detail=detail)
 
 
 def _on_pillow(upscale, picture):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesr.cli import Interrupted, scale_argument
+from imagesr.cli import DETAIL_HELP, Interrupted, scale_argument
 from imagesr.engines import PRECISIONS
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.files import write_whole
@@ -49,6 +49,7 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
     add("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
     add("-n", "--model", default="fast", help="fast, balanced, best, lanczos, or a model's folder (default: fast)")
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
+    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--split", action="store_true", help="begin with the split screen against Lanczos")
     add("--seconds", type=float, metavar="S", help="end after S seconds")

@@ -12,6 +12,7 @@ import cv2  # noqa: F401, before PyAV: with libxcb from PyAV's wheel, OpenCV's w
 import numpy as np
 
 from imagesr.card import find_models
+from imagesr.engines import checked_detail
 from imagesr.engines.chain import load_chain
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.scale import Scale
@@ -88,11 +89,13 @@ class LiveUpscaler:
     """Upscale frames of one video by a model that can be changed while it runs.
 
     `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale; for one that is chosen
-    later, `error` holds the message.
+    later, `error` holds the message. A model that is chosen later and takes no detail runs without.
     """
 
-    def __init__(self, info: VideoInfo, model: str, scale: str, **loading):
-        self._info, self._loading = info, loading
+    def __init__(self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, **loading):
+        self._info, self._loading, self._detail = info, loading, detail
+        if detail is not None:
+            checked_detail(detail, None if model == "lanczos" else find_models(model)[0])
         self.error = ""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -103,7 +106,9 @@ class LiveUpscaler:
         size, engines = target_size(self._info, scale=parsed), []
         if model != "lanczos":
             bits = 16 if self._info.bits > 8 else 8
-            engines = load_chain(find_models(model), parsed, bits=bits, **self._loading)
+            cards = find_models(model)
+            detail = self._detail if all(card.detail is not None for card in cards) else None
+            engines = load_chain(cards, parsed, bits=bits, detail=detail, **self._loading)
         upscaler = Upscaler(self._info, size, engines)
         # The first frame compiles the network, which takes a second: not while somebody is watching.
         upscaler(Frame(self._info.width, self._info.height, self._info.pix_fmt))

@@ -39,7 +39,7 @@ def play(options: argparse.Namespace) -> int:
         check_record(options.json, [options.file])
     meter, mute = Meter(), options.mute or options.headless
     film = Film(options.file, start=options.start, mute=mute, meter=meter)
-    loading = {"precision": options.precision, "threads": options.threads}
+    loading = {"precision": options.precision, "threads": options.threads, "detail": options.detail}
     upscaler = LiveUpscaler(film.info, options.model, str(options.scale), **loading)
     title, instead = f"imagesr - {options.file.name}", "--headless measures, and imagesr video writes a file"
     sink = Nowhere()

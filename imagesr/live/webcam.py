@@ -70,7 +70,7 @@ def webcam(options: argparse.Namespace) -> int:
         check_record(options.json, [Path(options.source)])
     wishes = {"size": options.size, "fps": options.fps, "reconnect": options.reconnect}
     camera = Camera(options.source, tell=tell, **wishes)
-    loading = {"precision": options.precision, "threads": options.threads}
+    loading = {"precision": options.precision, "threads": options.threads, "detail": options.detail}
     upscaler = LiveUpscaler(camera.info, options.model, str(options.scale), **loading)
     name = "nowhere" if options.headless else options.sink
     title = f"imagesr - {options.source}"

@@ -34,7 +34,7 @@ def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
         yield (
             name,
             str(model_scale(model)),
-            "luma" if model.input.shape[-1] == 1 else "RGB",
+            "luma" if model.inputs[0].shape[-1] == 1 else "RGB",
             f"{parameters(model):,}",
             f"{multiply_accumulates(model):,.0f}",
             str(receptive_field(model)),

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from imagesr.models.layers import at_detail, takes_detail
 from imagesr.scale import Scale
 
 
@@ -19,8 +20,15 @@ def parameters(model: keras.Model) -> int:
 def model_scale(model: keras.Model) -> Scale:
     """Return the scale of a network, from the size of its output."""
     height, width = input_size(model, (96, 96))
-    lr = keras.Input((height, width, model.input.shape[-1]), batch_size=1)
-    return Scale.parse(f"{keras.models.clone_model(model, input_tensors=lr).output.shape[1]}/{height}")
+    return Scale.parse(f"{_sized(model, height, width).output.shape[1]}/{height}")
+
+
+def _sized(model, height, width):
+    """Return the network for pictures of one size; its inputs beside LR stay."""
+    lr, *more = model.inputs
+    inputs = [keras.Input((height, width, lr.shape[-1]), batch_size=1, name=lr.name)]
+    inputs += [keras.Input(entry.shape[1:], batch_size=1, name=entry.name) for entry in more]
+    return keras.models.clone_model(model, input_tensors=inputs if more else inputs[0])
 
 
 def input_size(model: keras.Model, size: tuple[int, int]) -> tuple[int, int]:
@@ -41,9 +49,7 @@ def multiply_accumulates(model: keras.Model) -> float:
     """Count the multiply-accumulates of the convolutions per LR pixel of a large picture."""
     side = 96_000  # so large that the borders of valid convolutions vanish
     height, width = input_size(model, (side, side))
-    sized = keras.models.clone_model(
-        model, input_tensors=keras.Input((height, width, model.input.shape[-1]), batch_size=1)
-    )
+    sized = _sized(model, height, width)
     convolutions = [layer for layer in sized.layers if isinstance(layer, keras.layers.Conv2D)]
     total = sum(np.prod(c.kernel.shape) * np.prod(c.output.shape[1:3], dtype=float) for c in convolutions)
     return float(round(total / (height * width)))
@@ -69,13 +75,13 @@ def receptive_field(model: keras.Model) -> int:
     side = 64 * unit
     while True:
         height, width = input_size(model, (16 * unit, side))
-        line = np.zeros((1, height, width, model.input.shape[-1]), np.float32)
+        line = np.zeros((1, height, width, model.inputs[0].shape[-1]), np.float32)
         line[:, :, width // 2] = 1
-        sr = ops.convert_to_numpy(probe(line))[0]
+        sr = ops.convert_to_numpy(at_detail(probe, 0)(line))[0]
         touched = sr.any((0, 2)).nonzero()[0]
         per_pixel = sr.shape[1] / width
         inside = touched[0] > 0 and touched[-1] < sr.shape[1] - 1
-        if inside or model.input.shape[2]:
+        if inside or model.inputs[0].shape[2]:
             return int(np.ceil((touched[-1] - touched[0] + 1) / per_pixel))
         side *= 2
 
@@ -87,10 +93,11 @@ def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
     """
     budget = 30e9  # multiply-accumulates per call: a second or less
     frame = (720, 1280)
-    fits = multiply_accumulates(model) * frame[0] * frame[1] <= budget or None not in model.input.shape[1:3]
+    fits = multiply_accumulates(model) * frame[0] * frame[1] <= budget or None not in model.inputs[0].shape[1:3]
     piece = frame if fits else (96, 96)
     size = input_size(model, piece)
-    lr = np.random.default_rng(0).random((1, *size, model.input.shape[-1]), np.float32)
+    lr = [np.random.default_rng(0).random((1, *size, model.inputs[0].shape[-1]), np.float32)]
+    lr = [*lr, np.zeros(1, np.float32)] if takes_detail(model) else lr[0]
     model.predict_on_batch(lr)
     times = []
     while len(times) < 3 or (sum(times) < 3 and len(times) < 30):

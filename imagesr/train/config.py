@@ -19,6 +19,9 @@ SMALLEST_PATCH = 24  # HR pixels a side: a smaller crop is all border
 # The default weight of each part of a loss. Their gradients are then about alike at the start (MAE, `photos`, bce).
 WEIGHTS = {"pixel": 1.0, "perceptual": 0.01, "adversarial": 0.01}
 
+# Of a network with two ends: `faithful` is the loss at detail 0, the others are of detail 1 (`train.detail`).
+DETAIL = {"faithful": 0.4, "pixel": 0.15, "texture": 200.0, "structure": 2.0, "mesh": 100.0, "grit": 50.0}
+
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list is accepted too
 Record = TypeVar("Record", bound="RunConfig")
 
@@ -104,9 +107,15 @@ class Config(RunConfig):
     depth_model: Annotated[str | None, Field(description="an ONNX file that estimates depth, instead")] = None
     depth_dropout: Annotated[float, Field(ge=0, le=1, description="share of crops without depth")] = 0.2
     edge_weight: Annotated[float, Field(gt=0, description="weight of errors where depth jumps")] = 1.0
+    detail: Annotated[
+        dict[Literal["faithful", "pixel", "texture", "structure", "mesh", "grit"], NonNegativeFloat] | None,
+        Field(description="gives the network a second end with HR's texture; weights of the parts of its loss"),
+    ] = None
+    features: Annotated[str | None, Field(description="EfficientNet-Lite0's weights; None is its package's")] = None
 
     @model_validator(mode="after")
     def _check(self):
+        self._check_detail()
         if self.edge_weight != 1 and not self.takes_depth:
             raise ValueError(f"Expected depth or depth_model for an edge_weight. Received: {self.edge_weight}")
         if self.architecture.get("channels", 1) not in (1, 3):
@@ -119,6 +128,18 @@ class Config(RunConfig):
             raise ValueError("Expected depth without a GAN and without perceptual. Received both")
         return self
 
+    def _check_detail(self):
+        if self.detail is None:
+            if self.features:
+                raise ValueError(f"Expected a detail with features. Received: {self.features} alone")
+            return
+        if self.model != "realtime" or self.architecture.get("channels", 1) != 1:
+            raise ValueError(f"Expected the model realtime, for luma, with a detail. Received: {self.model}")
+        others = {"gan": self.gan is not None, "depth": self.takes_depth, "strategy": bool(self.strategy)}
+        others |= {"perceptual": self.perceptual != "none"}
+        if odd := [name for name, given in others.items() if given]:
+            raise ValueError(f"Expected a detail without {', '.join(others)}. Received: {odd[0]}")
+
     @property
     def takes_depth(self) -> bool:
         """Say whether the network takes depth beside LR."""
@@ -129,13 +150,14 @@ class Config(RunConfig):
         from imagesr.models import builder
 
         build = builder(self.model)
-        known = set(inspect.signature(build).parameters) - {"scale"}
+        known = set(inspect.signature(build).parameters) - {"scale", "detail"}
         if unknown := set(self.architecture) - known:
             raise ValueError(
                 f"Expected options of {self.model} ({', '.join(sorted(known))}). Received: {unknown.pop()}"
             )
         try:
-            model = build(self.scale, **self.architecture)
+            ends = {} if self.detail is None else {"detail": True}
+            model = build(self.scale, **self.architecture, **ends)
         except TypeError as error:
             raise ValueError(f"Expected options that {self.model} can be built with. Received: {error}") from None
         if not self.takes_depth:

@@ -21,13 +21,13 @@ from imagesr.depth.estimator import depth_source
 from imagesr.depth.network import without_depth
 from imagesr.errors import TrainingError
 from imagesr.files import whole, write_whole
-from imagesr.metrics.perceptual import content_loss, load_extractor
+from imagesr.metrics.perceptual import Extractor, content_loss, load_extractor
 from imagesr.models import cost
 from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
 from imagesr.train import plots
 from imagesr.train.callbacks import PICTURES_EVERY, RunFolder
-from imagesr.train.config import WEIGHTS, Config
+from imagesr.train.config import DETAIL, WEIGHTS, Config
 from imagesr.train.losses import LOSSES, at_edges
 from imagesr.train.optimizers import adam
 from imagesr.train.runs import keep_rows, last_checkpoint
@@ -50,8 +50,9 @@ def train(config: Config, out: Path) -> keras.Model:
     new, saved = not out.exists(), out / "config.json"
     if saved.exists() and (other := Config.read(saved)) != config:
         raise ValueError(f"Expected the config of the run in {out}: {other!r}. Received: {config!r}")
-    if (config.strategy or config.gan is not None) and keras.backend.backend() != "tensorflow":
-        what = "a strategy" if config.strategy else "a GAN"
+    only = {"a strategy": config.strategy, "a GAN": config.gan is not None, "a detail": config.detail is not None}
+    if any(only.values()) and keras.backend.backend() != "tensorflow":
+        what = next(name for name, given in only.items() if given)
         raise ValueError(f"Expected KERAS_BACKEND=tensorflow for {what}. Received: {keras.backend.backend()}")
     out.mkdir(parents=True, exist_ok=True)
     config.write(saved)
@@ -106,6 +107,7 @@ class Run:
             opponent = self.trainer.discriminator
             opponent.compile(adam(config.steps, config.learning_rate))
             opponent.optimizer.build(opponent.trainable_variables)
+        if self.trainer is not self.model:
             self.trainer.compile(optimizer=None)  # each network has its own
 
     def train(self) -> keras.Model:
@@ -159,7 +161,8 @@ class Run:
         """Give the network its moving average, save it, draw, and measure it."""
         if self.config.steps:  # as `fit` does at its end, but not for a GAN's generator
             self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
-        weights = keras.Model(self.model.input, self.model.output)  # without the optimizer
+        inputs = self.model.inputs if len(self.model.inputs) > 1 else self.model.input
+        weights = keras.Model(inputs, self.model.output)  # without the optimizer
         with whole(self.out / "training.weights.h5", ending=".weights.h5") as part:
             weights.save_weights(part)
         plain = collapsed(self.model)
@@ -197,8 +200,15 @@ class Run:
 
 
 def _trainer(config, model):
-    """Return what `fit` is called on, the network or the GAN that holds it, and the network's loss."""
+    """Return what `fit` is called on, the network or what trains it, and the network's loss."""
     pixel_loss, weights = LOSSES[config.loss], WEIGHTS | config.weights
+    if config.detail is not None:
+        from imagesr.metrics.efficientnet import features
+        from imagesr.train.detail import TwoEnds  # it needs TensorFlow
+
+        network = Extractor(features("lite0", Path(config.features) if config.features else None))
+        parts = {"loss": pixel_loss, "weights": DETAIL | config.detail, "scale": Scale.parse(config.scale)}
+        return TwoEnds(model, network, **parts), pixel_loss
     extractor = load_extractor(config.perceptual) if config.perceptual != "none" else None
     if config.gan is not None:
         from imagesr.train.gan import SRGAN, discriminator  # it needs TensorFlow

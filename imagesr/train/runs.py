@@ -43,7 +43,7 @@ def _public(config):
     config |= {key: [_without_place(source) for source in config[key]] for key in ("data", "val")}
     if config.get("perceptual"):
         config["perceptual"] = config["perceptual"].partition("=")[0]
-    for key in ("init", "depth_model"):
+    for key in ("init", "depth_model", "features"):
         if config.get(key):
             config[key] = _end(config[key]).as_posix()
     if config.get("depth"):

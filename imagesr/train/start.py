@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 
 from imagesr.datasets.crops import RandomCrops
+from imagesr.models.layers import CollapsibleConv2D, collapsed, takes_detail
+from imagesr.models.realtime import second_end
 from imagesr.scale import Scale
 from imagesr.train.config import Config
 
@@ -34,19 +36,39 @@ def warm_start(model: keras.Model, source: Path, config: Config) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source} ({reason:.200})") from None
+    if takes_detail(model) and not takes_detail(other):
+        return _take_first_end(model, other, wanted, source)
     named = {layer.name: layer for layer in other.layers}
     fitting, odd = [], []
     for layer in (layer for layer in model.layers if layer.weights):
         twin = named.get(layer.name)
         fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
+        fits = fits or (isinstance(layer, CollapsibleConv2D) and layer.takes(twin))
         (fitting if fits else odd).append(layer)
     # At one scale, layers may be new, as in a deeper network, but not of another shape.
     if odd and (len(fitting) < len(odd) or (same_scale and any(layer.name in named for layer in odd))):
         names = ", ".join(layer.name for layer in odd[:3])
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
     for layer in fitting:
-        layer.set_weights(named[layer.name].get_weights())
+        _give(layer, named[layer.name].get_weights())
     return [layer.name for layer in odd]
+
+
+def _give(layer, weights):
+    """Set a layer's weights: its own, or of a collapsible convolution those of the collapsed one."""
+    layer.set_weights(weights) if len(weights) == len(layer.weights) else layer.expand_kernel(*weights)
+
+
+def _take_first_end(model, other, wanted, source):
+    """Give a network with two ends the weights of one with one; returns `anchor` where that does not fit."""
+    theirs, ours = ({layer.name: layer.get_weights() for layer in collapsed(m).layers} for m in (other, model))
+    try:
+        weights = second_end(*({name: w for name, w in layers.items() if w} for layers in (theirs, ours)))
+        for name, values in weights.items():
+            _give(model.get_layer(name), values)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"Expected weights for {wanted} to start from. Received: {source} ({error})") from None
+    return [name for name in ("anchor",) if np.array_equal(weights[name][0], ours[name][0])]
 
 
 def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40) -> None:
@@ -56,7 +78,7 @@ def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40)
     """
     anchor = model.get_layer("anchor")
     side, _, channels, outputs = anchor.kernel.shape
-    features = keras.Model(model.input, anchor.input)
+    features = keras.Model(model.inputs[0], anchor.input)
     gram, moments = 0.0, 0.0
     for i in range(batches):
         lr, hr = crops.numbered(i)

@@ -12,6 +12,7 @@ from imagesr.datasets.crops import as_batch, fixed_crops
 from imagesr.datasets.degradations import Degradation
 from imagesr.depth.maps import as_channels
 from imagesr.metrics.fidelity import CEILING, psnr
+from imagesr.models.layers import at_detail
 from imagesr.pixels import luma, resize
 from imagesr.scale import Scale
 
@@ -58,7 +59,7 @@ class Validation:
     def _run(self, model, indices):
         lr = as_batch([self.crops[i][0] for i in indices])
         inputs = [lr, as_channels(np.stack([self.depth[i] for i in indices]))] if self.depth else lr
-        sr = convert_to_numpy(model(inputs, training=False))
+        sr = convert_to_numpy(at_detail(model, 0)(inputs, training=False))
         sr = np.rint(np.clip(sr * 255, 0, 255)).astype(np.uint8)
         return sr if sr.shape[-1] == 3 else sr[..., 0]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import imagesr
 from imagesr.cli import (
     DAMAGED,
+    DETAIL_HELP,
     NOT_WRITTEN,
     SOME_FAILED,
     UNREADABLE,
@@ -104,6 +105,7 @@ def _parser():
         default="auto",
         help="default: auto, the fastest that this CPU computes natively; video of 10 bits always runs at fp32",
     )
+    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")
     add("--rate", type=_rate, metavar="FPS", help="frames per second of numbered pictures (default: 25)")

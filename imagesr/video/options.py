@@ -31,6 +31,7 @@ class Options:
         model: `fast`, `balanced`, `best`, `lanczos`, or the folder of a model.
         engine: Runtime, one of `imagesr.engines.ENGINES`.
         precision: One of `imagesr.engines.PRECISIONS`.
+        detail: From 0, the faithful picture, to 1, the most natural-looking one; None is the model's default.
         threads: Threads of each stage; 0 is every core.
         start: Where to begin, in seconds.
         duration: How much to take, in seconds; None is all.
@@ -53,6 +54,7 @@ class Options:
     model: str = "balanced"
     engine: str = "openvino"
     precision: str = "auto"
+    detail: float | None = None
     threads: int = 0
     start: float = 0.0
     duration: float | None = None

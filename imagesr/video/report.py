@@ -26,6 +26,7 @@ class Report:
     output: str = ""
     model: str = ""
     precision: str = ""
+    detail: float | None = None
     size: str = ""
     frames: int = 0
     fps: float = 0.0
@@ -75,10 +76,10 @@ class Report:
         return dataclasses.asdict(self)
 
     def __str__(self):
+        how = ", ".join(filter(None, [self.precision, "" if self.detail is None else f"detail {self.detail:g}"]))
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
         lines = [
-            f"{self.output}: {self.frames} frames, {self.size}, by {self.model}"
-            + (f" ({self.precision})" if self.precision else ""),
+            f"{self.output}: {self.frames} frames, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
             f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
             f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
             *(f"  kept: {stream}" for stream in self.kept),

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from imagesr.card import find_models
-from imagesr.engines import load_engine
+from imagesr.engines import checked_detail, load_engine
 from imagesr.engines.chain import load_chain
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.frames import Frame, VideoInfo
@@ -72,7 +72,9 @@ def upscale_video(
         "precision": options.precision,
         "threads": options.threads,
         "parallel": parallel,
+        "detail": options.detail,
     }
+    checked_detail(options.detail, cards[0] if cards else None)
     if cards:
         load_engine(cards[0], **loading)  # so that a precision that this CPU lacks is told before the input is opened
 
@@ -93,7 +95,8 @@ def upscale_video(
         info = source.info
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         engines = _load(cards, info, target, options, loading)
-        report.precision = engines[0].precision if engines else ""
+        if engines:
+            report.precision, report.detail = engines[0].precision, checked_detail(options.detail, engines[0].card)
         report.model = _chain_name(options, engines)
         upscalers = [Upscaler(info, target, engines) for _ in range(parallel)]
         expected = _expected_frames(info, options)

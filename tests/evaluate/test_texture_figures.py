@@ -1,4 +1,4 @@
-"""`imagesr evaluate --texture`: the columns, and what is refused."""
+"""`imagesr evaluate --texture` and `--detail`: the columns, and what is refused."""
 
 import json
 
@@ -63,3 +63,10 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, capsys):
     arguments = ["--model", "lanczos", "--data", str(tmp_path / "a.png"), "--texture", str(tmp_path / "x.npy")]
     assert main(arguments) == 2
     assert "Expected the weights of a PyTorch network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["linear", "fast-photo"])
+def test_a_detail_of_a_model_that_takes_none_is_refused(model, tmp_path, capsys):
+    Image.fromarray(picture(120, 120)).save(tmp_path / "a.png")
+    assert main(["--model", model, "--detail", "0.5", "--data", str(tmp_path)]) == 2
+    assert "Expected a model that takes a detail" in capsys.readouterr().err

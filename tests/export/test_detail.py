@@ -1,0 +1,170 @@
+"""A network with two ends, from its builder through its files to the commands."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import picture, run_video, write_clip
+from PIL import Image
+
+import imagesr.card
+from imagesr.card import models_with_detail
+from imagesr.engines import load_engine
+from imagesr.errors import ModelError
+from imagesr.export.export import export
+from imagesr.image.__main__ import main as image_main
+from imagesr.models import cost
+from imagesr.models.layers import at_detail, collapsed, takes_detail
+from imagesr.models.realtime import OWN, realtime, second_end
+from imagesr.pixels import luma
+from imagesr.train.config import Config
+from imagesr.train.start import warm_start
+
+
+def lively(model, seed=0):
+    """Give the convolutions weights that let both ends be seen."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([random.normal(0, 0.3 / w[..., 0].size ** 0.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+def planes(height=24, width=32):
+    return luma(picture(width, height))[np.newaxis, ..., np.newaxis]
+
+
+def lr(seed=0):
+    return np.random.default_rng(seed).random((2, 16, 20, 1), np.float32)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return the card of an exported network with two ends and an int8 file."""
+    folder = tmp_path_factory.mktemp("detail")
+    (folder / "photos").mkdir()
+    for i in range(4):
+        Image.fromarray(picture(160, 160, i)).save(folder / f"photos/{i}.png")
+    model = lively(collapsed(realtime("1.5", filters=16, blocks=2, anchor=3, detail=True)))
+    model.save(folder / "model.keras")
+    calibration = sorted((folder / "photos").glob("*.png"))
+    return export(folder / "model.keras", "two", folder, calibration=calibration, detail=0.5)
+
+
+@pytest.mark.parametrize(("scale", "anchor"), [("1.5", 3), ("1.5", 5), ("2", 5)])
+def test_between_the_ends_lies_a_blend(scale, anchor):
+    model = lively(collapsed(realtime(scale, filters=8, blocks=2, anchor=anchor, detail=True)))
+    assert takes_detail(model)
+    faithful, middle, detailed = (np.asarray(at_detail(model, detail)(lr())) for detail in (0, 0.25, 1))
+    assert np.abs(detailed - faithful).max() > 1e-3
+    np.testing.assert_allclose(middle, 0.75 * faithful + 0.25 * detailed, atol=1e-5)
+
+
+def test_each_picture_of_a_batch_has_its_own_detail():
+    model = lively(collapsed(realtime("1.5", filters=8, blocks=1, detail=True)))
+    both = np.asarray(model([lr(), np.array([0, 1], np.float32)]))
+    np.testing.assert_allclose(both[1], np.asarray(at_detail(model, 1)(lr()))[1], atol=1e-6)
+
+
+def test_what_a_second_end_costs():
+    one, two = (realtime("1.5", filters=16, blocks=4, anchor=3, **ends) for ends in ({}, {"detail": True}))
+    more = (9 * 16 * OWN + 9 * OWN * 9) / 4  # the last block's and the tail's
+    assert cost.multiply_accumulates(collapsed(two)) == cost.multiply_accumulates(collapsed(one)) + more
+    assert cost.multiple(two) == 2 and str(cost.model_scale(two)) == "1.5"
+    assert cost.receptive_field(two) == cost.receptive_field(one)
+
+
+@pytest.mark.parametrize("anchor", [3, 5])
+def test_a_network_of_two_ends_begins_as_one_of_one(anchor, tmp_path):
+    options = {"filters": 8, "blocks": 3, "anchor": 5}
+    source = lively(collapsed(realtime("1.5", **options)))
+    source.save(tmp_path / "one.keras")
+    config = Config(data=("x",), val=("y",), architecture=options | {"anchor": anchor}, detail={})
+    model = config.build()
+    assert warm_start(model, tmp_path / "one.keras", config) == []
+    wanted, inside = np.asarray(source(lr())), (slice(None), slice(9, -9), slice(9, -9))
+    for detail in (0, 1):
+        begun = np.asarray(at_detail(model, detail)(lr()))
+        if anchor == 5:
+            np.testing.assert_allclose(begun[inside], wanted[inside], atol=1e-4)
+    level = np.full((1, 24, 24, 1), 0.7, np.float32)  # flat areas stay what they are, whatever the anchor cuts away
+    flat = (np.asarray(run(level))[0, 15:21, 15:21] for run in (at_detail(model, 0), source))
+    np.testing.assert_allclose(*flat, atol=1e-3)
+
+
+def test_from_another_scale_it_takes_the_trunk():
+    models = realtime("1.5", filters=8, blocks=2), realtime("2", filters=8, blocks=2, detail=True)
+    plain = [lively(collapsed(model), seed) for seed, model in enumerate(models)]
+    one, two = ({layer.name: layer.get_weights() for layer in model.layers if layer.weights} for model in plain)
+    begun = second_end(one, two)
+    np.testing.assert_array_equal(begun["head"][0], one["head"][0])
+    np.testing.assert_array_equal(begun["body_1"][0][..., :8], one["body_1"][0])
+    np.testing.assert_array_equal(begun["anchor"][0], two["anchor"][0])
+
+
+def test_the_card_knows_the_default(exported):
+    assert exported.detail == 0.5
+    assert (exported.folder / "model_int8.onnx").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_no_value_of_detail_needs_another_graph(exported, precision):
+    reference = load_engine(exported, engine="keras")
+    engine = load_engine(exported, precision=precision)
+    assert engine.detail == 0.5
+    results = {detail: engine(planes(), detail).astype(int) for detail in (0, 0.3, 0.5, 1)}
+    np.testing.assert_array_equal(results[0.5], engine(planes()))
+    assert np.abs(results[1] - results[0]).max() > 3
+    for detail, sr in results.items():
+        difference = np.abs(sr - reference(planes(), detail))
+        assert difference.max() <= 1 if precision == "fp32" else difference.mean() < 2
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_every_engine_takes_the_detail_when_loaded_or_called(exported, engine):
+    faithful, detailed = (load_engine(exported, engine=engine, precision="fp32", detail=detail) for detail in (0, 1))
+    np.testing.assert_array_equal(faithful(planes(), 1), detailed(planes()))
+
+
+@pytest.mark.parametrize("detail", [-0.1, 1.1, float("nan")])
+def test_a_detail_outside_is_refused(exported, detail):
+    with pytest.raises(ModelError, match="Expected a detail from 0 to 1"):
+        load_engine(exported, detail=detail)
+
+
+def test_a_model_of_one_end_names_those_that_have_two(monkeypatch, exported):
+    monkeypatch.setattr(imagesr.card, "SAVED_MODELS", exported.folder.parent)
+    assert models_with_detail() == ["two x1.5"]
+    with pytest.raises(ModelError, match=r"Expected a model that takes a detail \(two x1.5\). Received: two x1.5"):
+        load_engine(dataclasses.replace(exported, detail=None), detail=0.5)
+
+
+def test_the_video_command_takes_it(exported, tmp_path):
+    write_clip(tmp_path / "in.mp4", frames=3)
+    sizes = {}
+    for detail in ("0", "1"):
+        out = tmp_path / f"{detail}.mp4"
+        done = run_video(tmp_path / "in.mp4", out, "-n", exported.folder, "--detail", detail)
+        assert done.returncode == 0, done.stderr
+        assert f"detail {detail}" in done.stdout + done.stderr
+        sizes[detail] = out.read_bytes()
+    assert sizes["0"] != sizes["1"]
+
+
+@pytest.mark.parametrize("options", [("-n", "linear", "--detail", "0.5"), ("-n", "lanczos", "--detail", "0.5")])
+def test_the_video_command_refuses_it_in_one_line(options, tmp_path):
+    write_clip(tmp_path / "in.mp4", frames=3)
+    done = run_video(tmp_path / "in.mp4", tmp_path / "out.mp4", *options)
+    assert done.returncode == 2
+    assert "Expected a model that takes a detail" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_image_command_takes_it(exported, tmp_path):
+    Image.fromarray(picture(40, 30)).save(tmp_path / "in.png")
+    results = []
+    for detail in ("0", "1"):
+        out = tmp_path / f"{detail}.png"
+        arguments = [str(tmp_path / "in.png"), str(out), "-s", "1.5", "-n", str(exported.folder), "--detail", detail]
+        assert image_main(arguments) == 0
+        results.append(np.asarray(Image.open(out)).astype(int))
+    assert np.abs(results[0] - results[1]).max() > 2
