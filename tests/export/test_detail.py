@@ -7,12 +7,16 @@ import pytest
 from conftest import picture, run_video, write_clip
 from PIL import Image
 
+import imagesr
 import imagesr.card
 from imagesr.card import models_with_detail
 from imagesr.engines import load_engine
 from imagesr.errors import ModelError
 from imagesr.export.export import export
 from imagesr.image.__main__ import main as image_main
+from imagesr.live.loop import LiveUpscaler
+from imagesr.media.frames import Frame, plane
+from imagesr.media.source import Source
 from imagesr.models import cost
 from imagesr.models.layers import at_detail, collapsed, takes_detail
 from imagesr.models.realtime import OWN, realtime, second_end
@@ -168,3 +172,23 @@ def test_the_image_command_takes_it(exported, tmp_path):
         assert image_main(arguments) == 0
         results.append(np.asarray(Image.open(out)).astype(int))
     assert np.abs(results[0] - results[1]).max() > 2
+
+
+def test_live_frames_take_it_and_go_on_with_a_model_that_takes_none(exported, tmp_path):
+    write_clip(tmp_path / "in.mp4", frames=2)
+    with Source(tmp_path / "in.mp4") as source:
+        info, frame = source.info, next(item for item in source if isinstance(item, Frame))
+    faithful, detailed = (LiveUpscaler(info, str(exported.folder), "1.5", detail=detail) for detail in (0, 1))
+    first, second = (np.array(plane(live(frame)[0], 0)).astype(int) for live in (faithful, detailed))
+    assert np.abs(first - second).max() > 2
+    assert detailed.change(model="linear")
+    detailed.close()
+    assert (detailed.model, detailed.error) == ("linear", "")
+    with pytest.raises(ModelError, match="Expected a model that takes a detail"):
+        LiveUpscaler(info, "linear", "1.5", detail=0.5)
+
+
+def test_film_arrays_take_it(exported):
+    faithful, detailed = (imagesr.load(exported.folder, scale=1.5, kind="film", detail=detail) for detail in (0, 1))
+    frame = picture(64, 48)
+    assert np.abs(faithful(frame).astype(int) - detailed(frame)).max() > 2

@@ -101,7 +101,10 @@ async function superResolve(model, ...lr) {
 
 async function run({ ort, session }, luma, width, height) {
   const lr = new ort.Tensor("uint8", luma, [1, height, width, 1]);
-  const results = await session.run({ [session.inputNames[0]]: lr });
+  const feeds = { [session.inputNames[0]]: lr };
+  // A network with two ends takes a detail, too; 0 is the faithful picture.
+  if (session.inputNames[1]) feeds[session.inputNames[1]] = new ort.Tensor("float32", [0], [1]);
+  const results = await session.run(feeds);
   const sr = results[session.outputNames[0]];
   const data = await sr.getData();
   sr.dispose();
