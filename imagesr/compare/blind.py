@@ -1,4 +1,4 @@
-"""A blind test of two ways to make the same pictures: `imagesr blind page A B`, then `count VOTES.json …`."""
+"""A blind test of two ways to make the same pictures or clips: `imagesr blind page A B`, then `count VOTES.json …`."""
 
 from __future__ import annotations
 
@@ -14,36 +14,50 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagesr.cli import Parser, check_record, run_command
+from imagesr.cli import Parser, check_interrupted, check_record, run_command
 from imagesr.compare.crops import worst_window
+from imagesr.compare.moving import moving_crops
 from imagesr.errors import InputError
 from imagesr.files import write_whole
+from imagesr.media.containers import FORMATS
 from imagesr.media.images import find_images, read_rgb
 from imagesr.pixels import luma
 
 CROP = 512  # pixels a side: two fit beside each other on a screen, at their own size
+SECONDS = 2.0  # of a clip
 SIDES = ("left", "right")
 PICKS = (*SIDES, "same")
 
 
-def blind_page(a: Path, b: Path, *, seed: int, crop: int = CROP) -> str:
-    """Return an HTML page that shows the pictures of two folders side by side and collects votes.
+def blind_page(
+    a: Path, b: Path, *, seed: int, crop: int = CROP, seconds: float = SECONDS, zoom: int = 1, grey: bool = False
+) -> str:
+    """Return an HTML page that shows the pictures and clips of two folders side by side and collects votes.
 
-    Two pictures of one name, whatever their suffix, are a pair. Of larger pictures the page shows the window of `crop`
-    pixels a side in which the two differ most. Sides and order follow from `seed`, which the page holds; the page does
-    not say which folder is on which side. Raises ValueError for folders without a pair for every picture.
+    Two files of one name, whatever their suffix, are a pair. The page shows the window of `crop` pixels a side in which
+    the two differ most, `zoom` times as large, of clips the first `seconds`, over and over; in `grey`, where colours
+    would distract. Sides and order follow from `seed`, which the page holds; the page does not say which folder is on
+    which side. Raises ValueError for folders without a pair for every file, InputError for a clip that cannot be read.
     """
     pairs, names = _pairs(a, b), _names(a, b)
-    cut = {name: _cut(*map(read_rgb, files), crop, files) for name, files in pairs.items()}
-    digest = hashlib.sha256(repr(names).encode())
-    for name, pair in cut.items():
-        digest.update(repr((name, *(picture.shape for picture in pair))).encode())
-        digest.update(b"".join(picture.tobytes() for picture in pair))
-    on_left, shown = sides(seed, pairs), []
-    for name in _ranked(f"{seed} order", pairs):
-        left, right = cut[name][:: -1 if on_left[name] else 1]
-        shown.append({"name": name, "left": _png(left), "right": _png(right)})
-    record = {"pictures": digest.hexdigest()[:16], "names": names, "seed": seed, "shown": shown}
+    on_left, digest = sides(seed, pairs), hashlib.sha256(repr(names).encode())
+    shown = {}
+    for name, files in pairs.items():
+        check_interrupted()
+        ordered = files[:: -1 if on_left[name] else 1]
+        if _is_clip(files[0]):
+            digest.update(repr((name, crop, seconds, *(file.stat().st_size for file in files))).encode())
+            film = base64.b64encode(moving_crops(*ordered, side=crop, seconds=seconds)).decode()
+            shown[name] = {"name": name, "film": "data:video/mp4;base64," + film}
+            continue
+        cut = _cut(*map(read_rgb, files), crop, files)
+        digest.update(repr((name, *(picture.shape for picture in cut))).encode())
+        digest.update(b"".join(picture.tobytes() for picture in cut))
+        left, right = cut[:: -1 if on_left[name] else 1]
+        shown[name] = {"name": name, "left": _png(left), "right": _png(right)}
+    order = [shown[name] for name in _ranked(f"{seed} order", pairs)]
+    record = {"pictures": digest.hexdigest()[:16], "names": names, "seed": seed, "zoom": zoom, "grey": grey}
+    record["shown"] = order
     template = Path(__file__).with_name("blind.html").read_text("utf-8")
     # Markup in a file's name would end the script that the record stands in, or the page.
     return template.replace("__RECORD__", json.dumps(record).replace("<", "\\u003c"))
@@ -63,13 +77,21 @@ def _pairs(a, b):
     """Return the files of both folders by their names without suffix."""
     by_name = []
     for folder in (a, b):
-        files = find_images([folder])
+        clips = sorted(file for file in folder.iterdir() if _is_clip(file)) if folder.is_dir() else []
+        files = clips or find_images([folder])
         by_name.append({file.stem: file for file in files})
         if len(by_name[-1]) < len(files):
             raise ValueError(f"Expected pictures of different names, endings aside. Received: {folder}")
     if odd := sorted(set(by_name[0]) ^ set(by_name[1])):
         raise ValueError(f"Expected the same pictures in {a} and {b}. Received: {odd[0]} in one of them alone")
-    return {name: (by_name[0][name], by_name[1][name]) for name in sorted(by_name[0])}
+    pairs = {name: (by_name[0][name], by_name[1][name]) for name in sorted(by_name[0])}
+    if mixed := [files for files in pairs.values() if _is_clip(files[0]) != _is_clip(files[1])]:
+        raise ValueError(f"Expected two pictures or two clips. Received: {mixed[0][0]} and {mixed[0][1]}")
+    return pairs
+
+
+def _is_clip(file):
+    return file.suffix.lower() in FORMATS and file.is_file()
 
 
 def _names(a, b):
@@ -170,8 +192,13 @@ def _make(options):
         raise ValueError(f"{options.out} exists already. Choose another name with --out, or overwrite it with -y")
     if options.crop < 1:
         raise ValueError(f"Expected a crop of 1 pixel or more. Received: {options.crop}")
+    if not 1 <= options.zoom <= 8:
+        raise ValueError(f"Expected a zoom from 1 to 8. Received: {options.zoom}")
+    if not 0 < options.seconds <= 60:
+        raise ValueError(f"Expected up to 60 seconds of each clip. Received: {options.seconds:g}")
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
-    write_whole(options.out, blind_page(options.a, options.b, seed=seed, crop=options.crop))
+    how = {"crop": options.crop, "seconds": options.seconds, "zoom": options.zoom, "grey": options.grey}
+    write_whole(options.out, blind_page(options.a, options.b, seed=seed, **how))
     print(f"{options.out}: seed {seed}; open it in a browser, then imagesr blind count VOTES.json …")
     return 0
 
@@ -193,11 +220,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     page = commands.add_parser("page", help="write a page that shows pairs of pictures and collects votes")
-    page.add_argument("a", type=Path, metavar="A", help="a folder of pictures")
-    page.add_argument("b", type=Path, metavar="B", help="another, with pictures of the same names and sizes")
+    page.add_argument("a", type=Path, metavar="A", help="a folder of pictures or clips")
+    page.add_argument("b", type=Path, metavar="B", help="another, with files of the same names and sizes")
     page.add_argument("-o", "--out", type=Path, default=Path("blind.html"), help="default: blind.html")
     crop_help = f"pixels a side that are shown, where the two differ most (default: {CROP})"
     page.add_argument("--crop", type=int, default=CROP, help=crop_help)
+    seconds_help = f"seconds of each clip, from its beginning (default: {SECONDS:g})"
+    page.add_argument("--seconds", type=float, default=SECONDS, help=seconds_help)
+    page.add_argument("--zoom", type=int, default=1, help="how many times as large they are shown (default: 1)")
+    page.add_argument("--grey", action="store_true", help="show them without colour")
     page.add_argument("--seed", type=int, help="seed of sides and order, stored in the page (default: a random one)")
     page.add_argument("-y", dest="overwrite", action="store_true", help="overwrite OUT")
     page.set_defaults(run=_make)

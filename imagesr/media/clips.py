@@ -51,33 +51,35 @@ def write_clip(
 
 
 class StackWriter:
-    """Write pairs of frames in 8-bit 4:2:0, one above the other, as an H.264 clip that browsers play.
+    """Write pairs of frames in 8-bit 4:2:0, one above the other or side by side, as an H.264 clip that browsers play.
 
-    Two videos in one cannot come apart, however a browser seeks. Raises OutputError.
+    Two videos in one cannot come apart, however a browser seeks. `size` is the (width, height) of each. Raises
+    OutputError.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction):
-        self._path, self._size, self._rate, self._frames = path, size, rate, 0
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, *, side_by_side: bool = False, crf: float = 16
+    ):
+        self._path, self._rate, self._frames, self._axis = path, rate, 0, int(side_by_side)
+        self._size = (2 * size[0], size[1]) if side_by_side else (size[0], 2 * size[1])
         try:
             self._container = av.open(str(path.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
             # Fine enough not to be what is compared; key frames close enough to seek among.
-            options = {"crf": "16", "preset": "superfast", "g": "15"}
+            options = {"crf": f"{crf:g}", "preset": "superfast", "g": "15"}
             self._video = self._container.add_stream("libx264", rate=rate, options=options)
-            self._video.width, self._video.height, self._video.pix_fmt = size[0], 2 * size[1], "yuv420p"
+            self._video.width, self._video.height, self._video.pix_fmt = *self._size, "yuv420p"
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"Cannot write {path}: {reason(error)}") from None
 
-    def write(self, above: Frame, below: Frame) -> None:
-        """Write a pair."""
-        both = Frame(self._size[0], 2 * self._size[1], "yuv420p")
+    def write(self, first: Frame, second: Frame) -> None:
+        """Write a pair: `first` above `second`, or on its left."""
+        both = Frame(*self._size, "yuv420p")
         for i in range(3):
-            target = plane(both, i)
-            half = len(target) // 2
-            target[:half], target[half:] = plane(above, i), plane(below, i)
+            plane(both, i)[:] = np.concatenate([plane(first, i), plane(second, i)], self._axis)
         if not self._frames:
             context = self._video.codec_context
             for tag in ("color_range", "colorspace", "color_trc", "color_primaries"):
-                setattr(context, tag, getattr(above, tag))
+                setattr(context, tag, getattr(first, tag))
         both.pts, both.time_base = self._frames, 1 / self._rate
         self._frames += 1
         self._mux(both)

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import picture, run_python
+from conftest import ffmpeg, picture, run_python, write_clip
 from PIL import Image
 
 from imagesr.compare.blind import blind_page, count, sides, wilson
@@ -75,6 +75,57 @@ def test_large_pictures_are_cut_where_they_differ_most(tmp_path):
     cut = pixels(pair["right" if sides(0, ["x"])["x"] == 0 else "left"])
     assert cut.shape == (64, 64, 3)
     assert (cut == 255).all(-1).sum() == 400
+
+
+def clips(folder, *, names=("x", "y")):
+    """Write two folders of clips that differ in one corner."""
+    for which in ("a", "b"):
+        (folder / which).mkdir()
+        for name in names:
+            write_clip(folder / which / f"{name}.mp4", sound=None, options={"crf": "0"})
+        if which == "b":
+            for name in names:
+                marked = folder / which / f"{name}.mp4"
+                box = "drawbox=x=120:y=60:w=16:h=16:color=white:t=fill"
+                ffmpeg("-i", marked, "-vf", box, "-crf", "1", folder / f"{name}.mp4")
+                (folder / f"{name}.mp4").replace(marked)
+    return folder / "a", folder / "b"
+
+
+def frames_of(text, folder):
+    (folder / "film.mp4").write_bytes(base64.b64decode(text.split(",")[1]))
+    raw = ffmpeg("-i", folder / "film.mp4", "-f", "rawvideo", "-pix_fmt", "gray", "-")
+    return np.frombuffer(raw, np.uint8)
+
+
+def test_clips_are_cut_where_they_differ_most_and_move_together(tmp_path):
+    a, b = clips(tmp_path)
+    page = record(blind_page(a, b, seed=3, crop=32, seconds=0.2, zoom=2, grey=True))
+    assert (page["zoom"], page["grey"]) == (2, True)
+    on_left = sides(3, ["x", "y"])
+    for pair in page["shown"]:
+        assert set(pair) == {"name", "film"}
+        film = frames_of(pair["film"], tmp_path).reshape(-1, 32, 64)
+        assert len(film) == 5  # 0.2 s at 25 fps
+        halves = film[:, :, :32], film[:, :, 32:]
+        white = [(half > 225).sum((1, 2)).min() for half in halves]
+        assert white[1 - on_left[pair["name"]]] >= 200  # the box, on the side where B is
+        assert white[on_left[pair["name"]]] < 50
+
+
+def test_a_clip_and_a_picture_are_no_pair(tmp_path):
+    a, b = clips(tmp_path, names=("x",))
+    (b / "x.mp4").unlink()
+    Image.fromarray(picture(64, 48)).save(b / "x.png")
+    with pytest.raises(ValueError, match="two pictures or two clips"):
+        blind_page(a, b, seed=0)
+
+
+def test_clips_of_two_sizes_are_no_pair(tmp_path):
+    a, b = clips(tmp_path, names=("x",))
+    write_clip(b / "x.mp4", size=(96, 64), sound=None)
+    with pytest.raises(ValueError, match="192x108 and 96x64"):
+        blind_page(a, b, seed=0)
 
 
 # counting
