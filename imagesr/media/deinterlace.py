@@ -1,4 +1,4 @@
-"""Interlaced and telecined video: found by flags and by looking at frames, made progressive by FFmpeg's filters."""
+"""Interlaced and telecined video: found by flags and by looking at frames, made progressive by filters."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def examine(path: Path, index: int, *, rate: Fraction) -> Verdict:
     share, twice = combed / (combed + clean), (repeated["top"] + repeated["bottom"]) / max(1, sum(repeated.values()))
     # Telecine repeats a field of either kind in every group of five frames.
     if share > 0.2 and twice > 0.25 and 29 < rate < 31 and min(repeated["top"], repeated["bottom"]) > 2:
-        return Verdict(
-            "film", f"it is film of 23.976 fps in 29.97 (telecine): {twice:.0%} of its frames repeat a field"
-        )
+        return Verdict("film", f"it is telecined: {twice:.0%} of its frames repeat a field")
     if share < 0.02:
         return Verdict("off", "it is flagged as interlaced, but its frames are progressive")
     return Verdict("frame", f"it is interlaced: {share:.0%} of the frames looked at are combed")

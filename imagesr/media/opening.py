@@ -12,6 +12,7 @@ import av
 
 from imagesr.errors import InputError
 from imagesr.media.containers import READ
+from imagesr.media.webp import as_video, is_animated_webp
 
 # Errors are told in our own words. PyAV is silent by itself; av.logging.set_level, at any level, would make decoder
 # threads call into Python to log, and deadlock against the thread that closes the decoder.
@@ -38,7 +39,17 @@ def open_input(path: Path, *, rate: Fraction | None = None):
             raise InputError(f"Expected pictures whose names follow {path.name}. There are none in {path.parent}")
         options = {"framerate": str(rate or 25), "start_number": str(first)}
         return av.open(name, format="image2", options=options)
+    if is_animated_webp(path):
+        return av.open(as_video(path))
     return av.open(name, container_options={"format_whitelist": ",".join(READ), "protocol_whitelist": "file"})
+
+
+def close_input(container) -> None:
+    """Close what `open_input` opened, with the temporary file that it may read from."""
+    file = container.file and container.file.file
+    container.close()
+    if file and file is not sys.stdin.buffer:
+        file.close()
 
 
 def is_sequence(path: Path) -> bool:

@@ -24,6 +24,7 @@ from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, has_alpha, rg
 from imagesr.media.opening import (
     PIPE,
     check_declared_size,
+    close_input,
     declared_size,
     is_cover,
     is_sequence,
@@ -39,6 +40,7 @@ _DONE = {
     "field": "deinterlaced, one frame for each field",
     "film": "brought back from telecine to film, four frames for five",
 }
+_FASTEST = 1000  # frames per second
 _AROUND_JOINT = 100  # packets
 _BROKEN_S = 3.0  # recordings of broadcasts begin with frames that refer to some before
 _EARLIER_S = 10.0  # where frames at the start lack what they refer to, decoding begins this much earlier
@@ -112,15 +114,15 @@ class Source:
         if start and not (found and not self._untimed and self._begins_in_time()):
             # Streams without an index, or without timestamps, cannot be entered in the middle. And where the first
             # frames refer to some before the place that was entered, an earlier one is.
-            self.container.close()
+            close_input(self.container)
             early = found and not self._untimed and start > _EARLIER_S
             found = self._open(start, duration, seek=early, lead=_EARLIER_S)
             if early and not (found and self._begins_in_time()):
-                self.container.close()
+                close_input(self.container)
                 found = self._open(start, duration, seek=False)
         if not found:
             length = self.info and self.info.duration
-            self.container.close()
+            close_input(self.container)
             if start and length and start >= length:
                 raise InputError(f"Expected a start within the video. {path} is {length:.1f} s long")
             where = f" from {start:g} s on" if start else ""
@@ -151,7 +153,7 @@ class Source:
         try:
             return self._begin(start, duration, seek, lead)
         except BaseException:
-            self.container.close()
+            close_input(self.container)
             raise
 
     def _begin(self, start, duration, seek, lead):
@@ -254,7 +256,7 @@ class Source:
         return self
 
     def __exit__(self, *_):
-        self.container.close()
+        close_input(self.container)
 
     def _read(self) -> Iterator[Frame | Packet]:
         for number, packet in enumerate(self._demux()):
@@ -546,8 +548,9 @@ def _rate_of(stream, *, untimed):
     """Return the frame rate that a stream declares; a raw stream's demuxer makes one up, its codec may know it."""
     known = (stream.codec_context.framerate, stream.guessed_rate, stream.average_rate)
     if not untimed:
-        known = (stream.average_rate, stream.guessed_rate)
-    return next((rate for rate in known if rate), None) or Fraction(25)
+        known = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
+    # Some demuxers take their clock for the rate: 60000 for DV.
+    return next((rate for rate in known if rate and rate <= _FASTEST), None) or Fraction(25)
 
 
 def _shape_of(stream):

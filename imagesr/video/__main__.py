@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ def _pairs(paths):
     from imagesr.media.containers import FORMATS
 
     *inputs, out = map(Path, paths)
-    folder = out.is_dir() or str(paths[-1]).endswith(("/", "\\"))
+    folder = os.path.isdir(out) or str(paths[-1]).endswith(("/", "\\"))  # noqa: PTH112, Path raises for long names
     if len(inputs) == 1 and not folder:
         return [(inputs[0], out)]
     if not folder and out.suffix:
