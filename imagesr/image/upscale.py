@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from imagesr.card import find_models
 from imagesr.cli import check_interrupted
@@ -18,6 +17,7 @@ from imagesr.engines import Engine
 from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, whole_unit
 from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
+from imagesr.image.bounds import SLACK, within_local_range
 from imagesr.media.photos import (
     Picture,
     Spool,
@@ -144,23 +144,14 @@ def _upscale_tile(lr, engines, scale, tta):
             upscaled.append(sr.mean(2, keepdims=True) if grey else sr)
         elif grey:
             sr = (run(part * _STUDIO + 16) - 16) / _STUDIO
-            upscaled.append(_without_ringing(sr, part, scale) if upscaled else sr)  # behind colours comes alpha
+            # Behind colours comes alpha: what is to be transparent, or opaque, is so exactly.
+            upscaled.append(within_local_range(sr, part, scale, slack=0.0 if upscaled else SLACK))
         else:
             # In YCbCr a change of luma alone moves red, green and blue by the same amount.
             coarse = _bicubic(part, scale)
             change = run(luma_of(part)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
-            upscaled.append(coarse + change / _STUDIO)
+            upscaled.append(within_local_range(coarse + change / _STUDIO, part, scale))
     return np.concatenate(upscaled, 2)
-
-
-def _without_ringing(sr, lr, scale):
-    """Keep upscaled alpha within what its 3×3 LR pixels hold: networks overshoot at hard edges, and what is to be
-    transparent, or opaque, is so exactly.
-    """
-    around = sliding_window_view(np.pad(lr[..., 0], 1, mode="edge"), (3, 3))
-    rows, columns = (np.arange(n) * scale.down // scale.up for n in sr.shape[:2])
-    low, high = (extreme((2, 3))[np.ix_(rows, columns)] for extreme in (around.min, around.max))
-    return np.clip(sr, low[..., np.newaxis], high[..., np.newaxis])
 
 
 def _bicubic(tile, scale):
