@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = ("disk full", "disk full (the quota is used up)", "disk full (or a limit of file sizes)")
+_LONGEST = 255  # bytes of a file's name, on most systems
+
+
+def disk_full(code: int | None) -> str:
+    """Say that the disk is full where an error's number means that; "" where it means something else."""
+    return _FULL[NO_ROOM.index(code)] if code in NO_ROOM else ""
 
 
 @contextmanager
@@ -33,7 +44,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     A folder that stands there already is replaced at that moment, not before.
     """
-    part, old = part_of(path), path.with_name(path.name + ".old")
+    part, old = part_of(path), _beside(path, ".old")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -61,8 +72,17 @@ def write_whole(path: Path, data: str | bytes) -> None:
 
 
 def part_of(path: Path, *, ending: str = "") -> Path:
-    """Return the name that a file has while it is written."""
-    return path.with_name(f"{path.name}.part{ending}")
+    """Return the name that a file has while it is written; a long name is cut, so that it still fits."""
+    return _beside(path, f".part{ending}")
+
+
+def _beside(path, suffix):
+    name = path.name + suffix
+    if len(os.fsencode(name)) > _LONGEST:
+        told_apart = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        begin = os.fsencode(path.name)[: _LONGEST - len(suffix) - len(told_apart) - 1].decode("utf-8", "ignore")
+        name = f"{begin}.{told_apart}{suffix}"
+    return path.with_name(name)
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -9,7 +9,7 @@ from imagesr.datasets.film import SHOTS, PannedPhoto
 from imagesr.datasets.pairs import Pair
 from imagesr.errors import InputError
 from imagesr.media.containers import FORMATS
-from imagesr.media.images import find_images
+from imagesr.media.images import find_images, is_picture
 from imagesr.media.source import rgb_frames
 from imagesr.scale import Scale
 
@@ -60,7 +60,7 @@ def clips(place: Path, scale: Scale, split: str) -> list[Pair]:
 
     Raises ValueError for a folder without videos, and for a video that cannot be read.
     """
-    files = sorted(f for f in place.iterdir() if f.suffix.lower() in FORMATS) if place.is_dir() else []
+    files = sorted(f for f in place.iterdir() if is_picture(f, FORMATS)) if place.is_dir() else []
     if not files:
         raise ValueError(f"Expected a folder with videos ({', '.join(FORMATS)}). Received: {place}")
     try:

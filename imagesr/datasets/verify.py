@@ -99,7 +99,8 @@ def list_files(folder: Path) -> list[str]:
 
 def is_picture(file: str | PurePosixPath) -> bool:
     """Tell by its suffix whether a file is a picture."""
-    return PurePosixPath(file).suffix.lower() in SUFFIXES
+    path = PurePosixPath(file)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _inspect(folder, file):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagesr.media.images import is_picture
 from imagesr.scale import Scale
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npy")
@@ -70,7 +71,7 @@ def depth_maps(folders: Iterable[Path], scale: Scale) -> DepthSource:
     """
     files: dict[str, list[Path]] = {}
     for folder in folders:
-        found = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+        found = sorted(f for f in folder.iterdir() if is_picture(f, SUFFIXES)) if folder.is_dir() else []
         if not found:
             raise ValueError(f"Expected a folder with depth maps ({', '.join(SUFFIXES)}). Received: {folder}")
         for file in found:

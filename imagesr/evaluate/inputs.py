@@ -38,6 +38,8 @@ def find_items(places: Sequence[Path], scale: Scale) -> tuple[list[Item], list[s
             found.append(_item(place, scale))
             continue
         for file in sorted(place.iterdir()):
+            if file.name.startswith("."):  # such as macOS's ._NAME
+                continue
             if file.is_dir() or file.suffix.lower() not in SUFFIXES | clips.SUFFIXES:
                 left_out.append(f"{file}: neither a picture nor a clip")
                 continue

@@ -19,7 +19,8 @@ def _parser():
     parser = Parser(
         prog="imagesr image",
         usage="imagesr image [options] IN ... OUT",
-        description="Upscale photographs. OUT is a file for one, a folder for several; - is standard input and output.",
+        description="Upscale photographs, such as: imagesr image photo.jpg large.png. "
+        "OUT is a file for one photograph and a folder for several; - is standard input and output.",
         epilog=f"A result has at most {MAX_PIXELS / 1e6:,.0f} megapixels.",
     )
     add = parser.add_argument
@@ -27,17 +28,20 @@ def _parser():
     large = parser.add_mutually_exclusive_group().add_argument
     large("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
     large("--size", type=size_argument, metavar="WxH", help="fit into this size instead; the aspect is kept")
-    add("--times", type=int, default=1, metavar="N", help="enlarge N times in a row (default: 1)")
+    add("--times", type=int, default=1, metavar="N", help="upscale N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add("--tile", type=_tile, default="auto", help=f"pixels a side, or off: at once (default: auto, {TILE})")
     add("--format", choices=ENDINGS, help="of the files (default: by OUT's name, or each picture's own)")
     add("--quality", type=int, default=95, help="of JPEG and WebP, up to 100 (default: 95)")
-    add("--strip", action="store_true", help="leave out EXIF, XMP and IPTC; the colour profile stays")
+    add("--strip", action="store_true", help="leave out EXIF, XMP, IPTC and text; the colour profile stays")
     add("--allow-truncated", action="store_true", help="take what can be read of a damaged picture")
     add("--threads", type=int, default=0, help="of the network (default: 0, every core)")
-    add("-y", dest="overwrite", action="store_true", help="overwrite what is there")
+    add("-r", "--recursive", action="store_true", help="take sub-folders, too; OUT gets the same ones")
+    there = parser.add_mutually_exclusive_group().add_argument
+    there("-y", dest="overwrite", action="store_true", help="overwrite files that exist")
+    there("--skip-existing", action="store_true", help="make only the pictures whose files do not exist yet")
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser
 

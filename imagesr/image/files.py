@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from imagesr.cli import NOT_WRITTEN, SOME_FAILED, UNREADABLE, check_interrupted
+from imagesr.cli import NOT_STARTED, NOT_WRITTEN, SOME_FAILED, UNREADABLE, check_interrupted
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.errors import InputError, OutputError
+from imagesr.files import disk_full
 from imagesr.image.batch import PIPE, plan
 from imagesr.image.upscale import last, load_photo_engines, photo_scale, upscaling
 from imagesr.media.photos import check_size, read_photo, write_photo
@@ -26,27 +27,57 @@ def upscale_files(options: argparse.Namespace) -> int:
     *places, out = options.paths
     if not places:
         raise ValueError("Expected IN and OUT. Received one path; --help shows how")
-    pairs = plan(places, out, options.format, overwrite=options.overwrite)
+    todo = plan(
+        places,
+        out,
+        options.format,
+        overwrite=options.overwrite,
+        skip_existing=options.skip_existing,
+        recursive=options.recursive,
+    )
 
     @cache
     def steps_to(scale):
         return load_photo_engines(options.model, scale, threads=options.threads, detail=options.detail)
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
-    pairs[0][1].parent.mkdir(exist_ok=True)
-    codes = []
-    for number, (photo, target, format) in enumerate(pairs, 1):
-        count = f"{number}/{len(pairs)} " if len(pairs) > 1 else ""
+    if (left := todo.found.left_out()) and not options.quiet:
+        _tell(f"imagesr image: {left}")
+    for photo, reason in todo.clashes:
+        _tell(f"imagesr image: {photo}: {reason}")
+    codes = [NOT_STARTED for _ in todo.clashes]
+    several = todo.found.several
+    for number, (photo, target, format) in enumerate(todo.pairs, 1):
+        count = f"{number}/{len(todo.pairs)} " if several else ""
         try:
             _upscale(photo, target, format, options, steps_to, count)
-        except (InputError, OutputError, ValueError, OSError) as error:
-            if len(pairs) == 1:
-                raise
+        except Exception as error:  # whatever is wrong with one picture, the others are made
+            error = _told(error, photo)
+            if not several:
+                raise error from None
             codes.append(UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN)
             _tell(f"imagesr image: {photo}: {error}")
-    if len(pairs) > 1 and not options.quiet:
-        _tell(f"{len(pairs) - len(codes)} of {len(pairs)} made, in {out}")
-    return SOME_FAILED if codes and len(codes) < len(pairs) else codes[0] if codes else 0
+    if (several or todo.there) and not options.quiet:
+        _tell(_summary(todo, len(codes), out))
+    made = len(todo.pairs) + len(todo.clashes) - len(codes)
+    return SOME_FAILED if codes and (made or todo.there) else codes[0] if codes else 0
+
+
+def _told(error, photo):
+    """Return an error that says in one sentence what went wrong with a picture."""
+    if isinstance(error, MemoryError):
+        return OutputError(f"{photo} takes more memory than there is; --tile takes smaller pieces")
+    if isinstance(error, OSError) and disk_full(error.errno):
+        return OutputError(f"Cannot write: {disk_full(error.errno)}")
+    if isinstance(error, (InputError, OutputError, ValueError, OSError, ImportError)):
+        return error
+    return InputError(f"{photo} cannot be upscaled ({type(error).__name__}: {' '.join(str(error).split())})")
+
+
+def _summary(todo, failed, out):
+    pictures = len(todo.pairs) + len(todo.clashes)
+    there = f", {len(todo.there)} there already" if todo.there else ""
+    return f"{pictures - failed} of {pictures} made{there}, in {out}"
 
 
 def _upscale(photo, target, format, options, steps_to, count):
@@ -84,6 +115,7 @@ def _upscale(photo, target, format, options, steps_to, count):
 
 def _write(picture, target, format, writing):
     if target != PIPE:
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_photo(picture, target, format, **writing)
         return
     with tempfile.TemporaryDirectory(prefix="imagesr-") as folder:

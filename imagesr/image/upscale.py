@@ -40,6 +40,7 @@ T = TypeVar("T")
 MODEL = "best"
 SMALLEST_TILE = 64
 _STUDIO = 219 / 255  # full range to studio range, of which luma networks are
+_ROUNDED = 1e-3  # what floating point may lie outside [0, 1]; it is cut off
 _FINE = 257  # steps of a 16-bit engine per 8-bit code
 
 
@@ -62,7 +63,12 @@ def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None
     """
     if box:
         factor = min(Fraction(box[0], size[0]), Fraction(box[1], size[1]))
-        scale = Scale(factor.numerator, factor.denominator) if factor > 0 else Scale(1)
+        if not 1 < factor <= MAX_SCALE:
+            raise ValueError(
+                f"Expected a size above the picture's own, {size[0]}x{size[1]}, and up to {MAX_SCALE} times as large. "
+                f"Received: {box[0]}x{box[1]}"
+            )
+        scale = Scale(factor.numerator, factor.denominator)
     if not 1 < float(scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {float(scale):g}")
     return scale
@@ -213,19 +219,27 @@ class PhotoUpscaler:
         if not isinstance(picture, np.ndarray):
             return _on_pillow(self, picture)
         lr = picture[..., np.newaxis] if picture.ndim == 2 else picture
-        if lr.ndim != 3 or lr.shape[2] > 4 or 0 in lr.shape or lr.dtype.kind not in "uf" or lr.dtype.itemsize > 8:
-            raise ValueError(
-                "Expected an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1]. "
-                f"Received: {picture.dtype} {picture.shape}"
-            )
-        if lr.dtype.kind == "u" and lr.dtype.itemsize > 2:
-            raise ValueError(f"Expected samples of 8 or 16 bits, or floating point. Received: {picture.dtype}")
+        _check_array(picture, lr)
         source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
         size = self.scale.grow(source.width), self.scale.grow(source.height)
         with ExitStack() as spools:
             sr = last(upscaling(source, size, self._engines, spools=spools, **self._options))
             result = region(sr, 0, 0, *size).astype(picture.dtype)
         return result[..., 0] if picture.ndim == 2 else result
+
+
+def _check_array(picture, lr):
+    if lr.ndim != 3 or lr.shape[2] > 4 or 0 in lr.shape or lr.dtype.kind not in "uf" or lr.dtype.itemsize > 8:
+        raise ValueError(
+            "Expected an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1]. "
+            f"Received: {picture.dtype} {picture.shape}"
+        )
+    if lr.dtype.kind == "u" and lr.dtype.itemsize > 2:
+        raise ValueError(f"Expected samples of 8 or 16 bits, or floating point. Received: {picture.dtype}")
+    if lr.dtype.kind == "f":
+        low, high = float(lr.min()), float(lr.max())  # NaN where one of them is
+        if not (low >= -_ROUNDED and high <= 1 + _ROUNDED):
+            raise ValueError(f"Expected floating point in [0, 1]. Received: {low:g} to {high:g}")
 
 
 def upscale_image(
@@ -240,9 +254,10 @@ def upscale_image(
 ) -> np.ndarray | Image.Image:
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
-    Two and four channels are grey and RGB with alpha. The result is of the same kind; Pillow's palettes become RGB.
-    `detail` is from 0 to 1, of models that take one. The engines of the last options stay loaded for the next call.
-    Raises ValueError for other arrays, and ModelError.
+    Two and four channels are grey and RGB with alpha. The result is of the same kind. Pillow's palettes become RGB,
+    and a transparent colour becomes alpha. `detail` is from 0 to 1, of models that take one. The engines of the last
+    options stay loaded for the next call. Raises ValueError for what is no picture, for floating point outside [0, 1]
+    or NaN, and ModelError.
 
     Example:
         large = imagesr.upscale_image(Image.open("photo.jpg"), scale=2)
@@ -258,10 +273,19 @@ def _kept_upscaler(model, scale, tta, tile, threads, detail):
 def _on_pillow(upscale, picture):
     from PIL import Image
 
-    if picture.mode in ("P", "PA", "1"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
+    if not isinstance(picture, Image.Image):
+        raise ValueError(
+            f"Expected a NumPy array or a Pillow image. Received: {type(picture).__name__}; "
+            "PIL.Image.open reads a file, `imagesr image` upscales files"
+        )
+    see_through = picture.has_transparency_data
+    if see_through and picture.mode == "I;16":
+        raise ValueError("Expected no transparent colour in grey of 16 bits. Received one; delete info['transparency']")
+    if picture.mode in ("P", "PA", "1") or (see_through and picture.mode in ("L", "RGB")):
+        grey = picture.mode in ("1", "L")
+        picture = picture.convert(("LA" if grey else "RGBA") if see_through else "L" if grey else "RGB")
     if picture.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
         raise ValueError(f"Expected a picture of the mode L, LA, RGB, RGBA, I;16, P or 1. Received: {picture.mode}")
     result = Image.fromarray(upscale(np.asarray(picture)))
-    result.info = dict(picture.info)
+    result.info = {key: value for key, value in picture.info.items() if key != "transparency"}
     return result

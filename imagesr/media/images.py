@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def find_images(folders: Iterable[Path | str]) -> list[Path]:
-    """List the pictures directly inside the folders, sorted by name.
+    """List the pictures directly inside the folders, sorted by name; hidden files and folders are passed over.
 
     Raises ValueError for a folder that is missing or holds no picture.
     """
     found = []
     for folder in map(Path, folders):
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+        files = sorted(filter(is_picture, folder.iterdir())) if folder.is_dir() else []
         if not files:
             raise ValueError(f"Expected a folder with pictures ({', '.join(sorted(SUFFIXES))}). Received: {folder}")
         found += files
     return found
+
+
+def is_picture(file: Path, suffixes: Collection[str] = SUFFIXES) -> bool:
+    """Tell whether a folder's entry is a file named like a picture, and not hidden, as macOS's `._NAME` are."""
+    return file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
 
 
 def kind(image: Image.Image) -> str:

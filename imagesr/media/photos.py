@@ -7,8 +7,10 @@ when they are asked for, so that a hundred megapixels need not be in memory.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,38 +21,55 @@ import numpy as np
 import pyvips
 
 from imagesr.errors import InputError, OutputError
-from imagesr.files import whole
+from imagesr.files import NO_ROOM, disk_full, part_of, whole
+from imagesr.media.photo_by_hand import read_by_hand
+from imagesr.media.photo_colour import TAGS, is_eight_bit_lab, read_lab, to_grey_or_rgb, without_extra_channels
+from imagesr.media.photo_kinds import BY_HAND, HEAD, NAMES, has_loader, is_video, kind_of
+from imagesr.media.photo_metadata import (
+    cleaned_xmp,
+    heif_notes,
+    insert_text,
+    jpeg_notes,
+    png_chunks,
+    png_notes,
+    text_names,
+    tiff_tags,
+)
 
 pyvips.cache_set_max(0)  # it would remember a file by its name, whatever has become of it since
 
-# What a file may be: its name, the operation that reads it, and how its bytes begin. Libvips reads much else, some of
-# it by loaders that its authors would not give a stranger's file to.
-_KINDS = (
-    ("JPEG", "jpegload", rb"\xff\xd8\xff"),
-    ("PNG", "pngload", rb"\x89PNG\r\n\x1a\n"),
-    ("WebP", "webpload", rb"RIFF....WEBP"),
-    ("TIFF", "tiffload", rb"II[*+]\x00|MM\x00[*+]"),
-    ("HEIF", "heifload", rb"....ftyp"),
-    ("GIF", "gifload", rb"GIF8"),
-    ("PPM", "ppmload", rb"P[1-6]\s"),
-)
-_NAMES = ", ".join(name for name, *_ in _KINDS)
 FORMATS = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jfif": "jpeg",
+    ".jpe": "jpeg",
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-SUFFIXES = {*FORMATS, ".avif", ".gif", ".heic", ".heif", ".ppm"}
+SUFFIXES = {*FORMATS, ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".pbm", ".pgm", ".pnm", ".ppm"}
 MAX_PIXELS = 2**30  # of a result
 _LONGEST = {"jpeg": 65_535, "webp": 16_383}  # pixels a side that a format can hold
-_KEPT = ("icc-profile-data", "xmp-data", "iptc-data", "exif-")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEXT = "imagesr-text"  # the field of a PNG's text chunks: libvips would write them in another encoding
+_DESCRIPTION = "image-description"  # of a TIFF
+_KEPT = ("icc-profile-data", "xmp-data", "iptc-data", "exif-", _TEXT, _DESCRIPTION)
+_OLD_SIZES = (
+    "exif-ifd0-ImageWidth",
+    "exif-ifd0-ImageLength",
+    "exif-ifd4-RelatedImageWidth",
+    "exif-ifd4-RelatedImageLength",
+)
+_HEIF_HEAD = 2**16  # bytes in which a HEIF file describes itself
+_LEAST_ROOM = 2**16  # bytes: with fewer a disk is full
 _BLOCK = 1024  # pixels: what is reduced at a time
 _BLEED = 6.0  # sigma in pixels of how far colours reach into what is transparent
 _PEAKS = {"uchar": 255, "ushort": 65_535, "float": 1.0}
+# What libheif and libtiff say where they were built without a decoder.
+_NO_DECODER = re.compile(
+    r"has not been built in: ([\w-]+)|([\w-]+(?: JPEG)?) compression support is not configured"
+    r"|[Cc]ompression scheme (\d+)|Unsupported codec|No decoding plugin"
+)
 _DTYPES = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16), "float": np.dtype(np.float32)}
 
 Picture = pyvips.Image
@@ -83,22 +102,68 @@ def read_photo(source: Path | bytes, *, name: str = "", damaged: bool = False) -
     wrong deeper in the file shows when its rows are worked out.
     """
     name = name or str(source)
-    if isinstance(source, Path):
-        if not source.is_file():
-            raise InputError(f"Expected a picture. There is none at {source}")
-        with source.open("rb") as file:
-            beginning = file.read(16)
-    else:
-        beginning = source[:16]
+    beginning = _beginning(source)
     kind = kind_of(beginning)
+    if is_video(beginning):
+        raise InputError(f"Expected a picture. Received: {name}, which is a video: `imagesr video` upscales it")
     if not kind:
-        raise InputError(f"Expected a picture ({_NAMES}). Received: {name}, which is none of them")
+        told = "which is none of them" if beginning else "which is empty"
+        raise InputError(f"Expected a picture ({NAMES}). Received: {name}, {told}")
+    if not has_loader(kind) and kind.name not in BY_HAND:
+        raise InputError(f"Expected a picture that the installed libvips reads. Received: {name} ({kind.name})")
     try:
-        load = getattr(pyvips.Image, kind[1] + ("_buffer" if isinstance(source, bytes) else ""))
-        picture = load(source if isinstance(source, bytes) else str(source), fail_on="none" if damaged else "error")
-        return _upright(picture, kind[0], name)
+        tags, notes, text = _described(source, kind.name)
+        picture = _loaded(source, kind, tags, name, damaged)
+        return _upright(picture, kind.name, name, tags, notes, text)
     except pyvips.Error as error:
-        raise InputError(f"Expected a picture that can be read. Received: {name} ({reason(error)})") from None
+        raise unreadable(error, name) from None
+
+
+def _beginning(source):
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    if not source.is_file():
+        raise InputError(f"Expected a picture. There is none at {source}")
+    try:
+        with source.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise InputError(f"Expected a picture that can be read. Received: {source} ({error.strerror})") from None
+
+
+def _described(source, kind):
+    """Return what libvips does not tell of a file: a TIFF's tags, notes, the text chunks of a PNG."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        if kind == "TIFF":
+            return tiff_tags(file, TAGS), [], b""
+        if kind == "PNG":
+            chunks, texts = png_chunks(file)
+            return {}, png_notes(chunks), b"".join(texts)
+        if kind == "HEIF":
+            return {}, heif_notes(file.read(_HEIF_HEAD)), b""
+        return {}, jpeg_notes(file) if kind == "JPEG" else [], b""
+
+
+def _loaded(source, kind, tags, name, damaged):
+    if not has_loader(kind):
+        return read_by_hand(source, name=name, damaged=damaged)
+    if is_eight_bit_lab(tags):
+        return read_lab(source, name)
+    load = getattr(pyvips.Image, kind.loader + ("_buffer" if isinstance(source, bytes) else ""))
+    source = source if isinstance(source, bytes) else str(source)
+    if damaged:
+        with suppress(pyvips.Error):
+            _check_decoder(load(source, fail_on="error"), name)
+    return load(source, fail_on="none" if damaged else "error")
+
+
+def _check_decoder(picture, name):
+    """Raise InputError where there is no decoder, which libvips would take for damage and leave black."""
+    try:
+        pyvips.Region.new(picture).fetch(0, 0, 1, 1)
+    except pyvips.Error as error:
+        if _missing_decoder(error):
+            raise unreadable(error, name) from None
 
 
 def whole_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
@@ -107,34 +172,38 @@ def whole_size(source: Path | bytes, *, name: str = "") -> tuple[int, int]:
     try:
         picture.avg()
     except pyvips.Error as error:
-        name = name or str(source)
-        raise InputError(f"Expected a whole picture. Received: {name} ({reason(error)})") from None
+        raise unreadable(error, name or str(source), expected="a whole picture") from None
     return picture.width, picture.height
 
 
-def kind_of(beginning: bytes) -> tuple[str, str] | None:
-    """Return what a file is by its first 16 bytes, as its name and the operation that reads it; None for others."""
-    return next((kind[:2] for kind in _KINDS if re.match(kind[2], beginning, re.S)), None)
-
-
-def _upright(picture, kind, name):
-    notes = []
-    if picture.get_n_pages() > 1:
+def _upright(picture, kind, name, tags, notes, text):
+    if picture.get_typeof("n-pages") and picture.get_n_pages() > 1:
         what = "pages" if kind in ("TIFF", "HEIF") else "frames"
         notes.append(f"it has {picture.get_n_pages()} {what}: the first one is taken")
-    picture = picture.autorot()
-    if picture.interpretation == "cmyk":
-        picture = picture.icc_transform("srgb", embedded=True, input_profile="cmyk")
-        notes.append("CMYK became sRGB")
-    elif picture.interpretation not in ("srgb", "rgb16", "rgb", "b-w", "grey16", "multiband"):
-        picture = picture.colourspace("rgb16" if picture.format == "ushort" else "srgb")
-    if picture.format not in ("uchar", "ushort") or picture.bands > 4:
-        bands = "1 band" if picture.bands == 1 else f"{picture.bands} bands"
-        raise InputError(
-            f"Expected grey or RGB of 8 or 16 bits. Received: {name} ({bands} of the type {picture.format}); convert it"
-        )
+    picture, left = without_extra_channels(picture, tags)
+    picture = _with_new_metadata(picture.autorot(), notes, text)
+    picture, changed = to_grey_or_rgb(picture, name, tags)
     kind = kind.lower()
-    return Photo(picture, kind if kind in FORMATS.values() else "png", notes)
+    return Photo(picture, kind if kind in FORMATS.values() else "png", [*notes, *left, *changed])
+
+
+def _with_new_metadata(picture, notes, text):
+    """Return a picture whose EXIF and XMP say nothing of the old size, nor of what else the old file held."""
+    picture = picture.copy()
+    _forget_old_size(picture)
+    if picture.get_typeof("xmp-data"):
+        xmp, left = cleaned_xmp(picture.get("xmp-data"))
+        picture.set_type(pyvips.GValue.blob_type, "xmp-data", xmp)
+        if left:
+            notes.append(f"left out, with what its XMP says of it: {', '.join(left)}")
+    if text:
+        picture.set_type(pyvips.GValue.blob_type, _TEXT, text)
+    return picture
+
+
+def _forget_old_size(picture):
+    for name in _OLD_SIZES:
+        picture.remove(name)  # nothing happens where there is none
 
 
 def from_array(array: np.ndarray) -> Picture:
@@ -147,8 +216,7 @@ def region(picture: Picture, left: int, top: int, width: int, height: int) -> np
     try:
         data = pyvips.Region.new(picture).fetch(left, top, width, height)
     except pyvips.Error as error:
-        told = f"The picture is damaged: {reason(error)}. --allow-truncated takes what there is of it"
-        raise InputError(told) from None
+        raise unreadable(error) from None
     return np.frombuffer(data, _DTYPES[picture.format]).reshape(height, width, picture.bands)
 
 
@@ -191,7 +259,8 @@ class Spool:
                 self._file.write(row.data)
             self._file.flush()
         except OSError as error:
-            raise OutputError(f"Cannot keep the rows in {self._folder.name}: {error.strerror}") from None
+            told = disk_full(error.errno) or error.strerror
+            raise OutputError(f"Cannot keep the rows in {self._folder.name}: {told}") from None
 
     def picture(self) -> Picture:
         """Return the picture, complete, with the resolution, the profile and the other metadata of `like`."""
@@ -219,19 +288,32 @@ def with_metadata(picture: Picture, like: Picture) -> Picture:
     try:
         names = like.get_fields()
     except UnicodeDecodeError:  # of a PNG's comment
-        like = _rewritten(like)
+        text, like = _field(like, _TEXT), _rewritten(like)
         names = like.get_fields()
+        if text:
+            picture.set_type(pyvips.GValue.blob_type, _TEXT, text)
     for name in names:
         if name.startswith(_KEPT):
             picture.set_type(like.get_typeof(name), name, like.get(name))
+    _forget_old_size(picture)  # libvips has read it out of EXIF again
     picture.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it stands upright; what is said in EXIF follows this
     return picture
 
 
 def _rewritten(picture):
     """Return a pixel of a picture with the metadata that results keep, as PNG holds it, and without comments."""
-    data = picture.crop(0, 0, 1, 1).pngsave_buffer(keep="icc:exif:xmp:iptc")
+    data = picture.crop(0, 0, 1, 1).pngsave_buffer(keep=_what_to_keep(picture))
     return pyvips.Image.pngload_buffer(data)
+
+
+def _what_to_keep(picture):
+    """Return the metadata that libvips is to write; where there is no EXIF it would make some up."""
+    return "icc:exif:xmp:iptc" if picture.get_typeof("exif-data") else "icc:xmp:iptc"
+
+
+def _field(picture, name):
+    """Return a field of a picture, b"" where there is none."""
+    return picture.get(name) if picture.get_typeof(name) else b""
 
 
 def reduced(picture: Picture, size: tuple[int, int], format: str) -> Picture:
@@ -282,7 +364,9 @@ def write_photo(
         with whole(out) as part:
             encode_photo(picture, part, format, quality=quality, strip=strip, note=note)
     except OSError as error:
-        raise OutputError(f"Cannot write {out}: {error.strerror}") from None
+        raise OutputError(f"Cannot write {out}: {disk_full(error.errno) or error.strerror}") from None
+    except OutputError as error:  # the part file's name says nothing to the user
+        raise OutputError(str(error).replace(str(part_of(out)), str(out))) from None
 
 
 def encode_photo(
@@ -294,8 +378,9 @@ def encode_photo(
     if format in ("jpeg", "webp") and picture.format == "ushort":
         note(f"{format} holds 8 bits a sample: rounded")
         picture = (picture / 257 + 0.5).cast("uchar").copy(interpretation=_space(picture.bands, "uchar"))
-    if format == "tiff" and picture.get_typeof("exif-data") and not strip:
-        note("tiff is written without EXIF")
+    text = b"" if strip else _field(picture, _TEXT)
+    if not strip:
+        _note_what_is_left_out(picture, format, text, note)
     if format == "jpeg" and has_alpha(picture):
         note("jpeg holds no transparency: laid on white")
         picture = picture.flatten(background=255)
@@ -309,15 +394,36 @@ def encode_photo(
             "bigtiff": picture.width * picture.height > 2**28,
         },
     }[format]
+    # A TIFF's description is among "other".
+    keep = "icc" if strip else _what_to_keep(picture) + (":other" if format == "tiff" else "")
     try:
-        # Where there is no EXIF libvips would make some up.
-        keep = "icc" if strip else "all" if picture.get_typeof("exif-data") else "icc:xmp:iptc"
         getattr(picture, f"{format}save")(str(out), keep=keep, **options)
+        if text and format == "png":
+            insert_text(out, text)
         written = pyvips.Image.new_from_file(str(out))
     except pyvips.Error as error:
-        raise OutputError(f"Cannot write {out}: {reason(error)}") from None
+        raise OutputError(f"Cannot write {out}: {_full(error, out) or reason(error)}") from None
     if (written.width, written.height) != (picture.width, picture.height):
         raise OutputError(f"Expected {picture.width}x{picture.height} in {out}. It has another size")
+
+
+def _note_what_is_left_out(picture, format, text, note):
+    if format == "tiff" and picture.get_typeof("exif-data"):
+        note("tiff is written without EXIF")
+    left = text_names(text) if format != "png" else []
+    if picture.get_typeof(_DESCRIPTION) and format != "tiff":
+        left.append("the description")
+    if left:
+        note(f"left out of {format}: text ({', '.join(dict.fromkeys(left))})")
+
+
+def _full(error, out):
+    """Say that the disk is full, if that is why libvips could not write a file; its encoders do not always tell."""
+    known = next((code for code in NO_ROOM if os.strerror(code) in str(error.detail)), None)
+    if known is None:
+        with suppress(OSError):
+            known = errno.ENOSPC if shutil.disk_usage(out.parent).free < _LEAST_ROOM else None
+    return disk_full(known)
 
 
 def store_decoded(picture: Picture, out: Path) -> None:
@@ -329,15 +435,16 @@ def store_decoded(picture: Picture, out: Path) -> None:
     try:
         picture = picture.copy()
         picture.remove("jpeg-thumbnail-data")
+        keep = _what_to_keep(picture)
         if picture.get_typeof("exif-data"):
             exif = _rewritten(picture).get("exif-data")
             picture.set_type(pyvips.GValue.blob_type, "exif-data", exif)
         # Comments stay behind: in a PNG their very names may be no text.
-        picture.vipssave(str(out), keep="icc:exif:xmp:iptc")
+        picture.vipssave(str(out), keep=keep)
     except pyvips.Error as error:
         if any(os.strerror(code) in str(error) for code in NO_ROOM):
             raise OutputError(f"Cannot keep the picture in {out}: {reason(error)}") from None
-        raise InputError(f"The picture is damaged: {reason(error)}") from None
+        raise unreadable(error, advice="") from None
 
 
 def open_decoded(file: Path) -> Picture:
@@ -348,6 +455,30 @@ def open_decoded(file: Path) -> Picture:
 def stop(picture: Picture) -> None:
     """Let whoever works a picture out, in another thread, fail at the next row."""
     picture.set_kill(True)
+
+
+_ADVICE = ". --allow-truncated takes what there is of it"
+
+
+def unreadable(
+    error: pyvips.Error, name: str = "", *, expected: str = "a picture that can be read", advice: str = _ADVICE
+) -> InputError:
+    """Return the error for a picture that libvips fails to read: its decoder is missing, or the file is damaged.
+
+    Without a name the picture has been opened, and its rows are damaged; `advice` follows then.
+    """
+    if missing := _missing_decoder(error):
+        told = f"{missing} is not decoded here: the installed libvips has no decoder for it; convert the picture"
+        return InputError(f"Expected {expected}. Received: {name} ({told})" if name else told)
+    if name:
+        return InputError(f"Expected {expected}. Received: {name} ({reason(error)})")
+    return InputError(f"The picture is damaged: {reason(error)}{advice}")
+
+
+def _missing_decoder(error):
+    """Return the compression that libvips has no decoder for; "" where something else is wrong."""
+    found = _NO_DECODER.search(str(error.detail))
+    return next((name for name in found.groups() if name), "Its compression").removeprefix("scheme ") if found else ""
 
 
 def reason(error: pyvips.Error) -> str:

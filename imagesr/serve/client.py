@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesr.cli import (
+    NOT_STARTED,
     NOT_WRITTEN,
     SOME_FAILED,
     UNREADABLE,
@@ -31,14 +32,15 @@ from imagesr.cli import (
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import InputError, OutputError
 from imagesr.files import write_whole
-from imagesr.image.batch import check_outputs, find_photos, into_folder
-from imagesr.media.photos import kind_of, read_photo, whole_size
+from imagesr.image.batch import check_outputs, find_photos, into_folder, without_clashes
+from imagesr.media.photo_kinds import kind_of
+from imagesr.media.photos import read_photo, whole_size
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
     import httpx
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".jpe"}
 FORMATS = ("png", "jpeg", "webp")
 PATIENCE = 300.0
 _BROKEN, _BUSY, _AWAY = 408, 429, (502, 503, 504)
@@ -291,13 +293,18 @@ def send(options: argparse.Namespace) -> int:
     """Send every picture that the options name; returns the exit code."""
     _check_numbers(options)
     check_service(options.to)
-    photos, _ = find_photos(options.paths, SUFFIXES)
-    pairs = into_folder(photos, options.out, options.format)
+    found = find_photos(options.paths, SUFFIXES)
+    pairs, clashes = without_clashes(into_folder(found.photos, options.out, options.format))
     check_outputs(pairs, options.out)
     if options.json:
         check_record(options.json, [file for pair in pairs for file in pair[:2]])
     options.out.mkdir(exist_ok=True)
-    sent, begun = Sent(len(pairs)), time.monotonic()
+    sent, begun = Sent(len(found.photos)), time.monotonic()
+    if (left := found.left_out(advice="")) and not options.quiet:
+        print(f"imagesr send: {left}", file=sys.stderr)
+    for photo, reason in clashes:
+        sent.failed.append((str(photo), reason, NOT_STARTED))
+        print(f"imagesr send: {photo}: {reason}", file=sys.stderr)
     try:
         with _telling(options.quiet, len(pairs)) as tell:
             asyncio.run(_send_all(pairs, options, sent, tell))

@@ -1,4 +1,4 @@
-"""Photographs: files through the door, checked with Pillow and littleCMS; arrays through `upscale_image`."""
+"""Photographs: files through the command, checked with Pillow and littleCMS; arrays through `upscale_image`."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def photo():
 
 
 def run(*arguments):
-    """Run the door; returns its exit code."""
+    """Run the command; returns its exit code."""
     return main([str(argument) for argument in arguments])
 
 
@@ -265,12 +265,12 @@ def broken(tmp_path, photo):
         (["IN", "OUT.foo"], 2, "--format"),
         (["IN", "IN"], 2, "other than the input"),
         (["IN", "THERE.png"], 2, "-y overwrites"),
-        (["IN", "nowhere/OUT.png"], 2, "existing folder"),
+        (["IN", "nowhere/deep/OUT.png"], 2, "existing folder"),
         (["none.png", "OUT.png"], 3, "There is none at"),
         (["IN"], 2, "IN and OUT"),
         (["IN", "OUT.png", "-s", "9"], 2, "up to 8"),
         (["IN", "OUT.png", "-s", "1"], 2, "above 1"),
-        (["IN", "OUT.png", "--size", "30x30"], 2, "above 1"),
+        (["IN", "OUT.png", "--size", "30x30"], 2, "above the picture's own"),
         (["IN", "OUT.png", "-n", "magic"], 2, "Expected a model"),
         (["IN", "OUT.webp", "-s", "8", "--times", "3"], 2, "16383 pixels a side"),
         (["IN", "OUT.png", "-s", "8", "--times", "9"], 2, "megapixels"),
