@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "scale",
     "files",
+    "batch",
     "cli",
     "card",
     "pixels",

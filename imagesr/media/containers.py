@@ -5,6 +5,29 @@ from __future__ import annotations
 # Containers that can hold frames of varying duration beside copied sound.
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 
+# Endings of the files that are taken from a folder.
+VIDEO_SUFFIXES = {
+    *FORMATS,
+    *(
+        ".m2ts",
+        ".mts",
+        ".m2t",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".vob",
+        ".avi",
+        ".divx",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".f4v",
+        ".ogv",
+    ),
+    *(".ogm", ".qt", ".3gp", ".3g2", ".dv", ".mxf", ".nut", ".rm", ".rmvb", ".wtv", ".gif", ".apng", ".y4m", ".ivf"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".obu"),
+}
+
 # FFmpeg's names of the containers and raw streams that are read. Playlists and scripts (concat, hls, dash) are not
 # among them: they open other files.
 READ = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import imagesr
 from imagesr.cli import (
     DAMAGED,
     DETAIL_HELP,
+    NOT_STARTED,
     NOT_WRITTEN,
     SOME_FAILED,
     UNREADABLE,
@@ -39,6 +39,7 @@ _EXAMPLES = """examples:
   imagesr video dvd.vob out.mp4 --size 1080p       fitted into 1920x1080
   imagesr video in.mp4 out.mp4 --preview           three seconds, and what the whole will take
   imagesr video a.mp4 b.mov upscaled/              several, into a folder
+  imagesr video films upscaled -r                  a folder and its sub-folders
   imagesr video %05d.png out.mp4 --rate 24         numbered pictures
   ffmpeg -i in.mp4 -f yuv4mpegpipe - | imagesr video - - | mpv -
 """
@@ -80,7 +81,7 @@ def _rate(text):
 def _parser():
     parser = Parser(
         prog="imagesr video",
-        usage="imagesr video IN OUT [options]",
+        usage="imagesr video [options] IN ... OUT",
         description="Upscale videos; sound, subtitles and timestamps are kept.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -125,7 +126,11 @@ def _parser():
     add("--duration", type=_seconds, metavar="TIME", help="take only this much")
     add("--preview", action="store_true", help="take three seconds from the middle, and say what the whole will take")
     add("--allow-truncated", action="store_true", help="exit with 0 even when the input was damaged")
-    add("-y", dest="overwrite", action="store_true", help="overwrite OUT")
+    add("-r", "--recursive", action="store_true", help="take sub-folders, too; OUT gets the same ones")
+    there = parser.add_mutually_exclusive_group().add_argument
+    there("-y", dest="overwrite", action="store_true", help="overwrite OUT")
+    there("--skip-existing", action="store_true", help="make only the videos whose files do not exist yet")
+    add("--watch", action="store_true", help="wait for videos that arrive in the folders IN, and upscale each")
     add("-q", "--quiet", action="store_true", help="print errors only")
     kinds = ("auto", "json", "none")
     add("--progress", choices=kinds, default="auto", help="a bar in a terminal, else a line now and then; or JSON")
@@ -170,77 +175,130 @@ def _progress(kind, quiet):
             yield advance
 
 
-def _pairs(paths):
-    """Return each input with its output; raises ValueError for outputs that two inputs would share."""
-    from imagesr.media.containers import FORMATS
-
-    *inputs, out = map(Path, paths)
-    folder = os.path.isdir(out) or str(paths[-1]).endswith(("/", "\\"))  # noqa: PTH112, Path raises for long names
-    if len(inputs) == 1 and not folder:
-        return [(inputs[0], out)]
-    if not folder and out.suffix:
-        raise ValueError(f"Expected a folder as the last of several paths. Received: {out}")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"Expected an existing folder for the output. There is no {out.parent}")
-    out.mkdir(exist_ok=True)
-    pairs = [(path, out / (path.stem + (path.suffix if path.suffix.lower() in FORMATS else ".mp4"))) for path in inputs]
-    outs = [target for _, target in pairs]
-    if len(set(outs)) < len(outs):
-        twice = next(target for target in outs if outs.count(target) > 1)
-        raise ValueError(f"Expected videos of different names. Two become {twice}")
-    return pairs
-
-
 def _video(parser, options):
     options = vars(options)
     demo, paths = options.pop("demo"), options.pop("paths")
     if (demo is None) == (len(paths) < 2) or (demo and paths):
         parser.error("expected IN and OUT, or --demo OUT")
-    allow_truncated, quiet, record = options.pop("allow_truncated"), options.pop("quiet"), options.pop("json")
     if options["preview"] and (options["start"] or options["duration"]):
         parser.error("expected --preview or --start and --duration, not both")
     options["encoder"] = dict(options["encoder"] or [])
-    kind = options.pop("progress")
-    pairs = [(None, demo)] if demo else _pairs(paths)
-    if record:
-        others = [place for pair in pairs for place in pair if place] + [demo and demo.with_suffix(".png")]
-        try:
-            check_record(record, others)
-        except OSError as error:
-            raise ValueError(f"Expected a place for the report that can be used. {record}: {error.strerror}") from None
-    codes, reports = [], []
-    for number, (path, out) in enumerate(pairs, 1):
-        told = "" if len(pairs) == 1 else f"{number}/{len(pairs)} {path}: "
-        try:
-            report = _one(path, out, options, kind, quiet, told)
-        except (ValueError, InputError, OutputError) as error:
-            if len(pairs) == 1:
-                raise
-            codes.append(UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN)
-            print(f"imagesr video: {path}: {error}", file=sys.stderr, flush=True)
-            continue
-        reports.append(report)
-        if report.missing:
-            print(f"imagesr video: {told}the input is damaged: {report.missing}", file=sys.stderr)
-            codes.append(0 if allow_truncated else DAMAGED)
-    if record and reports:
-        _write_record(record, reports[0].as_dict() if len(pairs) == 1 else [report.as_dict() for report in reports])
-    codes = [code for code in codes if code]
-    return SOME_FAILED if codes and len(codes) < len(pairs) else codes[0] if codes else 0
+    run = {name: options.pop(name) for name in ("progress", "quiet", "allow_truncated", "json")}
+    which = {name: options.pop(name) for name in ("recursive", "skip_existing")}
+    watch = options.pop("watch")
+    if demo:
+        _check_record(run["json"], [demo, demo.with_suffix(".png")])
+        return _single(None, demo, options, run)
+    from imagesr.video.batch import plan
+
+    if watch:
+        return _watch(paths, which["recursive"], options, run)
+    todo = plan(paths, overwrite=options["overwrite"], **which)
+    _check_record(run["json"], [place for pair in todo.pairs for place in pair])
+    if todo.several or not todo.pairs:
+        return _several(todo, paths[-1], options, run)
+    return _single(*todo.pairs[0], options | {"overwrite": options["overwrite"] or bool(todo.remade)}, run)
 
 
-def _one(path, out, options, kind, quiet, told):
+def _single(path, out, options, run):
+    report = _one(path, out, options, run)
+    if run["json"]:
+        _write_record(run["json"], report.as_dict())
+    return _code(report, run)
+
+
+def _several(todo, folder, options, run):
+    """Upscale the videos of a plan, one after another; what goes wrong with one is told, and the others are made."""
+    _check_options(options)
+    if todo.left and not run["quiet"]:
+        _tell(todo.left)
+    for path, reason in todo.clashes:
+        _tell(f"{path}: {reason}")
+    for out in todo.remade:
+        _tell(f"{out} exists and is not whole; it is made again")
+    codes, reports = [NOT_STARTED for _ in todo.clashes], []
+    for number, (path, out) in enumerate(todo.pairs, 1):
+        asked = options | {"overwrite": options["overwrite"] or out in todo.remade}
+        code, report = _one_of_several(path, out, asked, run, f"{number}/{len(todo.pairs)} {path}: ")
+        codes.append(code)
+        reports += [report] if report else []
+    if run["json"] and reports:
+        _write_record(run["json"], [report.as_dict() for report in reports])
+    if not run["quiet"]:
+        there = f", {len(todo.there)} exist already" if todo.there else ""
+        _tell(f"{len(reports)} of {len(todo.clashes) + len(todo.pairs)} made{there}, in {folder}")
+    failed = [code for code in codes if code]
+    return SOME_FAILED if failed and (todo.there or 0 in codes or DAMAGED in codes) else next(iter(failed), 0)
+
+
+def _watch(paths, recursive, options, run):
+    """Upscale videos as they arrive in folders, until a signal ends it."""
+    from imagesr.video.batch import arriving
+
+    _check_options(options)
+    if run["json"]:
+        raise ValueError("Expected --json or --watch, not both: a folder that is watched has no last report")
+    coming, made, failed = arriving(paths, recursive=recursive), 0, 0
+    try:
+        for number, (path, out) in enumerate(coming, 1):
+            code, report = _one_of_several(path, out, options | {"overwrite": True}, run, f"{number} {path}: ")
+            made, failed = made + bool(report), failed + bool(code)
+    finally:
+        if not run["quiet"]:
+            _tell(f"{made} made, {failed} failed, in {paths[-1]}")
+
+
+def _one_of_several(path, out, options, run, told):
+    """Upscale one of several videos; return its exit code, and its report where it was made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        report = _one(path, out, options, run, told)
+    except (ValueError, InputError, OutputError, OSError) as error:
+        _tell(f"{path}: {error}")
+        return UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN, None
+    return _code(report, run, told), report
+
+
+def _check_options(options):
+    """Raise ValueError for options that no video can be upscaled with, before any."""
+    from imagesr.video.options import Options
+
+    Options(**{key: value for key, value in options.items() if key != "overwrite"})
+
+
+def _check_record(record, others):
+    if not record:
+        return
+    try:
+        check_record(record, others)
+    except OSError as error:
+        raise ValueError(f"Expected a place for the report that can be used. {record}: {error.strerror}") from None
+
+
+def _code(report, run, told=""):
+    """Return the exit code of a video that was made; tell what its input lacks."""
+    if not report.missing:
+        return 0
+    _tell(f"{told}the input is damaged: {report.missing}")
+    return 0 if run["allow_truncated"] else DAMAGED
+
+
+def _tell(text):
+    print(f"imagesr video: {text}", file=sys.stderr, flush=True)
+
+
+def _one(path, out, options, run, told=""):
     """Upscale one video, or the demonstration where there is no path."""
     from imagesr.video.demo import run_demo
     from imagesr.video.upscale import upscale_video
 
-    silent = quiet or str(out) == "-"
+    silent = run["quiet"] or str(out) == "-"
 
     def announce(line):
         print(f"{told}{line}", flush=True)
 
     try:
-        with _progress(kind, quiet) as progress:
+        with _progress(run["progress"], run["quiet"]) as progress:
             asked = {"progress": progress, "announce": None if silent else announce, **options}
             report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:

@@ -1,0 +1,166 @@
+"""Several videos: into a folder, out of folders, what exists already, and a folder that fills."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import frame_times, run_video, write_clip
+
+from imagesr.errors import InputError
+from imagesr.video import batch
+from imagesr.video.batch import arriving, plan, result_name
+
+FAST = ["-n", "lanczos", "-q", "--preset", "ultrafast"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("small") / "small.mp4", frames=4, size=(96, 54), sound=None)
+
+
+@pytest.fixture
+def films(tmp_path, small):
+    """Return a folder with two videos, one of them in a sub-folder, and other files."""
+    folder = tmp_path / "films"
+    (folder / "old").mkdir(parents=True)
+    shutil.copy(small, folder / "a.mp4")
+    shutil.copy(small, folder / "old" / "b.mkv")
+    (folder / "notes.txt").write_text("notes")
+    (folder / "._a.mp4").write_text("what macOS leaves")
+    return folder
+
+
+def made(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_and_its_sub_folders(tmp_path, films):
+    out = tmp_path / "out"
+    todo = plan([str(films), str(out)], recursive=True)
+    assert todo.pairs == [(films / "a.mp4", out / "a.mp4"), (films / "old" / "b.mkv", out / "old" / "b.mkv")]
+    assert todo.left == "left out: 1 file (1 .txt)"
+    todo = plan([str(films), str(out)])
+    assert todo.pairs == [(films / "a.mp4", out / "a.mp4")]
+    assert "1 sub-folder (-r takes them)" in todo.left
+    assert plan([str(films / "*.mp4"), f"{out}/"]).pairs == [(films / "a.mp4", out / "a.mp4")]
+    assert plan([str(films / "a.mp4"), str(tmp_path / "out.mp4")]).several is False
+    inside = plan([str(films), str(films / "out")], recursive=True)
+    (films / "out").mkdir()
+    shutil.copy(films / "a.mp4", films / "out" / "a.mp4")
+    assert plan([str(films), str(films / "out")], recursive=True, overwrite=True).pairs == inside.pairs
+
+
+def test_what_is_refused(tmp_path, films):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="none at"):
+        plan([str(tmp_path / "missing"), str(out)])
+    with pytest.raises(InputError, match="none in"):
+        plan([str(films / "*.avi"), str(out)])
+    with pytest.raises(InputError, match="folder as output"):
+        plan([str(films), str(tmp_path / "out.mp4")])
+    with pytest.raises(ValueError, match=r"name of a file"):
+        plan([str(films / "a.mp4"), str(films / "old" / "b.mkv"), str(tmp_path / "out.mp4")])
+    with pytest.raises(ValueError, match="another file"):
+        plan([str(films), str(films)], overwrite=True)
+    with pytest.raises(ValueError, match="folder"):
+        plan([str(films), str(films / "notes.txt")])
+    out.mkdir()
+    (out / "a.mp4").write_bytes(b"somebody's film")
+    with pytest.raises(ValueError, match="--skip-existing"):
+        plan([str(films), str(out)])
+
+
+def test_videos_that_become_one_file_are_refused_and_the_others_made(tmp_path, films):
+    shutil.copy(films / "a.mp4", films / "a.avi")
+    shutil.copy(films / "a.mp4", films / "c.mp4")
+    todo = plan([str(films), str(tmp_path / "out")])
+    assert [path.name for path, _ in todo.pairs] == ["c.mp4"]
+    assert sorted(path.name for path, _ in todo.clashes) == ["a.avi", "a.mp4"]
+
+
+def test_names_of_results():
+    names = ["a.MKV", "a.avi", "-", "shot_%04d.png", "%05d.png"]
+    assert [result_name(Path(name)) for name in names] == ["a.MKV", "a.mp4", "stdin.mp4", "shot.mp4", "pictures.mp4"]
+
+
+def test_one_that_fails_does_not_end_the_others(tmp_path, films):
+    (films / "bad.mp4").write_text("This is not a film.\n" * 50)
+    done = run_video(films, tmp_path / "out", "-r", "--json", tmp_path / "r.json", *FAST[:2])
+    assert done.returncode == 1
+    assert made(tmp_path / "out") == ["a.mp4", "old/b.mkv"]
+    assert "bad.mp4: Expected a video file" in done.stderr
+    assert f"2 of 3 made, in {tmp_path / 'out'}" in done.stderr
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 2
+    assert len(frame_times(tmp_path / "out" / "old" / "b.mkv")[0]) == 4
+
+
+def test_what_is_whole_is_skipped(tmp_path, films):
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(films / "a.mp4", out / "a.mp4")
+    (out / "old").mkdir()
+    (out / "old" / "b.mkv").write_bytes((films / "a.mp4").read_bytes()[:2000])  # a copy that broke off
+    done = run_video(films, out, "-r", "--skip-existing", "-n", "lanczos")
+    assert done.returncode == 0, done.stderr
+    assert (out / "a.mp4").read_bytes() == (films / "a.mp4").read_bytes()
+    assert len(frame_times(out / "old" / "b.mkv")[0]) == 4
+    assert "1 of 1 made, 1 exist already" in done.stderr
+    done = run_video(films, out, "-r", "--skip-existing", "-n", "lanczos")
+    assert (done.returncode, "0 of 0 made, 2 exist already" in done.stderr) == (0, True)
+    done = run_video(films / "a.mp4", out / "a.mp4", "--skip-existing", "-n", "lanczos")
+    assert (done.returncode, (out / "a.mp4").read_bytes()) == (0, (films / "a.mp4").read_bytes())
+
+
+def test_a_wrong_option_is_told_once(tmp_path, films):
+    done = run_video(films, tmp_path / "out", "--crf", "99")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_taken_when_it_has_stopped_growing(tmp_path, small):
+    folder, now = tmp_path / "in", [0.0]
+    folder.mkdir()
+    shutil.copy(small, folder / "first.mp4")
+
+    def sleep(seconds):
+        now[0] += seconds
+        if now[0] < 8:
+            with (folder / "growing.mp4").open("ab") as file:
+                file.write(b"more")
+        assert now[0] < 60
+
+    (tmp_path / "out").mkdir()
+    shutil.copy(small, tmp_path / "out" / "done.mp4")
+    shutil.copy(small, folder / "done.mp4")
+    coming = arriving([str(folder), str(tmp_path / "out")], clock=lambda: now[0], sleep=sleep)
+    first, at_first = next(coming), now[0]
+    second, at_second = next(coming), now[0]
+    assert (first, second) == tuple((folder / n, tmp_path / "out" / n) for n in ("first.mp4", "growing.mp4"))
+    assert at_first >= batch.SETTLED_S
+    assert at_second >= 7 + batch.SETTLED_S
+    (folder / "growing.mp4").write_bytes(small.read_bytes())  # it failed, and is put there again
+    assert next(itertools.islice(coming, 1))[0] == folder / "growing.mp4"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends it by a signal")
+def test_a_folder_that_fills(tmp_path, small):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    command = [sys.executable, "-m", "imagesr.video", folder, out, "--watch", "-n", "lanczos"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    shutil.copy(small, folder / "a.mp4")
+    deadline = time.monotonic() + 90
+    while not (out / "a.mp4").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "1 made, 0 failed" in told
+    assert len(frame_times(out / "a.mp4")[0]) == 4
