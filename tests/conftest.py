@@ -34,6 +34,15 @@ def pytest_collection_modifyitems(items):
         items[:] = [item for item in items if "data" not in item.fixturenames]
 
 
+@pytest.fixture(autouse=True)
+def scheduling():
+    """Take back the real-time scheduling that SVT-AV1 gives the process; browsers would inherit it."""
+    from imagesr.media.encoders import ordinary_scheduling
+
+    with ordinary_scheduling():
+        yield
+
+
 @pytest.fixture(scope="session")
 def data():
     """Return the folder of shared pictures and clips."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from imagesr.errors import InputError, OutputError
-from imagesr.media.encoders import encoder_options
+from imagesr.media.encoders import encoder_options, ordinary_scheduling
 from imagesr.media.frames import Frame, plane
 from imagesr.media.opening import open_input, reason
 
@@ -112,6 +112,8 @@ def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], 
             if decoder is None:
                 encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
                 encoder.time_base, encoder.framerate, encoder.options = 1 / rate, rate, sent
+                with ordinary_scheduling():
+                    encoder.open()
                 name = encoder.codec.canonical_name
                 # FFmpeg's own decoder of AV1 leaves the work to graphics cards.
                 decoder = av.CodecContext.create("libdav1d" if name == "av1" else name, "r")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import av
 
@@ -12,6 +15,26 @@ from imagesr.media.frames import has_alpha
 from imagesr.media.opening import reason
 
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+
+
+@contextmanager
+def ordinary_scheduling() -> Iterator[None]:
+    """Take back the real-time scheduling that SVT-AV1 gives every thread when root opens it.
+
+    At that priority nothing else runs beside the encoder, and child processes inherit it.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    try:
+        yield
+    finally:
+        if before == os.SCHED_OTHER:
+            for thread in (int(task.name) for task in Path("/proc/self/task").iterdir()):
+                with suppress(OSError):  # a thread that has ended
+                    if os.sched_getscheduler(thread) != before:
+                        os.sched_setscheduler(thread, before, os.sched_param(0))
 
 
 def encoder_options(codec: str, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -41,7 +64,7 @@ def check_encoder(codec: str, options: Mapping[str, str], pix_fmt: str | None, s
         raise ValueError(f"Expected a preset of {codec} ({', '.join(_PRESETS)}). Received: {preset}")
     pix_fmt = pix_fmt or next((f for f in ("yuv420p", "nv12") if f in formats), formats[0] if formats else "yuv420p")
     try:
-        with av.open(io.BytesIO(), "w", format=FORMATS[suffix]) as container:
+        with ordinary_scheduling(), av.open(io.BytesIO(), "w", format=FORMATS[suffix]) as container:
             size = {"width": 320, "height": 192, "pix_fmt": pix_fmt}
             container.add_stream(codec, rate=25, options=dict(options), **size)
             container.start_encoding()

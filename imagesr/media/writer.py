@@ -15,7 +15,7 @@ from imagesr.errors import OutputError
 from imagesr.files import part_of, put_in_place
 from imagesr.media import audio, subtitles
 from imagesr.media.containers import FORMATS, TURNS
-from imagesr.media.encoders import encoder_format
+from imagesr.media.encoders import encoder_format, ordinary_scheduling
 from imagesr.media.frames import Frame, Packet, VideoInfo, has_alpha
 from imagesr.media.opening import is_cover, open_input, reason
 from imagesr.media.sidedata import STEREO_MODES, encoder_side_data
@@ -113,7 +113,8 @@ class Writer:
             for stream in source.streams_beside if source else ():
                 self._add(stream, source)
             self._check_sound(source)
-            self._container.start_encoding()
+            with ordinary_scheduling():
+                self._container.start_encoding()
         except (av.FFmpegError, OSError) as error:
             self.discard()
             raise OutputError(f"Cannot write {path} with {codec}: {reason(error)}") from None
