@@ -34,6 +34,7 @@ READ = (
     *("mov", "matroska", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "flv", "live_flv", "ogg", "dv", "gif", "apng"),
     *("yuv4mpegpipe", "h264", "hevc", "vvc", "av1", "obu", "ivf", "m4v", "vc1", "h263", "h261", "mjpeg", "mxf", "nut"),
     *("rm", "wtv", "vob", "swf", "roq", "smk", "bink", "nsv", "gxf", "lxf", "cavsvideo", "dirac", "webp_pipe"),
+    "wav",  # the sound alone
 )
 # Containers whose clock may begin anew in the middle, because parts were joined or a recording was interrupted.
 RESTARTING = ("mpegts", "mpeg", "flv", "live_flv", "asf", "ogg", "nsv", "wtv")

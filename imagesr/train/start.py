@@ -82,6 +82,7 @@ def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40)
     gram, moments = 0.0, 0.0
     for i in range(batches):
         lr, hr = crops.numbered(i)
+        lr = lr[0] if isinstance(lr, (list, tuple)) else lr  # without its depth
         hr = hr[..., : model.output.shape[-1]]  # without the weights of edges
         x = np.lib.stride_tricks.sliding_window_view(ops.convert_to_numpy(features(lr)), (side, side), axis=(1, 2))
         x = np.moveaxis(x, 3, -1).reshape(-1, side * side * channels).astype(np.float64)

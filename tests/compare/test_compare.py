@@ -183,7 +183,7 @@ def test_the_command_leaves_a_page_a_sheet_and_figures(films, tmp_path):
         (["A", __file__], 3, "video"),
         (["A", "B", "-o", "page.txt"], 2, ".html"),
         (["A", "B", "-o", "no/page.html"], 2, "folder"),
-        (["A", "B", "--start", "99"], 3, "from 99 s on"),
+        (["A", "B", "--start", "99"], 3, "start within the video"),
         (["A", "B", "--seconds", "-1"], 2, "0 s"),
         (["A", "B", "--json", "A"], 2, "of its own"),
         (["A", "B", "--json", "no/figures.json"], 2, "folder"),

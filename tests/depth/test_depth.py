@@ -405,7 +405,7 @@ def test_a_bad_map_is_one_line(what, words, tmp_path, photos, capfd):
     [
         (["--depth", "MAPS", "--depth-model", "x.onnx"], "both"),
         (["--depth", "nowhere"], "folder with depth maps"),
-        (["--depth", "MAPS", "--depth-dropout", "2"], "from 0 to 1"),
+        (["--depth", "MAPS", "--depth-dropout", "2"], "less than or equal to 1"),
         (["--depth-model", "nowhere.onnx"], "ONNX"),
         (["--edge-weight", "2"], "depth or depth_model"),
     ],

@@ -432,7 +432,7 @@ def test_the_help_states_the_defaults_and_choices_of_the_config():
     texts = {action.dest: action.help for action in _parser()._actions}
     for name, setting in Config.model_fields.items():
         if default := re.search("default: ([^ ,)]+)", texts[name]):
-            assert default[1] == str(setting.default) or name in ("perceptual", "curriculum"), name
+            assert default[1] == str(setting.default) or name in ("perceptual", "curriculum", "features"), name
     for name in ("loss", "precision"):
         assert all(choice in texts[name] for choice in get_args(Config.model_fields[name].annotation))
     assert f"epochs of {EPOCH} steps" in texts["epochs"]
