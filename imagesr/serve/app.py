@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import imagesr
 from imagesr.errors import OutputError
-from imagesr.media.photos import NO_ROOM
+from imagesr.files import NO_ROOM
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.routes import SUPERSIZE_PATHS, router
 from imagesr.serve.schemas import error_response
@@ -44,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
         app.add_exception_handler(error, handler)
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.
     app.router.default = _Static(directory=STATIC, html=True)
+    app.add_middleware(_Head)
     _name_models(app, service)
     return app
 
@@ -67,6 +68,25 @@ def _name_models(app, service):
         return described
 
     app.openapi = openapi
+
+
+class _Head:
+    """Answer HEAD as GET, without the body (RFC 9110, section 9.3.2): FastAPI's routes take only what they name."""
+
+    def __init__(self, app: Any):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message):
+            if message["type"] == "http.response.body":
+                message = message | {"body": b""}
+            await send(message)
+
+        await self._app(scope | {"method": "GET"}, receive, without_body)
 
 
 class _Static(StaticFiles):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as Part
@@ -76,11 +76,17 @@ async def _wanted(
         ),
     ] = "2",
     model: Annotated[str, Query(description="One of `/models`")] = "",
-    format: Annotated[Literal["png", "jpeg", "webp"], Query(description="Format of the answer")] = "png",
+    format: Annotated[
+        str,
+        Query(
+            description="Format of the answer; upper case and `jpg` are understood",
+            json_schema_extra={"enum": [*MEDIA]},
+        ),
+    ] = "png",
 ) -> Wanted:
     """Return what the query asks for; raises a Refusal for an unknown parameter, model or scale."""
     given = request.query_params
-    wanted = Wanted(_parse_scale(scale), model if "model" in given else service.model, format)
+    wanted = Wanted(_parse_scale(scale), model if "model" in given else service.model, _parse_format(format))
     unknown = set(given) - {"scale", "model", "format"}
     if wanted.model not in service.names or unknown:
         names = ", ".join(service.names)
@@ -96,6 +102,15 @@ def _parse_scale(text):
         if scale and 1 < Fraction(text) <= MAX_SCALE:
             return scale
     raise Refusal(422, "query", f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {text[:50]!r}")
+
+
+def _parse_format(text):
+    format = text.lower()
+    format = "jpeg" if format == "jpg" else format
+    if format not in MEDIA:
+        names = ", ".join(map(repr, MEDIA))
+        raise Refusal(422, "query", f"Expected format as one of {names}. Received: {text[:50]!r}")
+    return format
 
 
 async def supersize(

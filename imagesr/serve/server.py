@@ -19,15 +19,21 @@ from imagesr.serve.service import Service
 from imagesr.serve.uploads import UPLOAD_SECONDS
 
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
+_ASKING_SECONDS = 1  # after a client has closed its side, until it is asked whether it is still there
 # Connections that are taken up before one of them can be refused: asyncio takes as many at a time as may wait, and
 # where there are no files left it says so once for each of them.
 _BACKLOG = 100
 
 
 class _Protocol(H11Protocol):
-    """Close connections whose request does not end in time, or whose answer is not read."""
+    """Close connections whose request does not end in time, or whose answer is not read.
 
-    _sending = _taking = _answering = None
+    A client may close its side once its request is sent, and read the answer (RFC 9112, section 9.6). One that has
+    gone looks the same until something is sent to it.
+    """
+
+    _sending = _taking = _answering = _asking = None
+    _half_closed = False
 
     def __init__(self, *arguments, most, **options):
         super().__init__(*arguments, **options)
@@ -42,12 +48,32 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data):
         super().data_received(data)
-        whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        whole = self._whole()
         if self._sending and whole:
             self._sending.cancel()
             self._sending = None
         elif not self._sending and not whole:
             self._sending = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+
+    def eof_received(self):
+        """Keep a connection whose request is whole: asyncio closes it otherwise."""
+        if self._whole() and not (self.cycle is None or self.cycle.response_complete):
+            self._half_closed = True
+            self._asking = self.loop.call_later(_ASKING_SECONDS, self._ask)
+            return True
+        return super().eof_received()
+
+    def _whole(self):
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    def _ask(self):
+        """Send 100 Continue, which clients skip: the system of one that has gone answers with a reset."""
+        gone = self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if gone or self.transport.is_closing():
+            self.transport.abort()
+        elif self.conn.our_state is h11.SEND_RESPONSE and self.conn.their_http_version != b"1.0":
+            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])))
+            self._asking = self.loop.call_later(_ASKING_SECONDS, self._ask)
 
     def _abort_after(self, seconds):
         """Abort the connection where the answer that begins now has not ended after `seconds`."""
@@ -61,6 +87,8 @@ class _Protocol(H11Protocol):
         # The end of the answer may still be in the buffer.
         self._answering = self.loop.call_later(TAKE_SECONDS, self._abort_untaken)
         super().on_response_complete()
+        if self._half_closed:  # nothing can come any more
+            self.transport.close()
 
     def _abort_untaken(self):
         if self.transport.get_write_buffer_size():
@@ -75,7 +103,7 @@ class _Protocol(H11Protocol):
         self._taking.cancel()
 
     def connection_lost(self, exc):
-        for timer in (self._sending, self._taking, self._answering):
+        for timer in (self._sending, self._taking, self._answering, self._asking):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)

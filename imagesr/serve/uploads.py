@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -11,12 +12,23 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from imagesr.media.photos import kind_of
+from imagesr.media.photo_kinds import described, kind_of
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.service import Service
 
 MAX_BYTES = 5 * 2**20
 UPLOAD_SECONDS = 10
+
+_BODY = "the bytes of a PNG or JPEG picture as the body (curl --data-binary @FILE)"
+# What programs send in place of the bytes, by how it begins.
+_WRAPPED = (
+    (rb"--\S", "a form (multipart/form-data, as curl -F sends it)"),
+    (rb"\x1f\x8b", "gzip"),
+    (rb"\s*[{\[\"]", "JSON"),
+    (rb"iVBORw0KGgo|/9j/|data:", "base64"),
+    (rb"\x89PNG\x1a", "a PNG without its line ends, as curl -d @FILE sends it"),
+    (rb"[\w.%-]+=", "a form (application/x-www-form-urlencoded)"),
+)
 
 
 async def accept(request: Request) -> AsyncIterator[Path]:
@@ -25,6 +37,9 @@ async def accept(request: Request) -> AsyncIterator[Path]:
     Raises a Refusal before the body is read where the body is known to be too long, or the service takes no more.
     """
     service: Service = request.app.state.service
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Refusal(415, "kind", f"Expected {_BODY}. Received: Content-Encoding {encoding[:30]!r}")
     length = request.headers.get("content-length", "0")
     if len(length) > 15 or int(length) > MAX_BYTES:
         raise _too_long(f"{length[:15]} bytes")
@@ -69,9 +84,12 @@ def _too_long(received):
 
 def _check_kind(beginning):
     kind = kind_of(beginning[:16])
-    if not kind or kind[0] not in ("PNG", "JPEG"):
-        received = kind[0] if kind else "something else"
-        raise Refusal(415, "kind", f"Expected a PNG or JPEG picture. Received: {received}")
+    if kind and kind.name in ("PNG", "JPEG"):
+        return
+    for pattern, wrapped in _WRAPPED:
+        if re.match(pattern, beginning):
+            raise Refusal(415, "kind", f"Expected {_BODY}. Received: {wrapped}")
+    raise Refusal(415, "kind", f"Expected a PNG or JPEG picture. Received: {described(beginning[:16])}")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:

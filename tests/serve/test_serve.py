@@ -1,6 +1,8 @@
 """The service as its clients see it: one real process, real sockets; and the scheduler by itself."""
 
 import asyncio
+import base64
+import gzip
 import hashlib
 import http.client
 import io
@@ -232,6 +234,57 @@ def test_probes_figures_and_the_page(server):
     assert "script-src 'self' 'wasm-unsafe-eval'" in page.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/models", "/metrics", "/openapi.json", "/", "/page.js"])
+def test_head_is_get_without_its_body(server, path):
+    got, head = (httpx.request(method, server.url + path) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert path == "/metrics" or head.headers["content-length"] == got.headers["content-length"]
+    model = "/models/best-photo_x2/model.onnx"
+    with httpx.Client(base_url=server.url) as client:  # and the connection goes on
+        assert client.head(model).headers["content-length"] == str((ROOT / f"saved_models{model[7:]}").stat().st_size)
+        assert client.head("/supersizeme").status_code == 405
+        assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(("name", "format"), [("jpg", "JPEG"), ("JPG", "JPEG"), ("PNG", "PNG"), ("WebP", "WEBP")])
+def test_formats_have_the_names_that_people_use(server, name, format):
+    response = server.post(SMALL, f"?format={name}")
+    assert (response.status_code, opened(response.content).format) == (200, format)
+    assert response.headers["content-type"] == f"image/{format.lower()}"
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("source", ["PNG", "JPEG"])
+def test_exif_is_not_made_up(server, source, format):
+    """Nor the resolution, the size and the like that libvips would write into it."""
+    large = opened(server.post(saved(Image.fromarray(picture(60, 44)), source), f"?format={format}").content)
+    assert not large.getexif()
+    assert "exif" not in large.info
+
+
+def half_closed(server, body, query="", version="1.1"):
+    """Send a request, close the sending side, and return the answer's status and body."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        head = f"POST /supersizeme{query} HTTP/{version}\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        data = response.read()
+        assert connection.recv(1) == b""  # and the service closes its side
+        return response.status, data
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(("body", "query"), [(SMALL, ""), (LARGE, "?model=best&scale=4")])
+def test_a_client_that_closes_its_side_gets_its_answer(server, body, query, version):
+    status, data = half_closed(server, body, query, version)
+    assert status == 200
+    assert opened(data).format == "PNG"
+    assert half_closed(server, b"no picture, of more than 16 bytes", "", version)[0] == 415
+
+
 # What is refused
 
 BOMB_TEXT = b"".join([header(60, 44), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)), SMALL[33:]])
@@ -253,14 +306,23 @@ REFUSALS = {
     "gif": (415, saved(Image.new("L", (9, 9)), "GIF"), "", "Received: GIF"),
     "webp": (415, saved(Image.new("L", (9, 9)), "WEBP"), "", "Received: WebP"),
     "tiff": (415, saved(Image.new("L", (9, 9)), "TIFF"), "", "Received: TIFF"),
-    "form": (415, b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SMALL, "", "PNG or JPEG"),
+    "form": (415, b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SMALL, "", "as curl -F sends it"),
+    "gzip": (415, gzip.compress(SMALL), "", "--data-binary @FILE). Received: gzip"),
+    "json": (415, b'{"image": "iVBORw0KGgo="}', "", "--data-binary @FILE). Received: JSON"),
+    "short json": (415, b"[1]", "", "Received: JSON"),
+    "base64": (415, base64.b64encode(SMALL), "", "--data-binary @FILE). Received: base64"),
+    "base64 of JPEG": (415, base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(99)), "", "Received: base64"),
+    "data": (415, b"data:image/png;base64," + base64.b64encode(SMALL), "", "Received: base64"),
+    "line ends": (415, SMALL.replace(b"\r", b"").replace(b"\n", b""), "", "as curl -d @FILE sends it"),
+    "fields": (415, b"file=photo.jpg&scale=2", "", "x-www-form-urlencoded"),
+    "video": (415, b"\0\0\0\x20ftypisom\0\0\2\0" + bytes(99), "", "Received: a video"),
     "scale": (422, SMALL, "?scale=1", "a scale above 1 and up to 8. Received: '1'"),
     "nine": (422, SMALL, "?scale=8.1", "up to 8"),
     "exponent": (422, SMALL, "?scale=1e999999999", "up to 8"),
     "zero": (422, SMALL, "?scale=3/0", "up to 8"),
     "none": (422, SMALL, "?scale=", "up to 8"),
     "model": (422, SMALL, "?model=../saved_models/best-photo_x2", "Expected balanced, "),
-    "format": (422, SMALL, "?format=tiff", "'png', 'jpeg' or 'webp'"),
+    "format": (422, SMALL, "?format=tiff", "format as one of 'png', 'jpeg', 'webp'. Received: 'tiff'"),
     "misspelt": (422, SMALL, "?sacle=3", "Received: 'sacle'"),
     "result": (422, header(3999, 4000) + SMALL[33:], "?scale=3", "result of at most 64 megapixels"),
     "disk": (422, header(3000, 3400) + SMALL[33:], "?scale=2.01&model=best", "results of at most 1,024 MB"),
@@ -332,6 +394,14 @@ def test_pages_of_others_are_refused(server, method, headers, status):
     response = httpx.request(method, server.url + path, content=body, headers=headers, timeout=PATIENCE)
     assert response.status_code == status
     assert status == 200 or list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+def test_an_encoded_body_is_told_so_before_it_is_read(server, encoding):
+    response = server.post(gzip.compress(SMALL), headers={"Content-Encoding": encoding})
+    assert response.status_code == 415
+    assert f"curl --data-binary @FILE). Received: Content-Encoding '{encoding}'" in response.json()["error"]
+    assert server.post(SMALL, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
 def test_what_is_no_http_is_told_so_in_json(server):

@@ -6,6 +6,7 @@ import { enlargeHere } from "./here.js";
 import { enlargeThere, Refusal } from "./there.js";
 
 const SCALES = ["1.5", "2", "3", "4", "6", "8"]; // the server composes them
+const TAKEN = ".png,.jpg,.jpeg,.jfif,.jpe,image/png,image/jpeg"; // by the server; this browser may read more
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("stage"), (scale, fitted) => {
   $("zoom").value = `${Math.round(scale * 100)} %`;
@@ -52,6 +53,7 @@ function choices() {
   const native = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
   const offered = here() ? native : [...new Set([...native, ...SCALES])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
+  $("file").accept = here() ? "image/*" : TAKEN;
   $("scale").replaceChildren(...offered.map((scale) => new Option(`× ${scale}`, scale, false, scale === chosen)));
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once."
