@@ -57,14 +57,23 @@ def is_sequence(path: Path) -> bool:
     return bool(_SEQUENCE.search(path.name)) and not path.exists()
 
 
+def sequence_files(path: Path) -> list[Path]:
+    """List the numbered pictures that a pattern stands for, in the order of their numbers."""
+    return [file for _, file in sorted(_numbered(path))]
+
+
 def _numbers(path):
     """Yield the numbers of a sequence's pictures."""
+    return (number for number, _ in _numbered(path))
+
+
+def _numbered(path):
     before, after = _SEQUENCE.split(path.name, maxsplit=1)
     pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     if path.parent.is_dir():
         for file in path.parent.iterdir():
             if found := pattern.fullmatch(file.name):
-                yield int(found[1])
+                yield int(found[1]), file
 
 
 def declared_size(path: Path) -> tuple[int, int] | None:

@@ -107,6 +107,7 @@ class Source:
         self.notes: list[str] = []
         self.damage = Damage()
         self._path, self._threads, self._rate, self._alpha = path, threads, rate, alpha
+        self._frames_skipped = False
         self._deinterlace, self._upright = deinterlace, upright
         self._verdict: Verdict | None = None
         self._check_path()
@@ -245,6 +246,10 @@ class Source:
         """Choose the colour tags of the frames, which will be upscaled to this many lines; before the iteration."""
         self.info = replace(self.info, color=written_tags(self._first, height))
 
+    def skip_frames(self) -> None:
+        """Decode no more frames: the iteration yields the packets of the other streams; before the iteration."""
+        self._frames_skipped = True
+
     def __iter__(self) -> Iterator[Frame | Packet]:
         for item in self._head:
             yield self._plain(item) if isinstance(item, Frame) else item
@@ -275,7 +280,7 @@ class Source:
             if packet.stream is not self.video:
                 if not packet.is_corrupt and self._moved(packet):
                     yield packet
-            else:
+            elif not self._frames_skipped:
                 self._packets += not packet.is_discard
                 self._discarded += packet.is_discard
                 for part in self._unpacked(packet):

@@ -96,7 +96,7 @@ class Writer:
         self._names: dict[int, str] = {}
         self._refused = Counter()
         self._first, self._last = Fraction(10**9), Fraction(0)
-        self._rate = info.rate
+        self._rate, self._encoded = info.rate, False
         fmt = FORMATS[path.suffix.lower()]
         try:
             pix_fmt = pix_fmt or encoder_format(codec, info.pix_fmt)
@@ -123,28 +123,8 @@ class Writer:
             raise
 
     def _add_video(self, source, info, codec, options, pix_fmt, threads, shape):
-        options, lost = encoder_side_data(codec, info.side, options)
-        video = self._video = self._container.add_stream(
-            codec,
-            rate=info.rate,
-            time_base=info.time_base,
-            width=self._size[0],
-            height=self._size[1],
-            pix_fmt=pix_fmt,
-            options=dict(options),
-        )
-        context = video.codec_context
-        # PyAV's default, slices within a frame, keeps x264 from using every core.
-        context.thread_type = "AUTO"
-        context.thread_count = threads
-        if context.codec.canonical_name == "hevc" and self._container.format.name in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # the only kind that Apple plays
-        if shape or info.sample_aspect_ratio:
-            context.sample_aspect_ratio = shape or info.sample_aspect_ratio
-        for tag, value in info.color.items():
-            setattr(context, tag, value)
-        if info.display_matrix is not None and self._container.format.name in TURNS:
-            video.set_display_matrix(info.display_matrix)
+        video, lost = add_video(self._container, info, self._size, codec, options, pix_fmt, threads, shape)
+        self._video = video
         if source:
             video.metadata.update(_tags(source.video.metadata))
             video.disposition = source.video.disposition
@@ -251,6 +231,19 @@ class Writer:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
 
+    def write_encoded(self, packet: Packet) -> None:
+        """Write a packet of the film that was encoded before, as this writer's encoder would."""
+        begin, self._encoded = packet.pts * packet.time_base, True
+        self.frames += 1
+        self._last = max(self._last, begin + packet.duration * packet.time_base)
+        self._first = min(self._first, begin)
+        packet.stream = self._video
+        try:
+            self._container.mux_one(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+        self._written[self._video.index] += 1
+
     def _mux(self, packets, stream):
         for packet in packets:
             try:
@@ -277,7 +270,8 @@ class Writer:
     def finish(self) -> None:
         """Flush, check the file against what was written into it, and give it its name."""
         try:
-            self._mux_video(None)
+            if not self._encoded:
+                self._mux_video(None)
             for handler in self._beside.values():
                 self._mux(handler.flush(), handler.stream)
             self._container.close()
@@ -338,6 +332,33 @@ class Writer:
             self._container.close()
         with suppress(OSError):
             self.part.unlink(missing_ok=True)
+
+
+def add_video(container, info, size, codec, options, pix_fmt, threads, shape):
+    """Add a stream with its encoder to a container; return it, and what of the side data is lost, in words."""
+    options, lost = encoder_side_data(codec, info.side, options)
+    video = container.add_stream(
+        codec,
+        rate=info.rate,
+        time_base=info.time_base,
+        width=size[0],
+        height=size[1],
+        pix_fmt=pix_fmt,
+        options=dict(options),
+    )
+    context = video.codec_context
+    # PyAV's default, slices within a frame, keeps x264 from using every core.
+    context.thread_type = "AUTO"
+    context.thread_count = threads
+    if context.codec.canonical_name == "hevc" and container.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # the only kind that Apple plays
+    if shape or info.sample_aspect_ratio:
+        context.sample_aspect_ratio = shape or info.sample_aspect_ratio
+    for tag, value in info.color.items():
+        setattr(context, tag, value)
+    if info.display_matrix is not None and container.format.name in TURNS:
+        video.set_display_matrix(info.display_matrix)
+    return video, lost
 
 
 def _muxing(fmt, info, source):

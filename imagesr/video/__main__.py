@@ -125,6 +125,7 @@ def _parser():
     add("--start", type=_seconds, default=0.0, metavar="TIME", help="begin here: 90, 1:30")
     add("--duration", type=_seconds, metavar="TIME", help="take only this much")
     add("--preview", action="store_true", help="take three seconds from the middle, and say what the whole will take")
+    add("--restart", action="store_true", help="begin anew; else the same command goes on where it was interrupted")
     add("--allow-truncated", action="store_true", help="exit with 0 even when the input was damaged")
     add("-r", "--recursive", action="store_true", help="take sub-folders, too; OUT gets the same ones")
     there = parser.add_mutually_exclusive_group().add_argument
@@ -263,7 +264,7 @@ def _check_options(options):
     """Raise ValueError for options that no video can be upscaled with, before any."""
     from imagesr.video.options import Options
 
-    Options(**{key: value for key, value in options.items() if key != "overwrite"})
+    Options(**{key: value for key, value in options.items() if key not in ("overwrite", "restart")})
 
 
 def _check_record(record, others):
@@ -302,7 +303,7 @@ def _one(path, out, options, run, told=""):
             asked = {"progress": progress, "announce": None if silent else announce, **options}
             report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:
-        interrupted.hint = "nothing was written"
+        interrupted.hint = interrupted.hint or "nothing was written"
         raise
     if not silent:
         print(report, flush=True)

@@ -8,17 +8,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from imagesr.card import find_models
+from imagesr.cli import Interrupted
 from imagesr.engines import checked_detail, load_engine
 from imagesr.engines.chain import load_chain
+from imagesr.errors import OutputError
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.media.opening import PIPE
 from imagesr.media.pipe import PipeWriter
 from imagesr.media.source import Source
 from imagesr.media.writer import Writer
+from imagesr.video import segments
 from imagesr.video.encoding import choose_encoders, keeps_transparency, with_rate
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
@@ -35,6 +39,7 @@ def upscale_video(
     out: str | Path,
     *,
     overwrite: bool = False,
+    restart: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **options,
@@ -48,6 +53,7 @@ def upscale_video(
         path: The input: a file, `-` for YUV4MPEG2 on standard input, or numbered pictures such as `%05d.png`.
         out: The output; its ending chooses the container, `-` is YUV4MPEG2 on standard output.
         overwrite: Replace a file that is there already.
+        restart: Begin anew where an interrupted run of the same command has left segments.
         progress: Called after each frame with the frames done and the frames expected, None where that is unknown.
         announce: Called before the first frame with each line about what will be made, converted and lost.
         **options: The fields of `imagesr.video.options.Options`: `scale`, `size`, `model`, `crf`, `start` and others.
@@ -60,6 +66,9 @@ def upscale_video(
     path, out, options = Path(path), Path(out), Options(**options)
     if os.path.islink(out):  # noqa: PTH114, Path raises for names that are too long
         out = out.resolve()  # the link stays, and the file that it names is replaced
+    folder = segments.Folder(out)
+    if out != PIPE:
+        folder.prepare(restart=restart)
     check_paths(path, out, overwrite=overwrite)
     suffix = out.suffix.lower()
     encoders = choose_encoders(options, suffix) if out != PIPE else {"": {}}
@@ -83,12 +92,14 @@ def upscale_video(
     if options.preview:
         options, report.whole_s = _preview(path, options)
     with ExitStack() as stack:
-        source = stack.enter_context(_open(path, options, suffix))
+        opened = partial(_open, path, options, suffix)
+        source = stack.enter_context(opened())
         if source.has_alpha and out != PIPE:
             encoders = choose_encoders(options, suffix, alpha=True)
             if keeps_transparency(encoders, suffix):
                 stack.close()
-                source = stack.enter_context(_open(path, options, suffix, alpha=True))
+                opened = partial(opened, alpha=True)
+                source = stack.enter_context(opened())
         target = target_size(source.info, scale=options.scale, box=options.size, square=options.square)
         _check_target(target, source.info, options, cards)
         source.tag_for(target[1])
@@ -100,30 +111,49 @@ def upscale_video(
         report.model = _chain_name(options, engines)
         upscalers = [Upscaler(info, target, engines) for _ in range(parallel)]
         expected = _expected_frames(info, options)
-        writer = _writer(out, source, target, encoders, options)
+        items, skipped = source, 0
+        if out == PIPE:
+            writer = PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
+        else:
+            stack.enter_context(segments.alone(out))
+            encoding = _encoding(source, target, encoders, options)
+            writer = Writer(out, source, sound=options.audio, **encoding)
+            job = segments.Job(path, out, options, engines, encoding, expected)
+            if segments.wanted(folder, job, info):
+                writer.discard()  # it has said what it keeps and loses, and is made anew at the end
+                writer = stack.enter_context(segments.writing(folder, job, source, writer, opened))
+                items, skipped = writer.frames_of(source), writer.skipped
 
         def write(item):
             if isinstance(item, Frame):
                 report.saw_frame()
             writer.write(item)
             if isinstance(item, Frame) and progress:
-                progress(report.frames, expected)
+                progress(report.frames + skipped, expected)
 
         try:
             if announce:
                 _announce(announce, report, info, expected, writer)
-            run(source, upscalers, write, report)
+            run(items, upscalers, write, report)
             with report.clock("encode"):
                 writer.finish()
-        except BaseException:
+        except BaseException as error:
             writer.discard()
+            if left := getattr(writer, "left", ""):
+                if isinstance(error, OutputError):
+                    raise OutputError(f"{error}. {left}") from None
+                if isinstance(error, Interrupted):
+                    error.hint = left
             raise
     report.kept, report.dropped = writer.kept, writer.dropped
     report.notes = source.notes + writer.notes
     report.missing = ", ".join(text for text in (str(source.damage), writer.lost) if text)
     report.megabytes = round(out.stat().st_size / 1e6, 3) if out != PIPE else None
-    report.seconds_of_video = round(report.frames / float(info.rate), 3)
     report.finish(time.perf_counter() - begun)
+    if skipped:
+        report.frames += skipped
+        report.notes.append(f"{skipped} frames were done by earlier runs")
+    report.seconds_of_video = round(report.frames / float(info.rate), 3)
     return report
 
 
@@ -172,29 +202,26 @@ def _chain_name(options, engines):
     return f"{options.model} " + " then ".join(f"x{engine.card.scale}" for engine in engines)
 
 
-def _writer(out, source, target, encoders, options):
+def _encoding(source, target, encoders, options):
+    """Return how a Writer encodes frames: its keyword arguments."""
     info = source.info
-    if out == PIPE:
-        return PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
     name = list(encoders)[-1 if info.bits > 8 else 0]
-    seconds = _seconds(info, options)
     sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
-    return Writer(
-        out,
-        source,
-        size=target,
-        codec=name,
-        options=with_rate(encoders[name], options, seconds, sounds),
-        pix_fmt=options.pix_fmt,
-        threads=options.threads,
-        sound=options.audio,
-        shape=pixel_shape(info, square=options.square),
-    )
+    return {
+        "size": target,
+        "codec": name,
+        "options": with_rate(encoders[name], options, _seconds(info, options), sounds),
+        "pix_fmt": options.pix_fmt,
+        "threads": options.threads,
+        "shape": pixel_shape(info, square=options.square),
+    }
 
 
 def _announce(announce, report, info, expected, writer):
     length = f", {expected} frames" if expected else ""
     announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps")
+    if begun := getattr(writer, "begun_before", ""):
+        announce(begun)
     for line in writer.dropped:
         announce(f"will be lost: {line}")
     for line in writer.conversions:

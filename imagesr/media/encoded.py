@@ -1,0 +1,163 @@
+"""Parts of a film encoded one by one, each into a file of packets, and their packets as one stream."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from imagesr.errors import OutputError
+from imagesr.files import part_of, put_in_place
+from imagesr.media.containers import FORMATS
+from imagesr.media.encoders import encoder_format
+from imagesr.media.frames import Frame, Packet, VideoInfo
+from imagesr.media.opening import reason
+from imagesr.media.writer import add_video
+
+_MAGIC = b"imagesr packets 1\n"
+_PACKET = struct.Struct("<qqqBII")  # pts, dts, duration, whether it is a key frame, length, CRC-32
+_END = b"end\n"
+
+
+class SegmentWriter:
+    """Encode some frames of a film, from a key frame on, into a file of packets at `path`.
+
+    `write` takes frames, `finish` gives the file its name, `discard` removes it. The encoder is set up as for a file
+    of `suffix`; the other arguments are those of `Writer`. Raises OutputError.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        suffix: str,
+        info: VideoInfo,
+        *,
+        size: tuple[int, int],
+        codec: str,
+        options: Mapping[str, str],
+        pix_fmt: str | None = None,
+        threads: int = 0,
+        shape: Fraction | None = None,
+    ):
+        self.path, self.part, self.frames, self._rate = path, part_of(path), 0, info.rate
+        self._durations: dict[int, int] = {}
+        try:
+            # No packet ever goes into this container: it tells the encoder how its kind wants headers.
+            self._container = av.open(io.BytesIO(), "w", format=FORMATS[suffix])
+            pix_fmt = pix_fmt or encoder_format(codec, info.pix_fmt)
+            self._video, _ = add_video(self._container, info, size, codec, options, pix_fmt, threads, shape)
+            self._container.start_encoding()
+            self._file = self.part.open("wb")
+            self._file.write(_MAGIC)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {path} with {codec}: {reason(error)}") from None
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame."""
+        frame.pict_type = 0  # the encoder chooses
+        self.frames += 1
+        self._durations[frame.pts] = frame.duration or round(1 / (self._rate * frame.time_base))
+        self._encode(frame)
+
+    def _encode(self, frame):
+        try:
+            for packet in self._video.encode(frame):
+                self._keep(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def _keep(self, packet):
+        if self._file.tell() == len(_MAGIC):
+            tick = packet.time_base
+            self._file.write(json.dumps({"time_base": [tick.numerator, tick.denominator]}).encode() + b"\n")
+        data = bytes(packet)
+        dts = packet.pts if packet.dts is None else packet.dts
+        duration = self._durations.pop(packet.pts, packet.duration)
+        head = _PACKET.pack(packet.pts, dts, duration, packet.is_keyframe, len(data), zlib.crc32(data))
+        self._file.write(head + data)
+
+    def finish(self) -> None:
+        """Flush the encoder and give the file its name."""
+        self._encode(None)
+        try:
+            self._file.write(_PACKET.pack(0, 0, 0, 2, len(_END), self.frames) + _END)
+            self._file.close()
+            put_in_place(self.part, self.path)
+        except OSError as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+        with suppress(av.FFmpegError, OSError):
+            self._container.close()
+
+    def discard(self) -> None:
+        """Close and remove the unfinished file."""
+        with suppress(Exception):  # whatever went wrong before is what is worth telling
+            self._container.close()
+        with suppress(OSError):
+            self._file.close()
+            self.part.unlink(missing_ok=True)
+
+
+def frames_in(path: Path) -> int:
+    """Return how many frames a finished file of packets has, as its end says; 0 where it is damaged or missing."""
+    length = _PACKET.size + len(_END)
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return 0
+            file.seek(-length, io.SEEK_END)
+            end = file.read(length)
+    except OSError:
+        return 0
+    *_, kind, size, frames = _PACKET.unpack_from(end)
+    return frames if (kind, size, end[-len(_END) :]) == (2, len(_END), _END) else 0
+
+
+def packets_in(path: Path) -> Iterator[Packet]:
+    """Yield the packets of a file; raises OutputError for one that is damaged."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError("it is no file of packets")
+            tick = Fraction(*json.loads(file.readline())["time_base"])
+            while True:
+                pts, dts, duration, kind, size, crc = _PACKET.unpack(file.read(_PACKET.size))
+                data = file.read(size)
+                if kind == 2:
+                    return
+                if len(data) != size or zlib.crc32(data) != crc:
+                    raise ValueError("its checksum differs")
+                packet = Packet(data)
+                packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, tick
+                packet.is_keyframe = bool(kind)
+                yield packet
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise OutputError(f"Cannot read {path}, which an earlier run wrote: {reason(error)}") from None
+
+
+def joined(paths: Iterable[Path]) -> Iterator[Packet]:
+    """Yield the packets of files that follow one another as one stream, whose decoding times rise.
+
+    An encoder begins with decoding times before the first frame, by as many frames as it reorders. Within a film those
+    times belong to the last frames of the part before.
+    """
+    late: deque[int] = deque()
+    last = None
+    for path in paths:
+        shown: deque[int] = deque(maxlen=64)  # more than any encoder reorders
+        for packet in packets_in(path):
+            shown.append(packet.pts)
+            if late:
+                packet.dts = late.popleft()
+            if last is not None and packet.dts <= last:
+                packet.dts = last + 1
+            last = packet.dts
+            yield packet
+        late = deque(sorted(pts for pts in shown if last is not None and pts > last))

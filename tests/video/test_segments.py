@@ -1,0 +1,319 @@
+"""Runs in segments: killed and gone on with, joined, refused; by real processes, read back by ffmpeg."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from conftest import ffmpeg, frame_times, packet_hashes, write_clip
+
+from imagesr.errors import OutputError
+from imagesr.media.encoded import frames_in, joined, packets_in
+from imagesr.scale import Scale
+from imagesr.video import segments, upscale
+from imagesr.video.options import Options
+
+LENGTH = 40
+SLOW = ["-n", "lanczos", "-s", "4", "--preset", "slow", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", LENGTH)
+    monkeypatch.setattr(segments, "LONG_S", 0)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("film") / "in.mp4", frames=210, size=(96, 54))
+
+
+def start(*arguments, **more):
+    """Start the command as a user does, with segments of 40 frames for every run."""
+    code = f"""import sys
+from imagesr.video import segments
+segments.LENGTH, segments.LONG_S = {LENGTH}, 0
+from imagesr.video.__main__ import main
+sys.exit(main(sys.argv[1:]))"""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def finished(process, seconds=300):
+    out, told = process.communicate(timeout=seconds)
+    return process.returncode, out, told
+
+
+def until(true, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def hashes(path):
+    """Return the checksum and time of every decoded frame."""
+    how = ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-f", "framemd5"]
+    lines = ffmpeg("-copyts", "-i", path, *how, "-").decode().splitlines()
+    return [(line.split(",")[2], line.split(",")[-1]) for line in lines if line[0] != "#"]
+
+
+def decoding_times(path):
+    with av.open(str(path)) as container:
+        return [packet.dts for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def count(folder):
+    return len(list(folder.glob("*.segment")))
+
+
+CASES = {
+    "mp4": ("in.mp4", "out.mp4", {}),
+    "ts": ("in.mp4", "out.ts", {}),
+    "mkv, x265": ("in.mp4", "out.mkv", {"codec": "libx265", "preset": "ultrafast"}),
+    "webm": ("in.mp4", "out.webm", {"preset": "12"}),
+    "webm, VP9": ("in.mp4", "out.webm", {"codec": "libvpx-vp9"}),
+    "variable rate": ("variable.mkv", "out.mp4", {"preset": "medium"}),
+    "a part": ("in.mp4", "out.mp4", {"start": 1.0, "duration": 3.0}),
+}
+
+
+@pytest.fixture(scope="module")
+def variable(tmp_path_factory):
+    times = [3000 * i + (37 * i * i) % 1500 - (1400 if i % 7 == 0 and i else 0) for i in range(130)]
+    return write_clip(tmp_path_factory.mktemp("variable") / "variable.mkv", frames=130, size=(96, 54), pts=times)
+
+
+@pytest.mark.parametrize(("name", "out", "options"), CASES.values(), ids=CASES)
+def test_a_run_in_segments_makes_what_a_run_at_once_makes(tmp_path, film, variable, monkeypatch, name, out, options):
+    source = film if name == "in.mp4" else variable
+    upscale.upscale_video(source, tmp_path / out, model="lanczos", **options)
+    assert [path.name for path in tmp_path.iterdir()] == [out]
+    monkeypatch.setattr(segments, "LONG_S", 1e9)
+    at_once = tmp_path / f"once{(tmp_path / out).suffix}"
+    upscale.upscale_video(source, at_once, model="lanczos", **options)
+    assert frame_times(tmp_path / out) == frame_times(at_once)
+    assert packet_hashes(tmp_path / out) == packet_hashes(at_once)
+    times = decoding_times(tmp_path / out)
+    assert all(a < b for a, b in itertools.pairwise(times))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
+def test_killed_again_and_again_it_ends_as_if_it_had_not_been(tmp_path, film):
+    whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    begun = time.monotonic()
+    assert finished(start(film, whole, *SLOW))[0] == 0
+    took = time.monotonic() - begun
+    chance, kills = random.Random(0), 0
+    for _ in range(6):
+        process = start(film, out, *SLOW)
+        try:
+            process.communicate(timeout=took * chance.uniform(0.4, 0.9))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        assert not out.exists() or hashes(out) == hashes(whole)
+    code, _, told = finished(start(film, out, *SLOW, "-y"))
+    assert code == 0, told
+    assert kills
+    assert hashes(out) == hashes(whole)
+    assert packet_hashes(out) == packet_hashes(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
+def test_at_most_one_segment_is_done_again(tmp_path, film):
+    out, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.segments"
+    process = start(film, out, *SLOW)
+    until(lambda: count(folder) >= 2, process)
+    process.kill()
+    process.communicate()
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.segment")}
+    process = start(film, out, *SLOW)
+    until(lambda: count(folder) > len(kept), process)
+    assert kept == {name: (folder / name).stat().st_mtime_ns for name in kept}
+    code, said, _ = finished(process)
+    assert code == 0
+    assert f"going on: {LENGTH * len(kept)} frames are done" in said
+    assert f"note: {LENGTH * len(kept)} frames were done by earlier runs" in said
+    assert len(frame_times(out)[0]) == 210
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(("kind", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(tmp_path, film, kind, code):
+    out, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.segments"
+    process = start(film, out, *SLOW, "-q")
+    until(lambda: count(folder) >= 1, process)
+    process.send_signal(getattr(signal, kind))
+    begun = time.monotonic()
+    got, _, told = finished(process)
+    assert (got, len(told.splitlines())) == (code, 1)
+    assert "frames are kept in out.mp4.segments; the same command goes on, --restart begins anew" in told
+    assert time.monotonic() - begun < 30  # 5 on a machine that does nothing else
+    assert all(frames_in(path) == LENGTH for path in folder.glob("*.segment"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.fixture
+def interrupted(tmp_path, film):
+    """Return an output whose run was interrupted after its first segment, and its input."""
+    source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    source.write_bytes(film.read_bytes())
+    left = [LENGTH + 10]
+
+    def progress(done, expected):
+        left[0] -= 1
+        if not left[0]:
+            raise OutputError("enough")
+
+    with pytest.raises(OutputError, match=r"enough\. 40 frames are kept in out\.mp4\.segments"):
+        upscale.upscale_video(source, out, model="lanczos", progress=progress)
+    return source, out
+
+
+def test_another_command_or_input_is_refused(interrupted):
+    source, out = interrupted
+    with pytest.raises(ValueError, match=r"crf was None and is 30\.0.*--restart"):
+        upscale.upscale_video(source, out, model="lanczos", crf=30.0)
+    with pytest.raises(ValueError, match=r"models was \[\]"):
+        upscale.upscale_video(source, out, model="fast")
+    os.utime(source, (1, 1))
+    with pytest.raises(ValueError, match="has changed; --restart"):
+        upscale.upscale_video(source, out, model="lanczos")
+    assert count(out.with_name("out.mp4.segments")) == 1
+    report = upscale.upscale_video(source, out, model="lanczos", crf=30.0, restart=True)
+    assert report.frames == 210
+    assert not any("earlier" in note for note in report.notes)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_what_a_run_left_while_it_joined_is_swept(interrupted):
+    source, out = interrupted
+    out.with_name("out.mp4.part").write_bytes(b"half a film")
+    out.with_name("other.mp4.part").write_bytes(b"another's")
+    folder = out.with_name("out.mp4.segments")
+    (folder / "000001.segment.part").write_bytes(b"half a segment")
+    (folder / "000002.segment").write_bytes(b"damaged")
+    assert upscale.upscale_video(source, out, model="lanczos").frames == 210
+    assert len(frame_times(out)[0]) == 210
+    assert sorted(path.name for path in out.parent.iterdir()) == ["in.mp4", "other.mp4.part", "out.mp4"]
+
+
+def test_a_damaged_segment_is_found(interrupted):
+    source, out = interrupted
+    segment = out.with_name("out.mp4.segments") / "000000.segment"
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 255
+    segment.write_bytes(content)
+    with pytest.raises(OutputError, match=r"000000\.segment.*checksum"):
+        upscale.upscale_video(source, out, model="lanczos")
+    assert not out.exists()
+    assert upscale.upscale_video(source, out, model="lanczos").frames == 210
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as POSIX does")
+def test_a_second_run_to_the_same_output_is_refused(tmp_path, film):
+    out, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.segments"
+    process = start(film, out, *SLOW)
+    until(lambda: (folder / "journal.json").exists(), process)
+    for more in (["-y"], ["--restart"], ["-y", "--preview"]):
+        code, _, told = finished(start(film, out, *SLOW, *more))
+        assert (code, "in use" in told) == (2, True), told
+    assert finished(process)[0] == 0
+    assert len(frame_times(out)[0]) == 210
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as POSIX does")
+def test_a_second_short_run_to_the_same_output_is_refused(tmp_path, film, monkeypatch):
+    monkeypatch.setattr(segments, "LONG_S", 1e9)
+    refused = []
+
+    def progress(done, expected):
+        if done == 5:
+            code, _, told = finished(start(film, tmp_path / "out.mp4", *SLOW, "-y"))
+            refused.append((code, "in use" in told))
+
+    upscale.upscale_video(film, tmp_path / "out.mp4", model="lanczos", progress=progress)
+    assert refused == [(2, True)]
+    assert len(frame_times(tmp_path / "out.mp4")[0]) == 210
+
+
+def test_a_disk_that_is_too_small_is_told_with_what_is_needed(tmp_path, film, monkeypatch):
+    usage = segments.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(segments.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OutputError, match=r"GB of space for .*out\.mp4 and its segments.*40 frames are kept"):
+        upscale.upscale_video(film, tmp_path / "out.mp4", model="lanczos")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4.segments"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits file sizes as POSIX does")
+def test_a_full_disk_keeps_what_is_done(tmp_path, film):
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"the old one")
+    code, _, told = finished(start(film, out, *SLOW, "-y", "--crf", "0", preexec_fn=limit))
+    assert (code, len(told.splitlines())) == (4, 1), told
+    assert out.read_bytes() == b"the old one"
+
+
+def test_which_runs_are_cut(tmp_path, monkeypatch):
+    class Info:
+        width, height, pix_fmt = 1280, 720, "yuv420p"
+
+    class Card:
+        scale, multiply_accumulates = Scale(3, 2), 5769.0
+
+    class Engine:
+        card = Card()
+
+    def job(frames, *, codec="libx264", path="in.mp4", out="out.mp4", **options):
+        encoding = {"codec": codec, "size": (1920, 1080)}
+        return segments.Job(Path(path), Path(out), Options(**options), [Engine()], encoding, frames)
+
+    folder = segments.Folder(tmp_path / "out.mp4")
+    monkeypatch.setattr(segments, "LONG_S", 60)
+    assert segments.wanted(folder, job(25 * 120), Info)
+    assert not segments.wanted(folder, job(25 * 20), Info)
+    assert segments.wanted(folder, job(None), Info)
+    for exempt in (
+        {"codec": "h264_nvenc"},
+        {"codec": "hevc_qsv"},
+        {"path": "-"},
+        {"target_size": 100.0},
+        {"preview": True},
+    ):
+        assert not segments.wanted(folder, job(25 * 120, **exempt), Info), exempt
+    assert segments.exempt(job(99, codec="libvpx-vp9"), "yuva420p")
+
+
+def test_numbers_of_threads_are_fixed():
+    numbers = [segments.encoder_threads(*given) for given in (("libx264", 0, 2), ("libx264", 0, 64), ("libx265", 0, 8))]
+    assert numbers == [3, 16, 3]
+    assert segments.encoder_threads("libx264", 5, 2) == 5
+
+
+def test_packets_come_back_as_they_were_written(interrupted):
+    folder = interrupted[1].with_name("out.mp4.segments")
+    packets = list(packets_in(folder / "000000.segment"))
+    assert len(packets) == frames_in(folder / "000000.segment") == LENGTH
+    assert packets[0].is_keyframe
+    assert {packet.time_base for packet in packets} == {Fraction(1, 12800)}
+    assert [p.dts for p in joined([folder / "000000.segment"])] == [p.dts for p in packets]
+    assert json.loads((folder / "journal.json").read_text())["command"]["segment length"] == LENGTH
