@@ -166,7 +166,7 @@ def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
 
     from imagesr.datasets.tfdata import pipeline
     from imagesr.train.config import Config
-    from imagesr.train.fit import Run
+    from imagesr.train.training import Run
 
     for model, scale, steps in (("realtime", "1.5", 400), ("edsr_baseline", "2", 4)):
         places = (str(pictures),)

@@ -146,7 +146,7 @@ def _config(parser, options) -> Config:
 def _settings(given):
     """Return the settings of a config: options as it holds them, paths absolute, so that they hold everywhere."""
     from imagesr.datasets import DataSource
-    from imagesr.train.fit import EPOCH
+    from imagesr.train.training import EPOCH
 
     if "epochs" in given:
         given["steps"] = given.pop("epochs") * EPOCH
@@ -173,7 +173,7 @@ def _train(parser, options):
         _interpolate(parser, vars(options))
         return 0
     config = _config(parser, vars(options).copy())
-    from imagesr.train.fit import train
+    from imagesr.train.training import train
 
     try:
         train(config, options.out)

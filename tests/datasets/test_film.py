@@ -16,7 +16,7 @@ from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import resize
 from imagesr.scale import Scale
 from imagesr.train.config import Config
-from imagesr.train.fit import train
+from imagesr.train.training import train
 
 X15 = Scale(3, 2)
 

@@ -29,7 +29,7 @@ from imagesr.models.realtime import realtime
 from imagesr.scale import Scale
 from imagesr.train.__main__ import _parser, main
 from imagesr.train.config import Config
-from imagesr.train.fit import EPOCH, Run, train
+from imagesr.train.training import EPOCH, Run, train
 from imagesr.train.losses import LOSSES
 from imagesr.train.start import start_from_linear, warm_start
 
@@ -63,7 +63,7 @@ def started_by(code):
 
 def epochs_of(steps):
     """Return code that makes the epochs of a run shorter."""
-    return f"import imagesr.train.fit\nimagesr.train.fit.EPOCH = {steps}"
+    return f"import imagesr.train.training\nimagesr.train.training.EPOCH = {steps}"
 
 
 def run_train(*arguments, code=None, env=(), **options):
@@ -133,7 +133,7 @@ def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("imagesr.train.fit.EPOCH", 4)
+    monkeypatch.setattr("imagesr.train.training.EPOCH", 4)
     settings = config(photos, steps=18, model="srresnet", scale="2", architecture={"filters": 4, "blocks": 1})
     whole = train(settings, tmp_path / "whole")
     assert [row["step"] for row in history(tmp_path / "whole")] == [4, 8, 12, 16, 18]
