@@ -1,17 +1,25 @@
 """Training data: `DATASETS` maps a name to the function that lists a folder's (LR, HR) pairs.
 
-`pairs` reads them into memory, `crops` cuts batches, `degradations` makes LR of HR, `tfdata` feeds TensorFlow. `verify`
-and `leaks` check folders. Only `tfdata` imports TensorFlow, and only `leaks` OpenCV.
+`load` returns a data set as Keras trains on it. `pairs` reads pairs into memory, `crops` cuts batches, `degradations`
+makes LR of HR, `batches` and `tfdata` feed Keras. `verify` and `leaks` check folders. Only `tfdata` imports TensorFlow,
+and only `leaks` OpenCV.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagesr.datasets.davis import davis
 from imagesr.datasets.div2k import div2k, flickr2k
 from imagesr.datasets.folders import BENCHMARKS, benchmark, clips, film, folder
+from imagesr.scale import Scale
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # Each takes the folder, the scale and the split, "train" or "val".
 DATASETS = {
@@ -55,3 +63,59 @@ class DataSource(NamedTuple):
 
     def __str__(self):
         return f"{self.name}={self.place}" + ("" if self.weight is None else f"@{self.weight:g}")
+
+
+def load(
+    name: str,
+    folder: str | Path,
+    *,
+    scale: Scale | float | str = 2,
+    split: str = "train",
+    patch: int | None = None,
+    batch: int = 16,
+    channels: int = 3,
+    degrade: Sequence[str] = ("kernel=bicubic",),
+    steps: int = 500,
+    seed: int = 0,
+) -> tf.data.Dataset | keras.utils.PyDataset:
+    """Load a data set as batches of pairs (LR, HR), float32 NHWC in [0, 1].
+
+    Example:
+        train = imagesr.datasets.load("div2k", "DIV2K", scale=2, split="train", patch=96, batch=16)
+        val = imagesr.datasets.load("set5", "Set5", scale=2, split="val")
+
+    Args:
+        name: A key of `DATASETS`; "folder" is any folder of photographs.
+        folder: Where the data set is; "tfds" downloads div2k and davis by tensorflow-datasets.
+        scale: Factor from LR to HR.
+        split: "train" gives random crops, rotated and flipped. "val" gives at most 48 fixed crops; the last batches may
+            be smaller, and their crops too, where pictures are.
+        patch: Side of a crop in HR pixels. None is 96 to train on and 192 to validate on.
+        batch: Crops in a batch.
+        channels: 3 for RGB, 1 for luma.
+        degrade: How LR is made of HR, the steps of `--degrade`. LR files are used where there are some and this is as
+            it is by default.
+        steps: Batches in an epoch of training. Every epoch has new crops.
+        seed: Of the random crops. A batch depends on the seed and on its number, counted over the epochs, alone.
+
+    Returns:
+        A tf.data.Dataset on Keras's TensorFlow backend, a keras.utils.PyDataset on the others.
+
+    Raises:
+        ValueError: For an unknown name, missing or unsuitable pictures, and a patch that does not suit the scale.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
+    from imagesr.datasets.batches import load_batches
+
+    return load_batches(
+        name,
+        folder,
+        scale=scale,
+        split=split,
+        patch=patch,
+        batch=batch,
+        channels=channels,
+        degrade=degrade,
+        steps=steps,
+        seed=seed,
+    )

@@ -12,6 +12,7 @@ from imagesr.depth.maps import as_channels, near_edges
 from imagesr.scale import Scale
 
 MARGIN = 8  # LR pixels around a crop that is degraded by itself: as far as kernels, blurs and deblocking reach
+CROP, CROPS = 192, 48  # of the fixed crops: HR pixels a side, and the number
 
 
 class RandomCrops(keras.utils.PyDataset):
@@ -100,6 +101,11 @@ def as_batch(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Stack uint8 pictures, (H, W) or (H, W, 3), into a float32 NHWC batch in [0, 1]."""
     batch = np.stack(pictures)
     return (batch if batch.ndim == 4 else batch[..., np.newaxis]).astype(np.float32) / 255
+
+
+def crop_side(scale: Scale) -> int:
+    """Return the side of a fixed crop in HR pixels: near `CROP`, and even in LR pixels."""
+    return CROP - CROP % (2 * scale.up)
 
 
 def fixed_crops(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras.ops import convert_to_numpy
 
-from imagesr.datasets.crops import as_batch, fixed_crops
+from imagesr.datasets.crops import CROPS, as_batch, crop_side, fixed_crops
 from imagesr.datasets.degradations import Degradation
 from imagesr.depth.maps import as_channels
 from imagesr.metrics.fidelity import CEILING, psnr
@@ -16,7 +16,6 @@ from imagesr.models.layers import at_detail
 from imagesr.pixels import luma, resize
 from imagesr.scale import Scale
 
-CROP, CROPS = 192, 48  # HR pixels a side, and the number, of the crops
 WHOLE_FRAMES = 4  # the number for a network that takes whole frames only
 BATCH = 8
 
@@ -32,7 +31,7 @@ class Validation:
     def __init__(
         self, pairs: Sequence[tuple], scale: Scale, *, degradation: Degradation, frame: tuple[int, int] | None = None
     ):
-        size = frame or (CROP - CROP % (2 * scale.up),) * 2
+        size = frame or (crop_side(scale),) * 2
         crops = fixed_crops(pairs, scale, size=size, most=WHOLE_FRAMES if frame else CROPS, degradation=degradation)
         self.scale = scale
         self.crops = [crop[:2] for crop in crops]

@@ -1,5 +1,6 @@
 """From folders to batches: every data set, every degradation, both loaders."""
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from imagesr.datasets import DATASETS, DataSource
 from imagesr.datasets.crops import RandomCrops, fixed_crops
 from imagesr.datasets.degradations import DEGRADATIONS, Degradation, blur, h264, hevc, jpeg, noise, softness
 from imagesr.datasets.folders import BENCHMARKS
-from imagesr.datasets.pairs import Pair, load_pairs
+from imagesr.datasets.pairs import SIZES, Pair, load_pairs
 from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import KERNELS, downscale, luma, resize
 from imagesr.scale import Scale
@@ -121,6 +122,7 @@ def test_davis_is_real(data):
 def test_through_tensorflow_datasets(name, scale, lr):
     script = f"""
 import numpy as np, tensorflow as tf, tensorflow_datasets as tfds
+import imagesr
 from pathlib import Path
 from imagesr.datasets import DATASETS
 from imagesr.scale import Scale
@@ -138,6 +140,9 @@ with tfds.testing.mock_data(as_dataset_fn=examples):
 assert len(pairs) == 2, pairs
 assert all(pair.hr.shape == (48, 64, 3) and pair.hr.dtype == np.uint8 for pair in pairs)
 assert all((pair.lr is not None) == {lr} for pair in pairs)
+with tfds.testing.mock_data(as_dataset_fn=examples):
+    train = imagesr.datasets.load("{name}", "tfds", scale="{scale}", patch=24, batch=2, steps=1)
+assert [side.shape[-1] for side in next(iter(train))] == [3, 3]
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -462,3 +467,82 @@ def test_luma_is_what_luma_networks_are_trained_on(folder, loaded):
     lr, hr = load_pairs([Pair(None, file)], SCALE, channels=3)[0]
     np.testing.assert_array_equal(hr, rgb)
     assert lr.shape == (100, 120, 3)
+
+
+# ── what Keras trains on
+
+
+@pytest.mark.parametrize(("name", "channels"), [("div2k", 3), ("davis", 1)])
+def test_a_data_set_is_a_tf_data_of_pairs(name, channels, tmp_path):
+    import tensorflow as tf
+
+    import imagesr
+
+    if name == "davis":
+        davis_folders(tmp_path, ["bear", "dog"])
+    else:
+        for part in ("train", "valid"):
+            photos(tmp_path / f"DIV2K_{part}_HR", 2, (96, 72))
+    options = {"scale": 2, "batch": 3, "channels": channels, "seed": 5}
+    train = imagesr.datasets.load(name, tmp_path, split="train", patch=32, steps=3, **options)
+    spec = tuple(tf.TensorSpec((3, side, side, channels), tf.float32) for side in (16, 32))
+    assert (train.element_spec, len(train)) == (spec, 3)
+
+    scale = Scale(2)
+    pairs = load_pairs(DATASETS[name](tmp_path, scale, "train"), scale, channels=channels, sizes=SIZES, size=(32, 32))
+    crops = RandomCrops([(pairs, 1)], scale, batch=3, size=(32, 32), steps=9, seed=5)
+    next(iter(train))  # a look at it takes nothing away
+    for epoch in range(2):
+        for step, batch in enumerate(train.as_numpy_iterator(), 3 * epoch):
+            for ours, theirs in zip(batch, crops.numbered(step), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+    val = imagesr.datasets.load(name, tmp_path, split="val", **options)
+    first, second = (list(val.as_numpy_iterator()) for _ in range(2))
+    assert len(first) == len(val)
+    for lr, hr in first:
+        assert hr.dtype == np.float32
+        assert hr.shape == (len(lr), 2 * lr.shape[1], 2 * lr.shape[2], channels)
+        assert 0 <= hr.min() < hr.max() <= 1
+    np.testing.assert_array_equal(first[-1][1], second[-1][1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"name": "imagenet"}, "a data set"),
+        ({"split": "test"}, "a split"),
+        ({"channels": 2}, "1 channel"),
+        ({"batch": 0}, "at least 1"),
+        ({"patch": 33}, "multiple of 2"),
+        ({"patch": 500}, "at least 500x500"),
+        ({"degrade": ["rain=1"]}, "a degradation"),
+    ],
+)
+def test_a_data_set_that_cannot_be_loaded(wrong, words, folder):
+    import imagesr
+
+    with pytest.raises(ValueError, match=words):
+        imagesr.datasets.load(**{"name": "folder", "folder": folder} | wrong)
+
+
+def test_a_data_set_without_tensorflow_is_a_pydataset(folder):
+    script = f"""
+import sys
+sys.modules["tensorflow"] = None
+import imagesr, keras, numpy as np
+train = imagesr.datasets.load("folder", {str(folder)!r}, patch=32, batch=2, steps=2, channels=1)
+val = imagesr.datasets.load("folder", {str(folder)!r}, split="val", channels=1)
+assert isinstance(train, keras.utils.PyDataset) and isinstance(val, keras.utils.PyDataset)
+assert [side.shape for side in train[0]] == [(2, 16, 16, 1), (2, 32, 32, 1)]
+before = train[0][1]
+train.on_epoch_end()
+assert (train[0][1] == train.crops.numbered(2)[1]).all() and not (train[0][1] == before).all()
+model = imagesr.models.build("espcn", 2)
+model.compile("adam", "mse")
+model.fit(train, validation_data=val, epochs=2, verbose=0)
+assert train.first == 4, train.first
+"""
+    env = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, env=env)
+    assert done.returncode == 0, done.stderr
