@@ -1,6 +1,27 @@
-"""Training: `config` holds a run's settings, `training` trains, `callbacks` saves and draws after every epoch.
+"""Training: `fit` trains a model on data, `imagesr train` as a `Config` says; both share `loop`.
 
-`start` makes the first weights, `validation` measures, `runs` reads and writes run folders, `blend` mixes two networks,
-`extractors` trains feature extractors. Losses are in `losses`, SRGAN is in `gan`. Data belongs in `datasets`, networks
-in `models`. Only `plots` imports Matplotlib, and only `config` pydantic.
+`training` has the command's run, `callbacks` saves and draws after every epoch, `metrics` and `losses` are for
+`compile`. `start` makes the first weights, `validation` measures, `runs` reads and writes run folders, `blend` mixes
+two networks, `extractors` trains feature extractors. SRGAN is in `gan`, a network with two ends in `detail`. Data
+belongs in `datasets`, networks in `models`. Only `plots` imports Matplotlib, and only `config` pydantic.
 """
+
+import os
+from importlib import import_module
+
+__all__ = ["PSNR", "RunFolder", "fit", "losses", "start_from_linear"]
+
+_MODULES = {"PSNR": "metrics", "RunFolder": "callbacks", "fit": "loop", "start_from_linear": "start"}
+
+
+def __getattr__(name):
+    # Keras takes seconds to import.
+    if name not in __all__:
+        raise AttributeError(f"module 'imagesr.train' has no attribute {name!r}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
+    losses = import_module("imagesr.train.losses")  # whatever is asked for: `compile` then knows their names
+    return losses if name == "losses" else getattr(import_module(f"imagesr.train.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

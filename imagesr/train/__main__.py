@@ -21,6 +21,7 @@ Examples:
   imagesr train --data photos/train --val photos/val --out runs/first
   imagesr train --model edsr_baseline --scale 2 --data div2k=DIV2K --val set5=Set5 --out runs/edsr
   imagesr train --resume --out runs/first
+  imagesr train --resume --steps 40000 --out runs/first
   imagesr train --gan --init runs/edsr --config runs/edsr/config.json --out runs/gan
   imagesr train --interpolate runs/edsr runs/gan --alpha 0.8 --out runs/blend
 """
@@ -47,7 +48,7 @@ def _parser():
     )
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder")
-    add("--resume", action="store_true", help="go on with the run in --out, by its own config")
+    add("--resume", action="store_true", help="go on with the run in --out, by its own config; --steps makes it longer")
     add("--config", type=Path, metavar="FILE", help="take settings that are not given here from a run's config.json")
     add("--seed", type=int, help="of weights and crops (default: 0)")
     add("--precision", help="auto, float32, mixed_float16 or mixed_bfloat16 (default: auto, float16 on a GPU)")
@@ -125,10 +126,12 @@ def _config(parser, options) -> Config:
         parser.error("--alpha goes with --interpolate")
     given = {key: value for key, value in options.items() if value is not None}
     if resume:
+        length = {key: given.pop(key) for key in ("steps", "epochs") if key in given}
         if given or base:
             name = next(iter(given), "config").replace("_", "-")
             parser.error(f"--resume goes on by {out / 'config.json'}: leave out --{name}")
-        return Config.read(out / "config.json")
+        config = Config.read(out / "config.json")
+        return _longer(parser, config, out, _settings(length)["steps"]) if length else config
     given = _settings(given)
     if base:
         config = Config.read(base).changed(**given)
@@ -143,10 +146,19 @@ def _config(parser, options) -> Config:
     return config
 
 
+def _longer(parser, config, out, steps):
+    """Return the config of a run with more steps, which its folder gets; exits for fewer steps than it had."""
+    if steps < config.steps:
+        parser.error(f"expected at least the {config.steps} steps of {out} with --resume, received {steps}")
+    config = config.changed(steps=steps)
+    config.write(out / "config.json")
+    return config
+
+
 def _settings(given):
     """Return the settings of a config: options as it holds them, paths absolute, so that they hold everywhere."""
     from imagesr.datasets import DataSource
-    from imagesr.train.training import EPOCH
+    from imagesr.train.loop import EPOCH
 
     if "epochs" in given:
         given["steps"] = given.pop("epochs") * EPOCH

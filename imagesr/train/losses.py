@@ -1,7 +1,14 @@
-"""Losses: functions of (hr, sr), float NHWC in [0, 1], that return one value per picture, on keras.ops."""
+"""Losses: functions of (hr, sr), float NHWC in [0, 1], that return one value per picture, on keras.ops.
+
+`model.compile(loss=...)` takes them and their names. A model that is saved with one can be loaded again where this
+module has been imported.
+"""
 
 from __future__ import annotations
 
+import contextlib
+
+import keras
 from keras import ops
 
 
@@ -76,3 +83,13 @@ LOSSES = {
     "charbonnier": charbonnier,
     "ssim": ssim,
 }
+
+for _loss in LOSSES.values():
+    keras.saving.register_keras_serializable("imagesr")(_loss)
+
+# Keras looks names up in this table alone, which it keeps to itself. `mse` and `mae` are there, and mean the same.
+with contextlib.suppress(ImportError):
+    from keras.src.losses import ALL_OBJECTS_DICT
+
+    for _name, _loss in LOSSES.items():
+        ALL_OBJECTS_DICT.setdefault(_name, _loss)

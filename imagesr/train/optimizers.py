@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+NAME = "imagesr"  # of the optimizer that `fit` gives a model
 GRADIENT_NORM = 1.0  # gradients are clipped to it: VDSR's depth needs it, and it harms no other network
 
 

@@ -16,10 +16,11 @@ LABELS = {"psnr_y": "PSNR-Y of the moving average, dB", "learning_rate": "learni
 ANSWERS = {"d_real": "D(real)", "d_fake": "D(fake)"}  # a discriminator's answers share one figure
 
 
-def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
+def draw_curves(history: Path, folder: Path, bicubic: float | None = None) -> None:
     """Draw every column of a run's `history.csv` over the steps: `loss.png`, `psnr_y.png`, `learning_rate.png` …
 
-    `bicubic` is the PSNR-Y to compare with, in dB, drawn as a line. A GAN's D(real) and D(fake) are in `d.png`.
+    `bicubic` is the PSNR-Y to compare with, in dB, drawn as a line; None draws none. A GAN's D(real) and D(fake) are
+    in `d.png`.
     """
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -37,7 +38,7 @@ def draw_curves(history: Path, folder: Path, bicubic: float) -> None:
         if len(curves) > 1:
             axes.set_ylim(0, 1)
             axes.legend()
-        if key == "psnr_y":
+        if key == "psnr_y" and bicubic is not None:
             axes.axhline(bicubic, color="grey", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
             axes.set_ylim(bottom=max(axes.get_ylim()[0], bicubic - 3))  # the first values tell little
             axes.legend()

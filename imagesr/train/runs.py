@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 def read_run(run: Path) -> tuple[keras.Model, dict[str, Any]]:
     """Return the network of a run folder or a `.keras` file, and its settings as the card of a model shows them.
 
-    Raises ModelError for anything else.
+    A folder of `fit` or `RunFolder` has a network and no settings. Raises ModelError for anything else.
     """
+    if not (run / "config.json").exists() and (run / "model.keras").exists():
+        run /= "model.keras"
     if not run.is_dir():
         from imagesr.models.cost import model_scale
 
@@ -80,6 +82,16 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(file, text.getvalue())
+
+
+def add_row(file: Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a history whose columns may be others; cells that a row does not have become `nan`."""
+    rows = read_rows(file)
+    if not rows or list(rows[0]) == list(row):
+        append_row(file, row)
+        return
+    empty = dict.fromkeys([*rows[0], *row], "nan")
+    write_rows(file, [empty | row for row in (*rows, row)])
 
 
 def append_row(file: Path, row: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import keras
@@ -71,19 +73,21 @@ def _take_first_end(model, other, wanted, source):
     return [name for name in ("anchor",) if np.array_equal(weights[name][0], ours[name][0])]
 
 
-def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40) -> None:
-    """Make `model` the best linear upscaler of its anchor's size: what the trunk adds is zero at first.
+def start_from_linear(model: keras.Model, train, batches: int = 40) -> None:
+    """Make `realtime` or `linear` the best linear upscaler of its anchor's size: what the trunk adds is zero at first.
 
-    The anchor, one filter per output phase, solves the normal equations over random crops.
+    The anchor, one filter per output phase, solves the normal equations over `batches` batches of `train`, which is
+    what `fit` takes, or `RandomCrops`. Raises ValueError for a network without an anchor.
     """
+    if all(layer.name != "anchor" for layer in model.layers):
+        raise ValueError(f"Expected a network with a linear anchor, realtime or linear. Received: {model.name}")
     anchor = model.get_layer("anchor")
     side, _, channels, outputs = anchor.kernel.shape
     features = keras.Model(model.inputs[0], anchor.input)
     gram, moments = 0.0, 0.0
-    for i in range(batches):
-        lr, hr = crops.numbered(i)
-        lr = lr[0] if isinstance(lr, (list, tuple)) else lr  # without its depth
-        hr = hr[..., : model.output.shape[-1]]  # without the weights of edges
+    for lr, hr in _first(train, batches):
+        lr = lr[0] if isinstance(lr, list | tuple) else lr  # without its depth
+        hr = ops.convert_to_numpy(hr)[..., : model.output.shape[-1]]  # without the weights of edges
         x = np.lib.stride_tricks.sliding_window_view(ops.convert_to_numpy(features(lr)), (side, side), axis=(1, 2))
         x = np.moveaxis(x, 3, -1).reshape(-1, side * side * channels).astype(np.float64)
         y = ops.convert_to_numpy(ops.space_to_depth(hr, round((outputs / hr.shape[-1]) ** 0.5))).reshape(-1, outputs)
@@ -93,3 +97,12 @@ def start_from_linear(model: keras.Model, crops: RandomCrops, batches: int = 40)
     for layer in model.layers:
         if layer.name == "tail":
             layer.project.assign(np.zeros(layer.project.shape))
+
+
+def _first(train, count) -> Iterable[tuple]:
+    """Yield the first batches of random crops, or of any other data."""
+    if isinstance(crops := getattr(train, "crops", train), RandomCrops):
+        return map(crops.numbered, range(count))
+    if isinstance(train, keras.utils.PyDataset):
+        return map(train.__getitem__, range(min(count, len(train))))
+    return islice(train, count)

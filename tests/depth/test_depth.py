@@ -33,8 +33,8 @@ from imagesr.models.layers import collapsed
 from imagesr.scale import Scale
 from imagesr.train.__main__ import main
 from imagesr.train.config import Config
-from imagesr.train.training import train
 from imagesr.train.losses import LOSSES, at_edges
+from imagesr.train.training import train
 
 X2 = Scale(2)
 
@@ -306,7 +306,7 @@ def history(run):
 
 @pytest.mark.slow
 def test_a_run_with_depth_that_was_interrupted_keeps_its_curve(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("imagesr.train.training.EPOCH", 4)
+    monkeypatch.setattr("imagesr.train.loop.EPOCH", 4)
     run = config(photos, steps=10, model="espcn", architecture={}, edge_weight=2.0)
     whole = train(run, tmp_path / "whole")
 

@@ -24,10 +24,10 @@ from imagesr.scale import Scale
 from imagesr.train import extractors
 from imagesr.train.__main__ import main
 from imagesr.train.config import Config
-from imagesr.train.training import Run, train
 from imagesr.train.gan import adversarial_losses, discriminator
 from imagesr.train.plots import draw_curves
 from imagesr.train.start import warm_start
+from imagesr.train.training import Run, train
 
 SMALL = {"filters": 4, "blocks": 1}
 
@@ -84,7 +84,7 @@ def test_stage_two_starts_as_stage_one(photos, stage_one, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("imagesr.train.training.EPOCH", 3)
+    monkeypatch.setattr("imagesr.train.loop.EPOCH", 3)
     settings = gan(photos, stage_one, steps=5, gan={"filters": 4, "relativistic": True}, learning_rate=1e-3)
     whole = train(settings, tmp_path / "whole")
     names = ["loss", "pixel", "perceptual", "adversarial", "d_loss", "d_real", "d_fake", "psnr_y", "learning_rate"]
@@ -131,7 +131,7 @@ def test_an_interrupted_gan_goes_on_as_if_it_had_not_been(photos, stage_one, tmp
 @pytest.mark.slow
 def test_a_gan_that_is_killed_goes_on(photos, stage_one, tmp_path):
     def command(*arguments):
-        start = "import sys, imagesr.train.training as training; training.EPOCH = 10; from imagesr.train.__main__ import main"
+        start = "import sys, imagesr.train.loop as loop; loop.EPOCH = 10; from imagesr.train.__main__ import main"
         few = f"{start}; sys.exit(main(sys.argv[1:]))"
         return [sys.executable, "-c", few, *map(str, arguments)]
 
@@ -152,7 +152,7 @@ def test_a_gan_that_is_killed_goes_on(photos, stage_one, tmp_path):
 
 
 def test_no_number_in_either_loss_stops_and_keeps_what_was_good(photos, stage_one, tmp_path, monkeypatch):
-    monkeypatch.setattr("imagesr.train.training.EPOCH", 2)
+    monkeypatch.setattr("imagesr.train.loop.EPOCH", 2)
     numbered = RandomCrops.numbered
 
     def spoilt(self, step):
