@@ -25,14 +25,23 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 
 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
-    """Read a network from LR to SR out of a `.keras` file: in float32, of built-in layers alone.
+    """Read a network from LR to SR out of a `.keras` file, as `checked_network` returns it; raises ModelError."""
+    try:
+        network = keras.saving.load_model(file, compile=False)
+    except Exception as error:  # Keras raises whatever its zip and JSON readers do
+        raise _no_network(file, error) from None
+    return checked_network(network, file, depth=depth)
+
+
+def checked_network(network: keras.Model, place: Path | str, *, depth: bool = True) -> keras.Model:
+    """Return a network from LR to SR in float32, of built-in layers alone; `place` is where it comes from.
 
     A network with two ends is returned as one from [LR, detail] to SR. A network that takes a depth map is returned as
-    it works without one; with `depth`, as one from [LR, depth] to SR. Raises ModelError, in one line, for any other
-    file.
+    one from [LR, depth] to SR; without `depth`, as it works without a map. Raises ModelError, in one line, for any
+    other network.
     """
     try:
-        whole = collapsed(keras.saving.load_model(file, compile=False))
+        whole = collapsed(network)
         model = without_depth(whole)
         if len(model.inputs) != 1 + takes_detail(model) or len(model.outputs) != 1:
             raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
@@ -45,10 +54,14 @@ def read_network(file: Path, *, depth: bool = False) -> keras.Model:
         sr = at_detail(model, 0)(np.zeros((1, height, width, shapes[0][3]), np.float32))
         if float(scale) <= 1 or sr.shape[1:3] != (scale.grow(height), scale.grow(width)):
             raise ValueError(f"{sr.shape[2]}x{sr.shape[1]} pixels from {width}x{height}")
-    except Exception as error:  # Keras raises whatever its zip and JSON readers and its layers do
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"Expected a Keras network from LR to SR in {file}. Received: {reason}") from None
+    except Exception as error:  # layers raise whatever they like
+        raise _no_network(place, error) from None
     return whole if depth else model
+
+
+def _no_network(place, error):
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(f"Expected a Keras network from LR to SR in {place}. Received: {reason}")
 
 
 class _Keras:

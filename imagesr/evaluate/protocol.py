@@ -74,10 +74,11 @@ def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.n
 
 
 def load_network(
-    model: str, scale: Scale, *, engine: str | None = None, precision: str = "auto", detail: float | None = None
+    model: str, scale: Scale | None, *, engine: str | None = None, precision: str = "auto", detail: float | None = None
 ) -> Engine | None:
     """Load a saved model by name or folder, or a .keras file; None for `bicubic` and `lanczos`.
 
+    The scale of a .keras file may be None, its own.
     `engine`, `precision` and `detail` are those of `load_engine`; a .keras file is run by Keras in float32, at detail 0
     unless another is given. Raises ModelError.
     """
@@ -99,29 +100,41 @@ def _fixed_size(model, size):
 
 
 def _load_keras(path, scale, detail):
-    """Load a network that has no card, and make one for it."""
+    """Load a network that has no card."""
     if not path.is_file():
         raise ModelError(f"Expected a .keras file. There is none at {path}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints details of the machine
+    network = import_engine("keras").read_network(path, depth=True)
+    return keras_engine(network, path.stem, scale, detail, place=path)
+
+
+def keras_engine(
+    network: Callable, name: str, scale: Scale | None, detail: float | None, place: Path | str | None = None
+) -> Engine:
+    """Return an engine that runs a keras.Model that `checked_network` returned, with a card that is made for it.
+
+    `place` is where the network comes from, for messages. Raises ModelError for another scale than `scale`, unless that
+    is None, and for a network of one size.
+    """
     runtime = import_engine("keras")
-    network = runtime.read_network(path, depth=True)
     from imagesr.depth.network import DEPTH_REACH, without_depth
     from imagesr.models import cost
     from imagesr.models.layers import at_detail, takes_detail
 
-    model = without_depth(network)
+    model, place = without_depth(network), place or name
     takes_depth = model is not network
     _, *size, channels = model.inputs[0].shape
     if size != [None, None]:
-        raise _fixed_size(path, size)
-    if (own := cost.model_scale(model)) != scale:
-        raise ModelError(f"Expected the scale of {path} ({own}). Received: {scale}")
+        raise _fixed_size(place, size)
+    own = cost.model_scale(model)
+    if scale not in (None, own):
+        raise ModelError(f"Expected the scale of {place} ({own}). Received: {scale}")
     card = ModelCard(
-        name=path.stem,
-        scale=scale,
+        name=name,
+        scale=own,
         channels=channels,
         multiple=cost.multiple(model),
-        receptive_field=max(cost.receptive_field(model), 2 * DEPTH_REACH * scale.down * takes_depth),
+        receptive_field=max(cost.receptive_field(model), 2 * DEPTH_REACH * own.down * takes_depth),
         parameters=cost.parameters(model),
         multiply_accumulates=cost.multiply_accumulates(model),
         config={},

@@ -35,11 +35,15 @@ class Table:
 
     def row(self, name: str, figures: dict[str, float]) -> None:
         """Print a row; figures that are not there leave their cells empty."""
-        cells = (f"{figures[key]:.{4 if key in FINE else 2}f}" if key in figures else "" for key in self._columns)
-        self._line(name, cells)
+        self._line(name, cells(self._columns, figures))
 
-    def _line(self, name, cells):
-        self._write(f"{name:{self._width}}{''.join(f'{cell:>10}' for cell in cells)}".rstrip())
+    def _line(self, name, texts):
+        self._write(f"{name:{self._width}}{''.join(f'{text:>10}' for text in texts)}".rstrip())
+
+
+def cells(columns: Sequence[str], figures: dict[str, float]) -> list[str]:
+    """Return figures as text; those that are not there are empty."""
+    return [f"{figures[key]:.{4 if key in FINE else 2}f}" if key in figures else "" for key in columns]
 
 
 def print_gains(record: dict, first: dict, own: float | None) -> None:
