@@ -25,12 +25,12 @@ class Found:
     left: Counter[str] = field(default_factory=Counter)
     folders: int = 0
 
-    def left_out(self) -> str:
+    def left_out(self, *, advice: str = " (-r takes them)") -> str:
         """Say what was found and is not taken; "" where there is nothing."""
         count = sum(self.left.values())
         kinds = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in self.left.most_common())
         parts = [f"{count} file{'s' * (count > 1)} ({kinds})"] * bool(count)
-        parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)} (-r takes them)"] * bool(self.folders)
+        parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}{advice}"] * bool(self.folders)
         return f"left out: {', '.join(parts)}" if parts else ""
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagesr.errors import InputError
+from imagesr.batch import Found, check_folder, find_files, without_clashes
 from imagesr.media.images import is_picture
 from imagesr.media.photos import FORMATS, SUFFIXES
 
@@ -17,29 +14,6 @@ ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 PIPE = Path("-")
 
 Pair = tuple[Path, Path, str]  # a photo, the file that it becomes, and that file's format
-
-
-@dataclass
-class Found:
-    """Hold the photos that some places name; `several` where there may be more than one.
-
-    `inside` has the sub-folder of each photo that lies in one. `left` counts files that are no photos, by their
-    suffix, and `folders` the sub-folders that were not entered.
-    """
-
-    photos: list[Path] = field(default_factory=list)
-    several: bool = False
-    inside: dict[Path, Path] = field(default_factory=dict)
-    left: Counter[str] = field(default_factory=Counter)
-    folders: int = 0
-
-    def left_out(self, *, advice: str = " (-r takes them)") -> str:
-        """Say what was found and is not taken; "" where there is nothing."""
-        count = sum(self.left.values())
-        kinds = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in self.left.most_common())
-        parts = [f"{count} file{'s' * (count > 1)} ({kinds})"] * bool(count)
-        parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}{advice}"] * bool(self.folders)
-        return f"left out: {', '.join(parts)}" if parts else ""
 
 
 @dataclass
@@ -76,13 +50,12 @@ def plan(
         kind = format or (FORMATS.get(folder.suffix.lower()) if folder != PIPE else "png")
         if not kind:
             raise ValueError(f"Expected an output ending in {' '.join(FORMATS)}, or --format. Received: {out}")
-        pairs, folder = [(found.photos[0], folder, kind)], folder.parent
+        pairs, folder = [(found.files[0], folder, kind)], folder.parent
     elif out == "-":
         raise ValueError("Expected one picture for standard output. Received several; name a folder")
     else:
-        pairs = into_folder(found.photos, folder, format, inside=found.inside)
-    pairs, clashes = without_clashes(pairs)
-    check_outputs(pairs, folder)
+        pairs = into_folder(found.files, folder, format, inside=found.inside)
+    pairs, clashes = check_outputs(pairs, folder)
     there = [out for _, out, _ in pairs if out != PIPE and _exists(out)]
     if there and not (overwrite or skip_existing):
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
@@ -102,61 +75,19 @@ def find_photos(
     recursive: bool = False,
     besides: Path | None = None,
 ) -> Found:
-    """List the photos that files, folders and patterns name.
+    """List the photos that files, folders and patterns name; see `imagesr.batch.find_files`.
 
-    Of folders and patterns files with these suffixes are taken; hidden files are passed over. `recursive` takes
-    sub-folders too, except `besides`. Raises InputError for a place that is missing or holds none.
+    Of folders and patterns files with these suffixes are taken. Raises InputError for a place that is missing or holds
+    none.
     """
-    found = Found(several=len(places) > 1)
-    for place in places:
-        path = Path(place)
-        if path == PIPE or path.is_file():
-            found.photos.append(path)
-            continue
-        found.several = True
-        if not path.is_dir() and not glob.has_magic(place):
-            raise InputError(f"Expected a picture, a folder or a pattern. There is none at {place}")
-        before = len(found.photos)
-        for file, inside in _walk(path, recursive, besides) if path.is_dir() else _matched(place, recursive, besides):
-            _sort(file, inside, suffixes, recursive, found)
-        if len(found.photos) == before:
-            told = f"; {left}" if (left := found.left_out()) else ""
-            raise InputError(f"Expected pictures ({' '.join(sorted(suffixes))}). There is none in {place}{told}")
-    return found
-
-
-def _walk(folder, recursive, besides) -> Iterator[tuple[Path, Path]]:
-    """Yield every entry of a folder, sorted, with the sub-folder it is in; all sub-folders' too where `recursive`."""
-    for entry in sorted(folder.iterdir()):
-        yield entry, Path()
-        if recursive and entry.is_dir() and not (entry.is_symlink() or _hidden(entry) or _same(entry, besides)):
-            yield from ((file, entry.name / inside) for file, inside in _walk(entry, recursive, besides))
-
-
-def _matched(pattern, recursive, besides):
-    """Yield every entry that a pattern names, and those of folders among them where `recursive`."""
-    for entry in sorted(map(Path, glob.glob(pattern))):  # noqa: PTH207, a pattern may be absolute
-        yield entry, Path()
-        if recursive and entry.is_dir() and not _same(entry, besides):
-            yield from ((file, entry.name / inside) for file, inside in _walk(entry, recursive, besides))
-
-
-def _sort(entry, inside, suffixes, recursive, found):
-    if is_picture(entry, suffixes):
-        found.photos.append(entry)
-        found.inside[entry] = inside
-    elif entry.is_file() and not _hidden(entry):
-        found.left[entry.suffix.lower()] += 1
-    elif entry.is_dir() and not recursive and not _hidden(entry):
-        found.folders += 1
-
-
-def _hidden(entry):
-    return entry.name.startswith(".")
-
-
-def _same(entry, other):
-    return other is not None and entry.resolve() == other.resolve()
+    return find_files(
+        places,
+        lambda file: is_picture(file, suffixes),
+        single=lambda path: path == PIPE or path.is_file(),
+        noun=f"pictures ({' '.join(sorted(suffixes))})",
+        recursive=recursive,
+        besides=besides,
+    )
 
 
 def into_folder(
@@ -175,34 +106,23 @@ def into_folder(
     return pairs
 
 
-def without_clashes(pairs: Sequence[Pair]) -> tuple[list[Pair], list[tuple[Path, str]]]:
+def check_outputs(pairs: Sequence[Pair], folder: Path) -> tuple[list[Pair], list[tuple[Path, str]]]:
     """Return the pairs whose files have names of their own, and the other photos, each with the reason.
 
-    Raises ValueError where no pair is left.
+    Raises ValueError where none is left, for results that would take their own photo's place, and where their folder
+    cannot be made.
     """
-    count = Counter(out for _, out, _ in pairs if out != PIPE)
-    clashes = [(photo, f"not the only one that would become {out}") for photo, out, _ in pairs if count[out] > 1]
-    kept = [pair for pair in pairs if count[pair[1]] <= 1]
-    if clashes and not kept:
-        twice = next(out for out in count if count[out] > 1)
-        raise ValueError(f"Expected pictures that become files of different names. Two become {twice}")
-    return kept, clashes
-
-
-def check_outputs(pairs: Sequence[Pair], folder: Path) -> None:
-    """Raise ValueError for results that would take their own photo's place, or whose folder cannot be made."""
-    outs = [out for _, out, _ in pairs if out != PIPE]
-    if outs and not folder.absolute().parent.is_dir():
-        raise ValueError(f"Expected an existing folder to write into. Received: {folder.parent}")
-    if outs and folder.exists() and not folder.is_dir():
-        raise ValueError(f"Expected a folder for several pictures. Received a file: {folder}")
-    for photo, out, _ in pairs:
-        if out != PIPE and photo != PIPE and _exists(out) and out.samefile(photo):
-            raise ValueError(f"Expected an output other than the input. Received: {out}")
+    files = {photo: format for photo, _, format in pairs}
+    piped = [pair for pair in pairs if pair[1] == PIPE]
+    named = [(photo, out) for photo, out, _ in pairs if out != PIPE]
+    kept, clashes = without_clashes(named, noun="pictures that become files")
+    if named:
+        check_folder(folder, [pair for pair in kept if _exists(pair[1])], noun="pictures")
+    return piped + [(photo, out, files[photo]) for photo, out in kept], clashes
 
 
 def _exists(file):
     try:
-        return os.path.lexists(file) and file.exists()
+        return file.exists()
     except OSError:  # of a name that is too long, which fails alone
         return False

@@ -32,7 +32,7 @@ from imagesr.cli import (
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import InputError, OutputError
 from imagesr.files import write_whole
-from imagesr.image.batch import check_outputs, find_photos, into_folder, without_clashes
+from imagesr.image.batch import check_outputs, find_photos, into_folder
 from imagesr.media.photo_kinds import kind_of
 from imagesr.media.photos import read_photo, whole_size
 from imagesr.scale import Scale
@@ -294,12 +294,11 @@ def send(options: argparse.Namespace) -> int:
     _check_numbers(options)
     check_service(options.to)
     found = find_photos(options.paths, SUFFIXES)
-    pairs, clashes = without_clashes(into_folder(found.photos, options.out, options.format))
-    check_outputs(pairs, options.out)
+    pairs, clashes = check_outputs(into_folder(found.files, options.out, options.format), options.out)
     if options.json:
         check_record(options.json, [file for pair in pairs for file in pair[:2]])
     options.out.mkdir(exist_ok=True)
-    sent, begun = Sent(len(found.photos)), time.monotonic()
+    sent, begun = Sent(len(found.files)), time.monotonic()
     if (left := found.left_out(advice="")) and not options.quiet:
         print(f"imagesr send: {left}", file=sys.stderr)
     for photo, reason in clashes:

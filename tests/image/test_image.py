@@ -263,7 +263,7 @@ def broken(tmp_path, photo):
     ("arguments", "code", "says"),
     [
         (["IN", "OUT.foo"], 2, "--format"),
-        (["IN", "IN"], 2, "other than the input"),
+        (["IN", "IN"], 2, "another file for the output than the input"),
         (["IN", "THERE.png"], 2, "-y overwrites"),
         (["IN", "nowhere/deep/OUT.png"], 2, "existing folder"),
         (["none.png", "OUT.png"], 3, "There is none at"),

@@ -124,7 +124,7 @@ def test_any_error_fails_one_picture_alone(error, photo, tmp_path, capsys, monke
         (["a.png", "b.png", "two.png"], "write two.png/ for a folder of that name"),
         (["a.png", "OUT.png", "--size", "20x20"], "a size above the picture's own, 24x18, and up to 8 times"),
         (["a.png", "OUT.png", "--size", "2000x2000"], "up to 8 times as large. Received: 2000x2000"),
-        (["a.png", "nowhere/deep/OUT.png"], "Expected an existing folder to write into"),
+        (["a.png", "nowhere/deep/OUT.png"], "Expected an existing folder for the output"),
     ],
 )
 def test_what_is_asked_for_is_what_is_answered(arguments, says, photo, tmp_path, capsys, monkeypatch):
