@@ -227,6 +227,12 @@ def test_a_picture_comes_back_larger_and_the_slider_divides(browser, service, la
     assert float(slider.get_attribute("value")) == pytest.approx(30, abs=2)
 
 
+def test_the_dialog_offers_what_the_server_takes(browser, service):
+    visit(browser, service)
+    offered = browser.find_element("id", "file").get_attribute("accept").split(",")
+    assert {".png", ".jpg", ".jpeg", ".jfif", ".jpe", "image/png", "image/jpeg"} == set(offered)
+
+
 def test_it_zooms_and_moves(browser, service, lake):
     from selenium.webdriver import ActionChains, Keys
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
