@@ -16,6 +16,7 @@ COMMANDS = {
     "datasets": ("imagesr.datasets.__main__", "check data sets: verify, leaks; make some: film, scenes"),
     "train": ("imagesr.train.__main__", "train a network"),
     "export": ("imagesr.export.__main__", "make a trained network runnable"),
+    "shaders": ("imagesr.export.players", "copy the shaders for mpv and other players"),
     "evaluate": ("imagesr.evaluate.__main__", "measure a model on pictures and clips"),
     "webcam": ("imagesr.live.webcam", "upscale a camera as it films"),
     "play": ("imagesr.live.play", "play a video upscaled, with its sound"),

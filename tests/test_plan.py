@@ -107,6 +107,7 @@ def test_importing_the_package_loads_nothing_heavy():
         "serve.client",
         "serve.app",
         "recursive.__main__",
+        "export.players",
     ],
 )
 def test_running_needs_no_tensorflow(module):
@@ -127,7 +128,7 @@ def test_live_modules_load_opencv_before_pyav_and_nothing_heavy(module):
 
 
 HELPED = ["webcam", "play", "compare", "blind", "bench", "evaluate", "serve", "send"]
-HELPED += ["train", "export", "models", "datasets", "recursive"]
+HELPED += ["train", "export", "shaders", "models", "datasets", "recursive"]
 
 
 @pytest.mark.parametrize("command", HELPED)

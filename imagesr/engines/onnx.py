@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 
@@ -22,6 +24,12 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     file = onnx_file(card, precision, bits)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return _ONNX(card, session, precision, detail)
+
+
+def run_file(file: Path, samples: np.ndarray) -> np.ndarray:
+    """Return the first output of an ONNX file with one input."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: samples})[0]
 
 
 class _ONNX:

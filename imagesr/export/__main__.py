@@ -16,7 +16,11 @@ Examples:
   imagesr export runs/mine --name mine
   imagesr export runs/mine --name mine --calibrate photos/train --measure set5=Set5
   imagesr export network.keras --name mine --folder models --also openvino litert
+  imagesr export saved_models/mine_x1.5 --also mpv
 """
+
+
+FOR_PLAYERS = ("mpv", "ffmpeg", "vapoursynth")  # formats that can be added to a saved model
 
 
 def _pair(text):
@@ -29,18 +33,19 @@ def _pair(text):
 def _parser():
     parser = Parser(
         prog="imagesr export",
-        usage="imagesr export RUN --name NAME [options]",
+        usage="imagesr export RUN --name NAME [options]\n       imagesr export MODEL --also FORMAT ...",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run folder of imagesr train, or a .keras file")
-    add("--name", required=True, help="the model's name, e.g. balanced")
+    add("run", type=Path, metavar="RUN", help="a run of imagesr train, a .keras file, or a saved model to add to")
+    add("--name", help="the model's name, e.g. balanced; not with a saved model")
     add("--folder", type=Path, default=SAVED_MODELS, help="the folder for the model (default: the shipped models')")
     text = "pictures for the int8 ranges, preferably the training pictures (default: no int8)"
     add("--calibrate", nargs="+", default=[], metavar="DIR", help=text)
-    also = ("openvino", "litert", "saved_model")
-    add("--also", nargs="+", choices=also, default=[], help="formats beside ONNX")
+    also = ("openvino", "litert", "saved_model", *FOR_PLAYERS)
+    text = "formats beside ONNX; mpv is a shader, ffmpeg and vapoursynth are an ONNX file of floats"
+    add("--also", nargs="+", choices=also, default=[], help=text)
     add("--detail", type=float, default=0.0, help="the default of a network with two ends, 0 to 1 (default: 0)")
     text = "HR pictures; their PSNR and SSIM go into the card"
     add("--measure", nargs="*", type=_pair, default=[], metavar="NAME=DIR", help=text)
@@ -50,11 +55,21 @@ def _parser():
 
 
 def _export(options):
+    add_to = (options.run / "card.json").is_file()
+    if add_to and (options.name or options.calibrate or options.measure or options.data or options.detail):
+        raise ValueError(f"Expected --also alone for a saved model. Received: {options.run} and other options")
+    if add_to and not (options.also and {*options.also} <= {*FOR_PLAYERS}):
+        raise ValueError(f"Expected formats to add to a saved model ({', '.join(FOR_PLAYERS)}), by --also")
+    if not add_to and not options.name:
+        raise ValueError("Expected a name for the model, by --name")
     with hidden_stderr():  # TensorFlow writes its own lines when it is imported
         import keras  # noqa: F401
-    from imagesr.export.export import export
+    from imagesr.export.export import add_formats, export
     from imagesr.media.images import find_images
 
+    if add_to:
+        print(add_formats(options.run, options.also).folder)
+        return 0
     benchmarks = {name: Path(place) for name, place in options.measure}
     for place in benchmarks.values():
         find_images([place])

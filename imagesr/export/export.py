@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from imagesr.card import ModelCard
 from imagesr.engines import import_engine
 from imagesr.errors import ModelError
 from imagesr.evaluate.protocol import evaluate, upscaler
+from imagesr.export.floating import FLOAT_FILE, check_float, run_keras, write_float
 from imagesr.export.graph import integer_graph
 from imagesr.export.int8 import add_int8, calibration_pairs
 from imagesr.export.parity import check_parity, patterns
-from imagesr.files import whole_folder
+from imagesr.export.playback import missing_player, play_shader
+from imagesr.files import whole_folder, write_whole
 from imagesr.media.images import find_images
 from imagesr.train.runs import read_run
 
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
 # Formats beside ONNX, by the engine that runs them.
 ALSO = {"openvino": "model.xml", "litert": "model.tflite", "saved_model": "saved_model"}
+# Formats for other programs: a shader, and an ONNX graph on float samples.
+PLAYERS = {"mpv": "model.glsl", "ffmpeg": FLOAT_FILE, "vapoursynth": FLOAT_FILE}
 
 
 def export(
@@ -44,7 +51,7 @@ def export(
         calibration: pictures for the int8 ranges. Without them no int8 file is made.
         benchmarks: folders of HR pictures by name. Their PSNR and SSIM go into the card.
         data: licences by the name of the training data, for the card.
-        also: formats of `ALSO`.
+        also: formats of `ALSO` and of `PLAYERS`.
         detail: the default of a network with two ends, 0 to 1.
 
     Raises ValueError for what cannot be exported, and where a float32 graph differs from Keras by more than one code.
@@ -52,7 +59,8 @@ def export(
     """
     if not name or Path(name).name != name:
         raise ValueError(f"Expected a name without folders. Received: {name!r}")
-    for engine in ("keras", "openvino", "onnx", *also):
+    engines, players = [x for x in also if x in ALSO], [x for x in also if x in PLAYERS]
+    for engine in ("keras", "openvino", "onnx", *engines):
         import_engine(engine)
     from imagesr.models.cost import model_scale
     from imagesr.models.layers import takes_detail
@@ -61,23 +69,87 @@ def export(
     scale, fixed = model_scale(model), None not in model.inputs[0].shape[1:3]
     if not 0 <= detail <= 1:
         raise ValueError(f"Expected a detail from 0 to 1. Received: {detail:g}")
-    if also and takes_detail(model):
-        raise ValueError(f"Expected ONNX alone for a network that takes a detail. Received: {', '.join(also)}")
+    if engines and takes_detail(model):
+        received = ", ".join(engines)
+        raise ValueError(f"Expected ONNX or a shader for a network that takes a detail. Received: {received}")
     if fixed and benchmarks:
         raise ValueError(f"Expected no pictures to measure: {run} takes those of one size. Received: {[*benchmarks]}")
     pairs = calibration_pairs(calibration, model, scale)
     target = folder / f"{name}_x{scale}".replace("/", "-")
     with whole_folder(target) as part:
-        _write_graphs(model, part, also)
+        _write_graphs(model, part, engines)
         card = _describe(model, name, config, data or {}, part)
         if takes_detail(model):
             card = dataclasses.replace(card, detail=detail)
         card.write()
-        check_parity(ModelCard.read(part), [*patterns(model), *(lr for lr, _ in pairs[:4])], also)
+        pictures = [*patterns(model), *(lr for lr, _ in pairs[:4])]
+        check_parity(ModelCard.read(part), pictures, engines)
+        write_for_players(model, card, players, pictures)
         add_int8(card, pairs)
         measured = {key: measure(card, key, place) for key, place in (benchmarks or {}).items()}
         dataclasses.replace(card, measured=measured).write()
     return ModelCard.read(target)
+
+
+def add_formats(folder: Path, also: Sequence[str]) -> ModelCard:
+    """Add formats of `PLAYERS` to a saved model, or renew them, and return its card.
+
+    Everything else in the folder stays as it is. Raises ValueError for what cannot be exported, and where a format
+    differs from Keras by more than one code. Nothing is changed then.
+    """
+    card = ModelCard.read(folder)
+    model, _ = read_run(folder / "model.keras")
+    with whole_folder(folder) as part:
+        shutil.copytree(folder, part, dirs_exist_ok=True)
+        write_for_players(model, dataclasses.replace(card, folder=part), also, patterns(model))
+        dataclasses.replace(card, folder=part).write()
+    return ModelCard.read(folder)
+
+
+def write_for_players(model: keras.Model, card: ModelCard, also: Sequence[str], pictures: Sequence[np.ndarray]) -> None:
+    """Write formats of `PLAYERS` into the folder of a card, and compare them with Keras on uint8 NHWC pictures.
+
+    A network that takes a detail is written at the card's, and its shader also at 0, as model_detail0.glsl.
+    """
+    if "mpv" in also:
+        _write_shaders(model, card, pictures)
+    if "vapoursynth" in also and card.scale.down > 1:
+        raise ValueError(f"Expected a whole scale for vapoursynth: vs-mlrt runs no other. Received: x{card.scale}")
+    if {"ffmpeg", "vapoursynth"} & {*also}:
+        write_float(model, card.folder / FLOAT_FILE, detail=card.detail or 0.0)
+        check_float(model, card.folder / FLOAT_FILE, pictures, detail=card.detail or 0.0)
+
+
+def _write_shaders(model, card, pictures):
+    from imagesr.export.shader import write_shader
+    from imagesr.models.layers import takes_detail
+
+    values = {"detail": card.detail or 0.0} if takes_detail(model) else {}
+    versions = {"model.glsl": values}
+    if values.get("detail"):
+        versions["model_detail0.glsl"] = dict.fromkeys(values, 0.0)
+    (card.folder / "model_detail0.glsl").unlink(missing_ok=True)
+    missing = missing_player()
+    for file, constants in versions.items():
+        shader = write_shader(model, name=card.name, scale=card.scale, constants=constants)
+        write_whole(card.folder / file, shader.text)
+        print(f"{file}: {shader.passes} passes, {shader.fetches:.0f} texture reads per LR pixel", flush=True)
+        if missing:
+            print(f"{file}: not compared with Keras, {missing}", flush=True)
+        else:
+            _check_shader(model, card, card.folder / file, constants.get("detail", 0.0), pictures)
+
+
+def _check_shader(model, card, file, detail, pictures):
+    worst = 0
+    for picture in pictures:
+        height, width = (n // 4 * 4 for n in picture.shape[1:3])  # what 4:2:0 takes before and after
+        picture = picture[:, :height, :width]
+        played = play_shader(file, picture[..., 0], card.scale).astype(int)
+        worst = max(worst, int(np.abs(played - run_keras(model, picture, detail)[..., 0]).max()))
+    if worst > 1:
+        raise ValueError(f"Expected {file.name} within one code of Keras. Received: {worst}")
+    print(f"{file.name}: within {worst} of Keras", flush=True)
 
 
 def _write_graphs(model, folder, also):
