@@ -62,6 +62,7 @@ def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[
         "--json",
         str(record),
     ]
+    command += ["--crf", "18", "--preset", "superfast"]  # figures are compared from year to year: these stay
     command += ["-n", model, "--duration", f"{float((frames - Fraction(1, 2)) / rate):.6f}", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -17,7 +17,7 @@ from imagesr.errors import InputError
 from imagesr.media.clock import Clock
 from imagesr.media.colour import is_rgb, tags_of, to_yuv_options, written_tags
 from imagesr.media.containers import INDEXED, RAW, RESTARTING
-from imagesr.media.deinterlace import Verdict, examine, filters_of, rate_of
+from imagesr.media.deinterlace import Verdict, examine, filters_of, may_be_unflagged, rate_of
 from imagesr.media.display import swaps_sides, turning_filters
 from imagesr.media.filters import Filters
 from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, has_alpha, rgb, working_format
@@ -392,7 +392,7 @@ class Source:
         return out + self._filters(frame)
 
     def _chain(self):
-        return filters_of(self._verdict.mode if self._verdict else "off") + self._turning
+        return filters_of(self._verdict) + self._turning
 
     def _seconds(self, item) -> float:
         return float(item.pts * item.time_base)
@@ -490,8 +490,9 @@ class Source:
         """Decide how the video is deinterlaced, and whether its pixels are turned."""
         mode = self._deinterlace
         if mode == "auto":
-            if first.interlaced_frame and self._verdict is None:
-                self._verdict = self._examined(rate)
+            if self._verdict is None:
+                self._verdict = self._examined(first, rate)
+            if self._verdict:
                 self._note(f"{_DONE[self._verdict.mode]}: {self._verdict.why}")
                 if self._verdict.mode == "frame" and rate <= 30:
                     self._note(f"--deinterlace field would give {float(2 * rate):g} fps, in twice the time")
@@ -512,10 +513,14 @@ class Source:
                 self._turning = turning
                 self._note("the pixels were turned upright: this container cannot say how they are to be displayed")
 
-    def _examined(self, rate):
+    def _examined(self, first, rate):
+        """Look at frames of a video that is flagged as interlaced, or that may be without flags."""
+        flagged = first.interlaced_frame
         if self._path == PIPE or is_sequence(self._path):
-            return Verdict("frame", "it is flagged as interlaced")
-        return examine(self._path, self.video.index, rate=rate)
+            return Verdict("frame", "it is flagged as interlaced") if flagged else None
+        if flagged or may_be_unflagged(self.video.codec_context.codec.canonical_name, first.height, rate):
+            return examine(self._path, self.video.index, rate=rate, flagged=flagged)
+        return None
 
     def _count_missing(self):
         info = self.info

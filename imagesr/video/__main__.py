@@ -115,7 +115,7 @@ def _parser():
     add("--audio", choices=sound, default="auto", help="default: copy where the output holds it, else convert")
     add("-c", "--codec", "--encoder", dest="codec", help="libx264, libx265, …, or hardware (10 bit: libx265)")
     quality = parser.add_mutually_exclusive_group().add_argument
-    quality("--crf", type=float, help="quality, lower is better and larger (default: 18)")
+    quality("--crf", type=float, help="quality, lower is better and larger (default: 21)")
     quality("--bitrate", type=float, metavar="KBIT", help="kilobits per second of the picture instead")
     quality("--target-size", type=float, metavar="MB", help="megabytes of the output instead")
     add("--preset", help="the encoder's speed (default: superfast)")

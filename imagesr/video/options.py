@@ -86,7 +86,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(
-                    f"Expected a {name.replace('_', ' ')} from {low:g} to {high:g}{unit}. Received: {value:g}"
+                    f"Expected a {name.replace('_', ' ')} from {low:g} to {high:g}{unit}. Received: {float(value):g}"
                 )
         if self.duration is not None and not 0 < self.duration < math.inf:
             raise ValueError(f"Expected a duration above 0 s. Received: {self.duration:g}")

@@ -21,6 +21,8 @@ class Report:
     `fps` counts from the opening of the input to the closed output, `first_frame_s` from the start of the process to
     the first upscaled frame. `stages` are milliseconds per frame that each stage was at work; they overlap in time,
     and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
+    `megabytes` is the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected
+    before the start. `video_s` is the length of the output, and of a preview `whole_s` that of the whole input.
     """
 
     output: str = ""
@@ -32,9 +34,11 @@ class Report:
     fps: float = 0.0
     seconds: float = 0.0
     first_frame_s: float = 0.0
-    seconds_of_video: float = 0.0
+    video_s: float = 0.0
     whole_s: float | None = None
     megabytes: float | None = None
+    megabytes_in: float | None = None
+    megabytes_expected: tuple[float, float] | None = None
     stages: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
     kept: list[str] = field(default_factory=list)
@@ -86,9 +90,21 @@ class Report:
             *(f"  dropped: {stream}" for stream in self.dropped),
             *(f"  note: {note}" for note in self.notes),
         ]
+        if self.megabytes:
+            whole = self.megabytes_in and not self.whole_s
+            given = f" (the input has {_megabytes(self.megabytes_in)})" if whole else ""
+            lines.insert(1, f"  {_megabytes(self.megabytes)}{given}")
+        if self.whole_s and self.video_s and self.megabytes:
+            times = self.whole_s / self.video_s
+            took = time.strftime("%H:%M:%S", time.gmtime(times * self.seconds))
+            lines.append(f"  the whole video would take about {took} and {_megabytes(times * self.megabytes)}")
         if self.missing:
             lines.append(f"  DAMAGED INPUT: {self.missing}")
         return "\n".join(lines)
+
+
+def _megabytes(number):
+    return f"{number:.1f} MB" if number < 1000 else f"{number / 1000:.2f} GB"
 
 
 def peak_memory_mb() -> float | None:

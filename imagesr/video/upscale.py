@@ -15,7 +15,7 @@ from imagesr.card import find_models
 from imagesr.cli import Interrupted
 from imagesr.engines import checked_detail, load_engine
 from imagesr.engines.chain import load_chain
-from imagesr.errors import OutputError
+from imagesr.errors import ModelError, OutputError
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.media.opening import PIPE
@@ -23,7 +23,7 @@ from imagesr.media.pipe import PipeWriter
 from imagesr.media.source import Source
 from imagesr.media.writer import Writer
 from imagesr.video import segments
-from imagesr.video.encoding import choose_encoders, keeps_transparency, with_rate
+from imagesr.video.encoding import choose_encoders, expected_size, keeps_transparency, with_rate
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
 from imagesr.video.report import Report
@@ -72,7 +72,7 @@ def upscale_video(
     check_paths(path, out, overwrite=overwrite)
     suffix = out.suffix.lower()
     encoders = choose_encoders(options, suffix) if out != PIPE else {"": {}}
-    cards = [] if options.model == "lanczos" else find_models(options.model)
+    cards = _find_cards(options.model)
     # Frames side by side: no core waits for another at the end of every layer. One more than there are cores, so that
     # a core is not idle while a frame is handed over.
     parallel = min((options.threads or os.cpu_count() or 1) + 1, MAX_PARALLEL) if cards else 1
@@ -89,6 +89,7 @@ def upscale_video(
 
     begun = time.perf_counter()
     report = Report(output=str(out), model=options.model)
+    report.megabytes_in = round(path.stat().st_size / 1e6, 3) if path.is_file() else None
     if options.preview:
         options, report.whole_s = _preview(path, options)
     with ExitStack() as stack:
@@ -117,6 +118,7 @@ def upscale_video(
         else:
             stack.enter_context(segments.alone(out))
             encoding = _encoding(source, target, encoders, options)
+            report.megabytes_expected = _expected_megabytes(path, source, encoding, options)
             writer = Writer(out, source, sound=options.audio, **encoding)
             job = segments.Job(path, out, options, engines, encoding, expected)
             if segments.wanted(folder, job, info):
@@ -153,8 +155,18 @@ def upscale_video(
     if skipped:
         report.frames += skipped
         report.notes.append(f"{skipped} frames were done by earlier runs")
-    report.seconds_of_video = round(report.frames / float(info.rate), 3)
+    report.video_s = round(report.frames / float(info.rate), 3)
     return report
+
+
+def _find_cards(model):
+    """Return the cards of a model; none for plain Lanczos. Raises ModelError."""
+    if model == "lanczos":
+        return []
+    try:
+        return find_models(model)
+    except ModelError as error:
+        raise ModelError(f"{error}; or lanczos, for plain resizing") from None
 
 
 def _open(path, options, suffix, *, alpha=False):
@@ -219,13 +231,29 @@ def _encoding(source, target, encoders, options):
 
 def _announce(announce, report, info, expected, writer):
     length = f", {expected} frames" if expected else ""
-    announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps")
+    size = "; about {} to {} MB".format(*map(_rounded, report.megabytes_expected)) if report.megabytes_expected else ""
+    announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps{size}")
     if begun := getattr(writer, "begun_before", ""):
         announce(begun)
     for line in writer.dropped:
         announce(f"will be lost: {line}")
     for line in writer.conversions:
         announce(f"will be converted: {line}")
+
+
+def _rounded(number):
+    return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _expected_megabytes(path, source, encoding, options):
+    """Return between which sizes the output will lie; None where nothing of the input tells."""
+    info, seconds, length = source.info, _seconds(source.info, options), source.info.duration
+    if not (seconds and length and path.is_file()):
+        return None
+    sound = 160 * len(source.container.streams.audio) * (options.audio != "none")
+    kilobits_in = max(50.0, path.stat().st_size / 125 / length - sound)
+    growth = encoding["size"][0] * encoding["size"][1] / (info.width * info.height)
+    return expected_size(encoding["options"], kilobits_in=kilobits_in, growth=growth, seconds=seconds, sound=sound)
 
 
 def _seconds(info, options):

@@ -104,6 +104,16 @@ def test_interlaced_h264(tmp_path, suffix):
     assert 39 <= report.frames <= 40
 
 
+@pytest.mark.parametrize("scan", ["tff", "bff"])
+def test_interlaced_frames_without_flags_are_seen(tmp_path, scan):
+    source, larger = tmp_path / "in.avi", [*moving(50, 6)[:3], moving(50, 6)[3].replace("192x112", "320x480")]
+    ffmpeg(*larger, "-vf", f"interlace=scan={scan}:lowpass=0,setfield=prog", "-c:v", "mpeg4", "-q:v", "2", source)
+    assert combs(source).mean() > 0.001
+    report = imagesr.upscale_video(source, tmp_path / "out.mp4", model="lanczos")
+    assert any("not flagged as interlaced, but" in note for note in report.notes)
+    assert combs(report.output).max() < 0.001
+
+
 def test_off_leaves_it_as_it_is_and_says_so(tmp_path):
     source = mpeg2(tmp_path / "in.vob", INTERLACE)
     report = imagesr.upscale_video(source, tmp_path / "out.mp4", model="lanczos", scale=1, deinterlace="off", crf=5)
