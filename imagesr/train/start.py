@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from imagesr.datasets.crops import RandomCrops
-from imagesr.models.layers import CollapsibleConv2D, collapsed, takes_detail
+from imagesr.models.layers import collapsed, takes_detail
 from imagesr.models.realtime import second_end
 from imagesr.scale import Scale
 from imagesr.train.config import Config
@@ -45,32 +45,26 @@ def warm_start(model: keras.Model, source: Path, config: Config) -> list[str]:
     for layer in (layer for layer in model.layers if layer.weights):
         twin = named.get(layer.name)
         fits = twin is not None and [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
-        fits = fits or (isinstance(layer, CollapsibleConv2D) and layer.takes(twin))
         (fitting if fits else odd).append(layer)
     # At one scale, layers may be new, as in a deeper network, but not of another shape.
     if odd and (len(fitting) < len(odd) or (same_scale and any(layer.name in named for layer in odd))):
         names = ", ".join(layer.name for layer in odd[:3])
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source}, which differs in {names}")
     for layer in fitting:
-        _give(layer, named[layer.name].get_weights())
+        layer.set_weights(named[layer.name].get_weights())
     return [layer.name for layer in odd]
 
 
-def _give(layer, weights):
-    """Set a layer's weights: its own, or of a collapsible convolution those of the collapsed one."""
-    layer.set_weights(weights) if len(weights) == len(layer.weights) else layer.expand_kernel(*weights)
-
-
 def _take_first_end(model, other, wanted, source):
-    """Give a network with two ends the weights of one with one; returns `anchor` where that does not fit."""
+    """Give a network with two ends the weights of one with one; none of its layers is left as it was."""
     theirs, ours = ({layer.name: layer.get_weights() for layer in collapsed(m).layers} for m in (other, model))
     try:
         weights = second_end(*({name: w for name, w in layers.items() if w} for layers in (theirs, ours)))
-        for name, values in weights.items():
-            _give(model.get_layer(name), values)
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"Expected weights for {wanted} to start from. Received: {source} ({error})") from None
-    return [name for name in ("anchor",) if np.array_equal(weights[name][0], ours[name][0])]
+    for name, values in weights.items():
+        model.get_layer(name).set_weights(values)
+    return []
 
 
 def start_from_linear(model: keras.Model, train, batches: int = 40) -> None:
@@ -83,7 +77,7 @@ def start_from_linear(model: keras.Model, train, batches: int = 40) -> None:
         raise ValueError(f"Expected a network with a linear anchor, realtime or linear. Received: {model.name}")
     anchor = model.get_layer("anchor")
     side, _, channels, outputs = anchor.kernel.shape
-    features = keras.Model(model.inputs[0], anchor.input)
+    features = keras.Model(model.input, anchor.input)
     gram, moments = 0.0, 0.0
     for lr, hr in _first(train, batches):
         lr = lr[0] if isinstance(lr, list | tuple) else lr  # without its depth

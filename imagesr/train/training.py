@@ -155,6 +155,8 @@ class Run:
         """Give the network its moving average, save it, draw, and measure it."""
         if self.config.steps:  # as `fit` does at its end, but not for a GAN's generator
             self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+        if self.config.detail is not None:
+            self.trainer.settle()
         inputs = self.model.inputs if len(self.model.inputs) > 1 else self.model.input
         weights = keras.Model(inputs, self.model.output)  # without the optimizer
         with whole(self.out / "training.weights.h5", ending=".weights.h5") as part:
@@ -200,11 +202,11 @@ def _trainer(config, model):
     pixel_loss, weights = LOSSES[config.loss], WEIGHTS | config.weights
     if config.detail is not None:
         from imagesr.metrics.efficientnet import features
-        from imagesr.train.detail import TwoEnds  # it needs TensorFlow
+        from imagesr.train.detail import SecondEnd  # it needs TensorFlow
 
         network = Extractor(features("lite0", Path(config.features) if config.features else None))
         parts = {"loss": pixel_loss, "weights": DETAIL | config.detail, "scale": Scale.parse(config.scale)}
-        return TwoEnds(model, network, **parts), pixel_loss
+        return SecondEnd(model, network, **parts), pixel_loss
     extractor = load_extractor(config.perceptual) if config.perceptual != "none" else None
     if config.gan is not None:
         from imagesr.train.gan import SRGAN, discriminator  # it needs TensorFlow
