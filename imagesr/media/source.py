@@ -543,6 +543,15 @@ class Source:
             self._note(f"the clock begins anew {_times(self.clock.joined)}: what follows was joined on")
 
 
+def is_whole(path: Path) -> bool:
+    """Tell whether a file opens as a video, which one that broke off while it was written mostly does not."""
+    try:
+        with open_input(path) as container:
+            return film_stream(container) is not None
+    except (av.FFmpegError, OSError, ValueError, InputError):
+        return False
+
+
 def film_stream(container) -> av.VideoStream | None:
     """Return the video stream that is the film: flagged as default, then the largest; None where there is none."""
     films = [s for s in container.streams.video if s.codec_context and not is_cover(s)]

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
-
 from imagesr.batch import check_folder, entries, find_files, without_clashes
 from imagesr.errors import InputError
 from imagesr.media.containers import FORMATS, VIDEO_SUFFIXES
-from imagesr.media.opening import PIPE, is_sequence, open_input
-from imagesr.media.source import film_stream
+from imagesr.media.opening import PIPE, is_sequence
+from imagesr.media.source import is_whole
 
 SETTLED_S = 5.0  # a file that has not grown for this long is taken to be whole
 _POLL_S = 1.0
@@ -103,15 +101,6 @@ def result_name(path: Path) -> str:
         return "stdin.mp4"
     stem = path.stem.partition("%")[0].rstrip("._- ") or "pictures" if is_sequence(path) else path.stem
     return stem + (path.suffix if path.suffix.lower() in FORMATS else ".mp4")
-
-
-def is_whole(path: Path) -> bool:
-    """Tell whether a file opens as a video, which one that broke off while it was written mostly does not."""
-    try:
-        with open_input(path) as container:
-            return film_stream(container) is not None
-    except (av.FFmpegError, OSError, ValueError, InputError):
-        return False
 
 
 def arriving(

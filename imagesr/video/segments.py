@@ -11,10 +11,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import av
 
 import imagesr
 from imagesr.cli import check_interrupted
@@ -243,7 +242,7 @@ def command_of(job: Job) -> dict[str, Any]:
         "precision": job.engines[0].precision if job.engines else "",
         "models": [f"{engine.card.name} x{engine.card.scale} {_digest(engine.card)}" for engine in job.engines],
         "imagesr": imagesr.__version__,
-        "av": av.__version__,
+        "av": version("av"),
         "segment length": LENGTH,
     }
 
