@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,8 +51,8 @@ def plan(
         if len(places) > 1:
             raise ValueError("Expected one video for standard output. Received several; name a folder")
         return Plan([(Path(places[0]), PIPE)])
-    into_one = folder.is_dir() or out.endswith(("/", "\\")) or not folder.suffix
-    if len(places) == 1 and not into_one and not Path(places[0]).is_dir() and not _is_pattern(places[0]):
+    into_one = _is_folder(folder) or out.endswith(("/", "\\")) or not folder.suffix
+    if len(places) == 1 and not into_one and not _is_folder(places[0]) and not _is_pattern(places[0]):
         todo = Plan([(Path(places[0]), folder)])
         return _without_made(todo) if skip_existing else todo
     if not into_one and not folder.exists():
@@ -71,6 +72,10 @@ def plan(
         )
     todo = Plan(pairs, found.several or len(pairs) > 1, clashes, left=found.left_out())
     return _without_made(todo) if skip_existing else todo
+
+
+def _is_folder(place):
+    return os.path.isdir(place)  # noqa: PTH112, Path.is_dir raises for names that are too long
 
 
 def _is_one(path):

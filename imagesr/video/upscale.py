@@ -89,7 +89,7 @@ def upscale_video(
 
     begun = time.perf_counter()
     report = Report(output=str(out), model=options.model)
-    report.megabytes_in = round(path.stat().st_size / 1e6, 3) if path.is_file() else None
+    report.megabytes_in = _megabytes_of(path)
     if options.preview:
         options, report.whole_s = _preview(path, options)
     with ExitStack() as stack:
@@ -241,6 +241,11 @@ def _announce(announce, report, info, expected, writer):
         announce(f"will be converted: {line}")
 
 
+def _megabytes_of(path):
+    """Return the size of a file in megabytes; None for what is no file."""
+    return round(os.path.getsize(path) / 1e6, 3) if os.path.isfile(path) else None  # noqa: PTH113, PTH202
+
+
 def _rounded(number):
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
 
@@ -248,10 +253,11 @@ def _rounded(number):
 def _expected_megabytes(path, source, encoding, options):
     """Return between which sizes the output will lie; None where nothing of the input tells."""
     info, seconds, length = source.info, _seconds(source.info, options), source.info.duration
-    if not (seconds and length and path.is_file()):
+    size = _megabytes_of(path)
+    if not (seconds and length and size):
         return None
     sound = 160 * len(source.container.streams.audio) * (options.audio != "none")
-    kilobits_in = max(50.0, path.stat().st_size / 125 / length - sound)
+    kilobits_in = max(50.0, 8000 * size / length - sound)
     growth = encoding["size"][0] * encoding["size"][1] / (info.width * info.height)
     return expected_size(encoding["options"], kilobits_in=kilobits_in, growth=growth, seconds=seconds, sound=sound)
 

@@ -33,7 +33,7 @@ def test_dashes(folder):
 def test_long_names(folder, length):
     out = folder / ("x" * (length - 4) + ".mp4")
     done = run_video(folder / "in.mp4", out, "-n", "lanczos")
-    if length <= 250:
+    if length <= 255:
         assert done.returncode == 0, done.stderr
     else:
         one_line(done, 2)
