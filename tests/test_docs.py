@@ -214,6 +214,8 @@ def test_commands_run(words, files, tmp_path, monkeypatch):
 def test_python_runs(text, files, tmp_path, monkeypatch):
     if reason := reason_not_to_run(text):
         pytest.skip(reason)
+    if "TensorBoard" in text:
+        pytest.importorskip("tensorboard")
     if "import cv2" in text:  # no window is opened
         cv2 = pytest.importorskip("cv2")
         shown = []

@@ -7,7 +7,6 @@ and only `leaks` OpenCV.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from imagesr.datasets.davis import davis
 from imagesr.datasets.div2k import div2k, flickr2k
 from imagesr.datasets.folders import BENCHMARKS, benchmark, clips, film, folder
+from imagesr.models import import_keras
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def load(
     Raises:
         ValueError: For an unknown name, missing or unsuitable pictures, and a patch that does not suit the scale.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
+    import_keras()
     from imagesr.datasets.batches import load_batches
 
     return load_batches(

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imagesr.cli import hidden_stderr
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -30,10 +34,24 @@ MODELS = {
 }
 
 
+def import_keras() -> None:
+    """Import Keras, and let TensorFlow look for its devices, without TensorFlow's own lines on stderr."""
+    if sys.modules.get("keras"):
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what it writes later on
+    # A notebook's kernel watches the file descriptor itself.
+    with contextlib.nullcontext() if "ipykernel" in sys.modules else hidden_stderr():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            keras.distribution.list_devices()
+
+
 def builder(name: str) -> Callable[..., keras.Model]:
     """Return the function that builds a network of `MODELS`; raises ValueError for another name."""
     if name not in MODELS:
         raise ValueError(f"Expected a network ({', '.join(MODELS)}). Received: {name}")
+    import_keras()
     return getattr(import_module(f"imagesr.models.{MODELS[name]}"), name)
 
 

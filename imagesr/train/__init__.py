@@ -6,7 +6,6 @@ two networks, `extractors` trains feature extractors. SRGAN is in `gan`, a netwo
 belongs in `datasets`, networks in `models`. Only `plots` imports Matplotlib, and only `config` pydantic.
 """
 
-import os
 from importlib import import_module
 
 __all__ = ["PSNR", "RunFolder", "fit", "losses", "start_from_linear"]
@@ -15,10 +14,9 @@ _MODULES = {"PSNR": "metrics", "RunFolder": "callbacks", "fit": "loop", "start_f
 
 
 def __getattr__(name):
-    # Keras takes seconds to import.
     if name not in __all__:
         raise AttributeError(f"module 'imagesr.train' has no attribute {name!r}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
+    import_module("imagesr.models").import_keras()  # not before: it takes seconds
     losses = import_module("imagesr.train.losses")  # whatever is asked for: `compile` then knows their names
     return losses if name == "losses" else getattr(import_module(f"imagesr.train.{_MODULES[name]}"), name)
 

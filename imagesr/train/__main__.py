@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesr.cli import Interrupted, Parser, hidden_stderr, run_command
+from imagesr.cli import Interrupted, Parser, run_command
 
 if TYPE_CHECKING:
     from imagesr.train.config import Config
@@ -178,11 +178,9 @@ def _settings(given):
 
 
 def _train(parser, options):
-    with hidden_stderr():  # TensorFlow writes its own lines when it is imported and looks for a GPU
-        import keras
+    from imagesr.models import import_keras
 
-        if keras.backend.backend() == "tensorflow":
-            keras.distribution.list_devices()
+    import_keras()
     if options.interpolate:
         _interpolate(parser, vars(options))
         return 0

@@ -51,6 +51,12 @@ def test_importing_train_loads_no_keras():
         imagesr.train.nothing  # noqa: B018
 
 
+def test_tensorflow_writes_nothing_of_its_own():
+    code = "import imagesr; imagesr.models.build('espcn', 2).predict_on_batch(__import__('numpy').zeros((1, 8, 8, 1)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_fit_is_resumed_and_made_longer_as_if_it_had_run_through(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("imagesr.train.loop.EPOCH", 4)
     # A schedule that does not depend on the length, so that a longer run is the same run.
