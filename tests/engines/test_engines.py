@@ -92,9 +92,9 @@ def test_lower_precision_stays_close(name, precision):
     low = loaded(card, precision)
     lr = planes((96, 128), 8)
     close = psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0])
-    assert close > (
-        36 if card.name.startswith("best") and precision == "int8" else 40
-    )  # `best` is deep: int8 adds up on noise
+    # `best` is deep, and a second end is strong on noise: int8 adds up.
+    sensitive = precision == "int8" and (card.name.startswith("best") or card.detail is not None)
+    assert close > (36 if sensitive else 40)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -114,7 +114,8 @@ def test_cards_keep_the_promises(name):
             >= photos["lanczos"]["psnr_y"] + {"1.5": 1.5, "2": 1.2, "3": 1.2, "4": 1.1}[str(card.scale)]
         )
     assert card.data
-    assert set(card.sha256) - {"model_int8.onnx"} == {"model.keras", "model.onnx", "model_u16.onnx"}
+    optional = {"model_int8.onnx", "model.glsl", "model_detail0.glsl"}
+    assert set(card.sha256) - optional == {"model.keras", "model.onnx", "model_u16.onnx"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
