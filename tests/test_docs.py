@@ -27,6 +27,7 @@ RUN = ("video", "image")
 NOT_RUN = {
     "h264_nvenc": "needs an NVIDIA GPU",
     "--demo": "renders a clip, and has a test of its own",
+    "large.mkv": "is a command twice, for an interrupted run",
     "upscaled": "takes several videos, and has tests of its own",
     "-c libx265": "takes long on small machines",
     "saved_models/mine": "needs a trained network",

@@ -106,18 +106,11 @@ class SegmentWriter:
 
 
 def frames_in(path: Path) -> int:
-    """Return how many frames a finished file of packets has, as its end says; 0 where it is damaged or missing."""
-    length = _PACKET.size + len(_END)
+    """Return how many frames a finished file of packets has, all of them read; 0 where it is damaged or missing."""
     try:
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                return 0
-            file.seek(-length, io.SEEK_END)
-            end = file.read(length)
-    except OSError:
+        return sum(1 for _ in packets_in(path))
+    except OutputError:
         return 0
-    *_, kind, size, frames = _PACKET.unpack_from(end)
-    return frames if (kind, size, end[-len(_END) :]) == (2, len(_END), _END) else 0
 
 
 def packets_in(path: Path) -> Iterator[Packet]:
@@ -127,11 +120,13 @@ def packets_in(path: Path) -> Iterator[Packet]:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ValueError("it is no file of packets")
             tick = Fraction(*json.loads(file.readline())["time_base"])
+            count = 0
             while True:
                 pts, dts, duration, kind, size, crc = _PACKET.unpack(file.read(_PACKET.size))
                 data = file.read(size)
-                if kind == 2:
+                if kind == 2 and (data, crc) == (_END, count):
                     return
+                count += 1
                 if len(data) != size or zlib.crc32(data) != crc:
                     raise ValueError("its checksum differs")
                 packet = Packet(data)

@@ -146,12 +146,14 @@ def _progress(kind, quiet):
     if kind == "json" or (kind == "auto" and not quiet and not sys.stderr.isatty()):
         pause = 1.0 if kind == "json" else _LINE_S
         begun = last = time.monotonic()
+        before = None  # frames that earlier runs have done
 
         def line(done, expected):
-            nonlocal last
+            nonlocal last, before
+            before = done - 1 if before is None else before
             now = time.monotonic()
             if now - last >= pause or (kind == "json" and done == expected):
-                fps, last = done / max(now - begun, 1e-9), now
+                fps, last = (done - before) / max(now - begun, 1e-9), now
                 eta = None if not expected else round(max(0, expected - done) / fps, 1)
                 if kind == "json":
                     text = json.dumps({"frames": done, "expected": expected, "fps": round(fps, 2), "eta_s": eta})
@@ -170,6 +172,8 @@ def _progress(kind, quiet):
         with tqdm(unit=" frames", bar_format=form, dynamic_ncols=True, leave=False) as bar:
 
             def advance(done, expected):
+                if not bar.n:
+                    bar.initial = bar.n = done - 1  # what earlier runs have done
                 bar.total = max(expected, done) if expected else None
                 bar.update(done - bar.n)
 
@@ -291,6 +295,7 @@ def _tell(text):
 def _one(path, out, options, run, told=""):
     """Upscale one video, or the demonstration where there is no path."""
     from imagesr.video.demo import run_demo
+    from imagesr.video.segments import Folder
     from imagesr.video.upscale import upscale_video
 
     silent = run["quiet"] or str(out) == "-"
@@ -303,7 +308,8 @@ def _one(path, out, options, run, told=""):
             asked = {"progress": progress, "announce": None if silent else announce, **options}
             report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:
-        interrupted.hint = interrupted.hint or "nothing was written"
+        begun = path and Folder(Path(out)).begun()
+        interrupted.hint = interrupted.hint or ("what is done is kept" if begun else "nothing was written")
         raise
     if not silent:
         print(report, flush=True)

@@ -65,6 +65,8 @@ class Folder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+            if os.name != "posix" and self.path.is_dir() and not self.begun():
+                self.remove()  # a file that is open could not be removed
 
     def prepare(self, *, restart: bool) -> None:
         """Remove what a run that was killed left while it joined its segments; with `restart` all that it left.
@@ -103,8 +105,8 @@ class Folder:
         for file in self.path.iterdir():
             if file.name.startswith(_JOURNAL) or f"{_ENDING}." in f"{file.name}.":
                 file.unlink()
-        (self.path / _LOCK).unlink(missing_ok=True)
         with suppress(OSError):
+            (self.path / _LOCK).unlink(missing_ok=True)
             self.path.rmdir()
 
 
@@ -123,28 +125,36 @@ def alone(out: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if os.fstat(handle).st_ino == part.stat().st_ino:  # nothing was made of it
+            if os.path.samestat(os.fstat(handle), part.stat()):  # nothing was made of it
                 part.unlink()
         os.close(handle)
 
 
 def _locked(path):
-    """Open and lock a file; return its number. Raises ValueError where another process has it locked."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        if os.name == "posix":
-            import fcntl
+    """Open and lock a file; return its number. Raises ValueError where another process has it locked, or OSError."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            _lock(handle)
+        except OSError as error:  # a file system without locks has none to respect
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                os.close(handle)
+                raise ValueError(f"Expected an output that no other run is writing. {path} is in use by one") from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)  # another run has removed or renamed it meanwhile
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
 
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            os.close(handle)
-            raise ValueError(f"Expected an output that no other run is writing. {path} is in use") from None
-    return handle  # also on a file system that has no locks
+def _lock(handle):
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
 @dataclass(frozen=True)
@@ -342,7 +352,7 @@ class SegmentedWriter:
         """Say where this run goes on; "" where it begins."""
         if not self._done:
             return ""
-        return f"going on: {self.skipped} frames are done, in {len(self._done)} segments"
+        return f"going on: {self.skipped} frames are done, in {len(self._done)} segments; they are only decoded"
 
     def frames_of(self, source: Iterable[Frame | Packet]) -> Iterator[Frame]:
         """Yield the frames that are not done yet."""
@@ -414,8 +424,10 @@ class SegmentedWriter:
 
     def discard(self) -> None:
         """Remove the unfinished segment; what is done stays."""
-        if self._segment is not None:
-            self._segment.discard()
+        if (segment := self._segment) is not None:
+            if segment.path.exists():  # a signal came just after it had got its name
+                self._new[int(segment.path.stem)] = segment.frames
+            segment.discard()
             self._segment = None
         with suppress(OSError):
             if not self._done and not self._new:
