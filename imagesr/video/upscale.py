@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -70,19 +70,8 @@ def upscale_video(
     if out != PIPE:
         folder.prepare(restart=restart)
     check_paths(path, out, overwrite=overwrite)
-    suffix = out.suffix.lower()
-    encoders = choose_encoders(options, suffix) if out != PIPE else {"": {}}
-    cards = _find_cards(options.model)
-    # Frames side by side: no core waits for another at the end of every layer. One more than there are cores, so that
-    # a core is not idle while a frame is handed over.
-    parallel = min((options.threads or os.cpu_count() or 1) + 1, MAX_PARALLEL) if cards else 1
-    loading = {
-        "engine": options.engine,
-        "precision": options.precision,
-        "threads": options.threads,
-        "parallel": parallel,
-        "detail": options.detail,
-    }
+    cards, loading = _find_cards(options.model), _loading(options)
+    encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
     checked_detail(options.detail, cards[0] if cards else None)
     if cards:
         load_engine(cards[0], **loading)  # so that a precision that this CPU lacks is told before the input is opened
@@ -93,70 +82,110 @@ def upscale_video(
     if options.preview:
         options, report.whole_s = _preview(path, options)
     with ExitStack() as stack:
-        opened = partial(_open, path, options, suffix)
-        source = stack.enter_context(opened())
-        if source.has_alpha and out != PIPE:
-            encoders = choose_encoders(options, suffix, alpha=True)
-            if keeps_transparency(encoders, suffix):
-                stack.close()
-                opened = partial(opened, alpha=True)
-                source = stack.enter_context(opened())
-        target = target_size(source.info, scale=options.scale, box=options.size, square=options.square)
-        _check_target(target, source.info, options, cards)
+        source, reopen, encoders = _source(stack, path, out, options, encoders)
+        info = source.info
+        target = target_size(info, scale=options.scale, box=options.size, square=options.square)
+        _check_target(target, info, options, cards)
         source.tag_for(target[1])
         info = source.info
-        report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         engines = _load(cards, info, target, options, loading)
+        report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
+        report.model = _chain_name(options, engines)
         if engines:
             report.precision, report.detail = engines[0].precision, checked_detail(options.detail, engines[0].card)
-        report.model = _chain_name(options, engines)
-        upscalers = [Upscaler(info, target, engines) for _ in range(parallel)]
+        upscalers = [Upscaler(info, target, engines) for _ in range(loading["parallel"] if engines else 1)]
         expected = _expected_frames(info, options)
-        items, skipped = source, 0
         if out == PIPE:
             writer = PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
         else:
-            stack.enter_context(segments.alone(out))
             encoding = _encoding(source, target, encoders, options)
             report.megabytes_expected = _expected_megabytes(path, source, encoding, options)
-            writer = Writer(out, source, sound=options.audio, **encoding)
             job = segments.Job(path, out, options, engines, encoding, expected)
-            if segments.wanted(folder, job, info):
-                writer.discard()  # it has said what it keeps and loses, and is made anew at the end
-                writer = stack.enter_context(segments.writing(folder, job, source, writer, opened))
-                items, skipped = writer.frames_of(source), writer.skipped
-
-        def write(item):
-            if isinstance(item, Frame):
-                report.saw_frame()
-            writer.write(item)
-            if isinstance(item, Frame) and progress:
-                progress(report.frames + skipped, expected)
-
-        try:
+            writer = _writer(stack, folder, job, source, reopen)
+        with _discarded_on_failure(writer):
             if announce:
                 _announce(announce, report, info, expected, writer)
-            run(items, upscalers, write, report)
-            with report.clock("encode"):
-                writer.finish()
-        except BaseException as error:
-            writer.discard()
-            if left := getattr(writer, "left", ""):
-                if isinstance(error, OutputError):
-                    raise OutputError(f"{error}. {left}") from None
-                if isinstance(error, Interrupted):
-                    error.hint = left
-            raise
+            _run(source, upscalers, writer, report, lambda done: progress and progress(done, expected))
+    _conclude(report, source, writer, out, seconds=time.perf_counter() - begun)
+    return report
+
+
+def _loading(options):
+    """Return the options of `load_engine`."""
+    # Frames are upscaled side by side: no core waits for another at the end of every layer. One more than there are
+    # cores, so that a core is not idle while a frame is handed over.
+    parallel = min((options.threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
+    names = ("engine", "precision", "threads", "detail")
+    return {name: getattr(options, name) for name in names} | {"parallel": parallel}
+
+
+def _source(stack, path, out, options, encoders):
+    """Open the input; return it, what opens it once more, and the encoders, which may have to keep transparency."""
+    suffix = out.suffix.lower()
+    reopen = partial(_open, path, options, suffix)
+    source = stack.enter_context(reopen())
+    if source.has_alpha and out != PIPE:
+        encoders = choose_encoders(options, suffix, alpha=True)
+        if keeps_transparency(encoders, suffix):
+            stack.close()
+            reopen = partial(reopen, alpha=True)
+            source = stack.enter_context(reopen())
+    return source, reopen, encoders
+
+
+def _writer(stack, folder, job, source, reopen):
+    """Return the writer of a file: in segments where the run is long or goes on with an interrupted one."""
+    stack.enter_context(segments.alone(job.out))
+    writer = Writer(job.out, source, sound=job.options.audio, **job.encoding)
+    if not segments.wanted(folder, job, source.info):
+        return writer
+    writer.discard()  # it has said what it keeps and loses, and is made anew at the end
+    return stack.enter_context(segments.writing(folder, job, source, writer, reopen))
+
+
+@contextmanager
+def _discarded_on_failure(writer):
+    """Remove what is unfinished where the block fails; segments stay, and the error says how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        writer.discard()
+        left = getattr(writer, "left", "")
+        if left and isinstance(error, OutputError):
+            raise OutputError(f"{error}. {left}") from None
+        if left and isinstance(error, Interrupted):
+            error.hint = left
+        raise
+
+
+def _run(source, upscalers, writer, report, advance):
+    """Decode, upscale and write every frame, and finish the file."""
+    items = writer.frames_of(source) if hasattr(writer, "frames_of") else source
+
+    def write(item):
+        if isinstance(item, Frame):
+            report.saw_frame()
+        writer.write(item)
+        if isinstance(item, Frame):
+            advance(report.frames + getattr(writer, "skipped", 0))
+
+    run(items, upscalers, write, report)
+    with report.clock("encode"):
+        writer.finish()
+
+
+def _conclude(report, source, writer, out, *, seconds):
+    """Complete the report of a finished run."""
+    skipped = getattr(writer, "skipped", 0)
     report.kept, report.dropped = writer.kept, writer.dropped
     report.notes = source.notes + writer.notes
     report.missing = ", ".join(text for text in (str(source.damage), writer.lost) if text)
     report.megabytes = round(out.stat().st_size / 1e6, 3) if out != PIPE else None
-    report.finish(time.perf_counter() - begun)
+    report.finish(seconds)
     if skipped:
         report.frames += skipped
         report.notes.append(f"{skipped} frames were done by earlier runs")
-    report.video_s = round(report.frames / float(info.rate), 3)
-    return report
+    report.video_s = round(report.frames / float(source.info.rate), 3)
 
 
 def _find_cards(model):
