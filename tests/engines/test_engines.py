@@ -16,7 +16,7 @@ MODELS = [folder.name for folder in saved_models()]
 TIERS = {
     "fast": (3000, {"1.5": 34.20, "2": 31.20}),
     "balanced": (6500, {"1.5": 34.55, "2": 31.30}),
-    "best": (13000, {"1.5": 34.80, "2": 31.50, "3": 28.30, "4": 26.75}),
+    "best": (14500, {"1.5": 34.80, "2": 31.50, "3": 28.30, "4": 26.75}),
 }
 NETWORKS = [name for name in MODELS if not name.startswith("linear")]
 QUANTISED = [name for name in NETWORKS if (SAVED_MODELS / name / "model_int8.onnx").exists()]  # the others run in bf16
@@ -94,7 +94,7 @@ def test_lower_precision_stays_close(name, precision):
     close = psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0])
     # `best` is deep, and a second end is strong on noise: int8 adds up.
     sensitive = precision == "int8" and (card.name.startswith("best") or card.detail is not None)
-    assert close > (36 if sensitive else 40)
+    assert close > (35 if sensitive else 40)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
