@@ -96,7 +96,8 @@ def load(
         degrade: How LR is made of HR, the steps of `--degrade`. LR files are used where there are some and this is as
             it is by default.
         steps: Batches in an epoch of training. Every epoch has new crops.
-        seed: Of the random crops. A batch depends on the seed and on its number, counted over the epochs, alone.
+        seed: Of the random crops. A batch depends on the seed and on its number, counted over the epochs, alone. On JAX
+            and PyTorch, Keras's own `fit` may read one epoch ahead to see the shapes; `imagesr.train.fit` does not.
 
     Returns:
         A tf.data.Dataset on Keras's TensorFlow backend, a keras.utils.PyDataset on the others.
