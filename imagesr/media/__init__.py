@@ -1,4 +1,6 @@
 """Files to frames and pictures, and back. This folder alone knows PyAV and libvips.
 
-`source` reads videos, `writer` writes them. Networks and resizing policies belong in `video` and `image`.
+Videos: `source` reads, with `clock` for timestamps, `deinterlace`, and `opening` for what may be opened. `writer`
+writes, with `encoders`, `containers`, `audio`, `subtitles`, `sidedata`. `colour` knows matrices and ranges. Photographs:
+`photos` and its `photo_*`. Arrays of training pictures: `images`. How large a result is belongs in `video` and `image`.
 """
