@@ -26,6 +26,8 @@ _FILE_TAGS = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "duration", "alpha_mode"),
     *("stereo_mode", "software"),
 )
+# The tags of a file that MPEG-TS holds.
+_TS_TAGS = {"title", "service_name", "service_provider"}
 # What FFmpeg's table of QuickTime's languages calls them; it knows no other name.
 _IN_MOV = {"deu": "ger", "fre": "fra", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
 _STATISTICS = ("bps", "number_of_", "_statistics")
@@ -109,6 +111,7 @@ class Writer:
             if source:
                 self._container.metadata.update(_tags(source.container.metadata))
                 self._container.set_chapters(source.chapters())
+                self._name_lost_tags(source)
             self._add_video(source, info, codec, options, pix_fmt, threads, shape)
             for stream in source.streams_beside if source else ():
                 self._add(stream, source)
@@ -141,6 +144,15 @@ class Writer:
         if pix_fmt != info.pix_fmt:
             self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
 
+    def _name_lost_tags(self, source):
+        """Name the chapters and tags of the file that MPEG-TS has no place for."""
+        if self._container.format.name != "mpegts":
+            return
+        if source.chapters():
+            self.dropped.append(f"chapters: {self.path.suffix} files do not hold them")
+        if tags := sorted({key.lower() for key in _tags(source.container.metadata)} - _TS_TAGS):
+            self.dropped.append(f"tags ({', '.join(tags)}): {self.path.suffix} files do not hold them")
+
     def _add(self, stream, source):
         codec = audio.codec_name(stream)
         name = f"{stream.type} {stream.index}" + (f" ({codec})" if codec else "")
@@ -149,10 +161,7 @@ class Writer:
         elif stream.type == "subtitle":
             self._add_subtitles(stream, codec, name)
         elif stream.type == "data":
-            if "timecode" in stream.metadata and self._container.format.name in ("mp4", "mov"):
-                self.kept.append(f"{name}: timecode {stream.metadata['timecode']}, written anew")
-            else:
-                self.dropped.append(f"{name}: data streams are not copied")
+            self._add_data(stream, name)
         elif stream.type == "attachment":
             if self._container.format.name == "matroska":
                 mimetype = stream.mimetype or "application/octet-stream"
@@ -166,6 +175,15 @@ class Writer:
             self.dropped.append(f"{name}: only the default or largest video stream is upscaled")
         else:
             self.dropped.append(f"{name}: streams of its kind are not copied")
+
+    def _add_data(self, stream, name):
+        timecode, fmt = stream.metadata.get("timecode"), self._container.format.name
+        if timecode and fmt in ("mp4", "mov"):
+            self.kept.append(f"{name}: timecode {timecode}, written anew")
+        elif timecode and fmt in ("matroska", "webm"):
+            self.kept.append(f"{name}: timecode {timecode}, kept as a tag")
+        elif stream.discard != av.stream.Discard.all:  # else it has the chapters' titles, which are read elsewhere
+            self.dropped.append(f"{name}: data streams are not copied")
 
     def _add_sound(self, stream, name):
         fmt, copied = self._container.format.name, self._sound in ("auto", "copy")

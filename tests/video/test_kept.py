@@ -95,6 +95,14 @@ def test_rotation_looks_the_same_in_every_container(tmp_path, small, degrees, fl
     assert np.abs(looks[0] - looks[1]).mean() < 3
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_rotation_is_a_flag_where_the_container_has_one(tmp_path, small, suffix):
+    report = upscaled(with_rotation(small, tmp_path / "in.mp4", -90), tmp_path / f"out{suffix}")
+    with av.open(report.output) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.rotation, frame.width, frame.height) == (-90, 144, 96)
+
+
 @pytest.mark.parametrize(("out", "kept"), [(".mkv", True), (".mp4", True), (".mov", False), (".webm", False)])
 def test_covers(tmp_path, small, out, kept):
     ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", "-frames:v", 1, tmp_path / "cover.png")
@@ -112,17 +120,29 @@ def test_covers(tmp_path, small, out, kept):
     for source in (tmp_path / "in.mkv", tmp_path / "in.mp4"):
         report = upscaled(source, tmp_path / f"out{out}", overwrite=True)
         assert ("attached pic" in info(report.output)) == kept
+        if kept:
+            how = ["-map", "0:v:1", "-c", "copy", "-f", "image2pipe", "-"]
+            assert ffmpeg("-i", report.output, *how) == (tmp_path / "cover.png").read_bytes()
         assert kept or any("covers" in line for line in report.dropped)
 
 
-def test_fonts_stay_in_mkv_and_are_named_elsewhere(tmp_path, small):
-    (tmp_path / "font.ttf").write_bytes(b"\0\1\0\0" + bytes(60))
-    font = ["-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=application/x-truetype-font"]
-    ffmpeg("-i", small, "-c", "copy", *font, tmp_path / "in.mkv")
+@pytest.mark.parametrize(("name", "kind"), [("font.ttf", "application/x-truetype-font"), ("notes.txt", "text/plain")])
+def test_attachments_stay_in_mkv_and_are_named_elsewhere(tmp_path, small, name, kind):
+    (tmp_path / name).write_bytes(b"\0\1\0\0" + bytes(60))
+    ffmpeg(
+        "-i", small, "-c", "copy", "-attach", tmp_path / name, "-metadata:s:t", f"mimetype={kind}", tmp_path / "in.mkv"
+    )
     report = upscaled(tmp_path / "in.mkv", tmp_path / "out.mkv")
-    assert "Attachment" in info(report.output)
+    told = info(report.output)
+    assert re.search(rf"filename +: {name}", told)
+    assert re.search(rf"mimetype +: {kind}", told)
+    ffmpeg("-dump_attachment:t:0", tmp_path / "same", "-i", report.output, "-f", "null", "-")
+    assert (tmp_path / "same").read_bytes() == (tmp_path / name).read_bytes()
+    assert not report.dropped
     report = upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4")
-    assert any("attachments" in line for line in report.dropped)
+    (lost,) = report.dropped
+    assert lost.startswith("attachment 2")
+    assert "only .mkv holds attachments" in lost
 
 
 @pytest.mark.parametrize("out", [".mov", ".mp4"])
@@ -133,6 +153,8 @@ def test_apples_keys(tmp_path, small, out):
     told = info(upscaled(tmp_path / "in.mov", tmp_path / f"out{out}").output)
     assert "com.apple.quicktime.make: Maker" in told
     assert "com.apple.quicktime.creationdate: 2019-08-03T12:11:12+0200" in told
+    lost = upscaled(tmp_path / "in.mov", tmp_path / "out.ts").dropped
+    assert any("com.apple.quicktime.make" in line and ".ts files do not hold them" in line for line in lost)
 
 
 @pytest.mark.parametrize("out", [".mkv", ".mp4"])
@@ -146,6 +168,76 @@ def test_3d_flags(tmp_path, small, out):
     assert struct.unpack("=I", stereo[:4])[0] == 1  # side by side
     report = upscaled(source, tmp_path / "other.mp4", codec="libx265")
     assert any("3D" in line for line in report.dropped)
+
+
+@pytest.mark.parametrize(("out", "codec"), [(".mkv", "libx265"), (".webm", None)])
+def test_matroska_has_a_3d_flag_of_its_own(tmp_path, small, out, codec):
+    source = tmp_path / "in.mkv"
+    ffmpeg("-i", small, "-c", "copy", "-metadata:s:v", "stereo_mode=left_right", source)
+    report = upscaled(source, tmp_path / f"out{out}", codec=codec)
+    assert "side by side" in info(report.output)
+    assert not report.dropped
+
+
+@pytest.mark.parametrize("out", [".mp4", ".mov", ".mkv", ".webm", ".ts"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_title_language_and_chapters(tmp_path, small, suffix, out):
+    chapters = "".join(
+        f"[CHAPTER]\nTIMEBASE=1/10\nSTART={at}\nEND={at + 2}\ntitle={name}\n" for at, name in ((0, "One"), (2, "Two"))
+    )
+    (tmp_path / "tags.txt").write_text(f";FFMETADATA1\ntitle=Called\ncomment=Said\n{chapters}")
+    both = ["-i", small, "-i", tmp_path / "tags.txt", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy"]
+    source = tmp_path / f"in{suffix}"
+    ffmpeg(*both, "-metadata:s:a:0", "language=deu" if suffix == ".mkv" else "language=ger", source)
+    report = upscaled(source, tmp_path / f"out{out}")
+    told = info(report.output)
+    assert re.search(r"(title|service_name) +: Called", told)
+    assert re.search(r"\((deu|ger)\): Audio", told)
+    with av.open(report.output) as container:
+        found = [
+            (chapter["metadata"]["title"], round(float(chapter["start"] * chapter["time_base"]), 3))
+            for chapter in container.chapters()
+        ]
+    if out == ".ts":
+        assert not found
+        assert report.dropped == [f"{what}: .ts files do not hold them" for what in ("chapters", "tags (comment)")]
+    else:
+        assert found == [("One", 0), ("Two", 0.2)]
+        assert not report.dropped
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+@pytest.mark.parametrize("out", [".mov", ".mp4", ".mkv", ".webm", ".ts"])
+def test_a_timecode_is_kept_or_named(tmp_path, small, suffix, out):
+    source = tmp_path / f"in{suffix}"
+    ffmpeg("-i", small, "-c", "copy", "-timecode", "01:02:03:04", source)
+    report = upscaled(source, tmp_path / f"out{out}", start=0.2)
+    told = info(report.output)
+    assert bool(re.search("timecode +: 01:02:03:04", told, re.IGNORECASE)) == (out != ".ts")
+    assert ("tmcd" in told) == (out in (".mov", ".mp4"))
+    how = {".mkv": "kept as a tag", ".webm": "kept as a tag"}.get(out, "written anew")
+    assert (f"data 2: timecode 01:02:03:04, {how}" in report.kept) == (out != ".ts")
+    assert report.dropped == (["data 2: data streams are not copied"] if out == ".ts" else [])
+
+
+@pytest.mark.parametrize("out", [".mp4", ".mkv", ".ts"])
+def test_other_data_streams_are_named(tmp_path, small, out):
+    source, lines = tmp_path / "in.ts", []
+    with av.open(str(small)) as clip, av.open(str(source), "w") as target:
+        video = target.add_stream_from_template(clip.streams.video[0], opaque=True)
+        data = target.add_data_stream("bin_data")
+        for packet in clip.demux(clip.streams.video[0]):
+            if packet.size:
+                packet.stream = video
+                target.mux(packet)
+        packet = av.Packet(b"some data")
+        packet.stream, packet.pts, packet.dts, packet.time_base = data, 9000, 9000, Fraction(1, 90_000)
+        target.mux(packet)
+    report = upscaled(source, tmp_path / f"out{out}", announce=lines.append)
+    (lost,) = report.dropped
+    assert re.fullmatch(r"data 1( \(\w+\))?: data streams are not copied", lost)
+    assert f"will be lost: {lost}" in lines
+    assert "Data:" not in info(report.output)
 
 
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
@@ -209,6 +301,41 @@ def test_the_film_is_the_default_or_the_largest_video_stream(tmp_path):
         report = upscaled(tmp_path / name, tmp_path / "out.mp4", overwrite=True)
         assert report.size.startswith("128x96")
         assert any("only the default or largest" in line for line in report.dropped)
+
+
+def test_every_other_video_stream_is_named(tmp_path):
+    for name, size in (("small", (64, 48)), ("large", (128, 96))):
+        write_clip(tmp_path / f"{name}.mp4", size=size, sound=None)
+    files = [part for name in ("small", "large", "small") for part in ("-i", tmp_path / f"{name}.mp4")]
+    ffmpeg(*files, "-map", "0", "-map", "1", "-map", "2", "-c", "copy", "-disposition:v", "0", tmp_path / "in.mkv")
+    lines = []
+    report = upscaled(tmp_path / "in.mkv", tmp_path / "out.mkv", announce=lines.append)
+    assert report.size.startswith("128x96")
+    assert report.dropped == [f"video {i} (h264): only the default or largest video stream is upscaled" for i in (0, 2)]
+    assert all(f"will be lost: {line}" in lines for line in report.dropped)
+    assert info(report.output).count("Video:") == 1
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "written"),
+    [
+        ("yuv420p12le", None, "yuv420p12le"),
+        ("yuv444p10le", None, "yuv444p10le"),
+        ("yuv420p12le", "libx264", "yuv420p10le"),
+        ("yuv422p", "libsvtav1", "yuv420p"),
+        ("gray12le", "libx265", "gray12le"),
+    ],
+)
+def test_the_pixel_format_is_kept_or_the_closest(tmp_path, pix_fmt, codec, written):
+    how = ["-c:v", "ffv1", "-pix_fmt", pix_fmt]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2", *how, tmp_path / "in.mkv")
+    report = upscaled(tmp_path / "in.mkv", tmp_path / "out.mkv", codec=codec)
+    with av.open(report.output) as container:
+        found = next(container.decode(video=0)).format.name
+    notes = [note for note in report.notes if " writes " in note]
+    assert found == written
+    assert bool(notes) == (written != pix_fmt)
+    assert all(f"writes {written}, the input has {pix_fmt}" in note for note in notes)
 
 
 @pytest.mark.parametrize("kind", ["ffconcat", "hls"])

@@ -1,6 +1,10 @@
 """Subtitles in the output: copied, converted where they are text, else named; read back by ffmpeg."""
 
+import struct
+from fractions import Fraction
+
 import av
+import numpy as np
 import pytest
 from conftest import ffmpeg, write_clip
 
@@ -42,7 +46,10 @@ def test_text_is_kept_in_every_container_that_holds_text(tmp_path, folder, codec
     assert "Über zwei\nZeilen" in text
     assert "00:00:00,1" in text.splitlines()[1]
     assert not [line for line in report.dropped if line.startswith("subtitle")]
-    assert any(line.startswith("subtitle") for line in report.kept)
+    held = {".mp4": ["mov_text"], ".mov": ["mov_text"], ".mkv": ["srt", "ass", "webvtt"], ".webm": ["webvtt"]}[out]
+    (line,) = [line for line in report.kept if line.startswith("subtitle")]
+    assert line.endswith(", copied") == (codec in held)
+    assert ("converted to" in line) == (codec not in held)
     with av.open(report.output) as container:
         assert container.streams.subtitles[0].language in ("deu", "ger")
 
@@ -63,19 +70,76 @@ def test_what_no_conversion_reaches_is_named_before_the_start(tmp_path, folder):
     assert f"will be lost: {told}" in lines
 
 
-@pytest.mark.parametrize(("out", "kept"), [(".mkv", True), (".mp4", False)])
-def test_bitmaps_pass_where_they_are_held(tmp_path, folder, out, kept):
-    source = tmp_path / "in.mkv"
-    with av.open(str(folder / "clip.mp4")) as clip, av.open(str(source), "w") as target:
-        video = target.add_stream_from_template(clip.streams.video[0], opaque=True)
-        text = target.add_mux_stream("hdmv_pgs_subtitle")
-        for packet in clip.demux(clip.streams.video[0]):
-            if packet.size:
-                packet.stream = video
-                target.mux(packet)
-        end = av.Packet(b"\x80\x00\x00")
-        end.stream, end.pts, end.dts, end.time_base, end.duration = text, 100, 100, text.time_base, 100
-        target.mux(end)
-    report = imagesr.upscale_video(source, tmp_path / f"out{out}", model="lanczos")
-    lines = report.kept if kept else report.dropped
-    assert any(line.startswith("subtitle 1 (hdmv_pgs_subtitle)") for line in lines)
+def write_pgs(path, *spans):
+    """Write a PGS file that shows a box of 8x4 pixels at (20, 40) of 96x64; `spans` are (begin, end) in seconds."""
+
+    def segment(kind, at, layout, *numbers, more=b""):
+        content = struct.pack(layout, *numbers) + more
+        return b"PG" + struct.pack(">IIBH", round(at * 90_000), 0, kind, len(content)) + content
+
+    rows = (b"\x00\x88\x01" + b"\x00\x00") * 4  # eight pixels of colour 1, the end of the line
+    content = b""
+    for i, (begin, end) in enumerate(spans):
+        window = struct.pack(">BBHHHH", 1, 0, 20, 40, 8, 4)
+        place = struct.pack(">HBBHH", 0, 0, 0, 20, 40)
+        content += segment(0x16, begin, ">HHBHBBBB", 96, 64, 16, 2 * i, 128, 0, 0, 1, more=place)
+        content += segment(0x17, begin, "", more=window)
+        content += segment(0x14, begin, ">7B", 0, 0, 1, 235, 128, 128, 255)
+        content += segment(0x15, begin, ">HBBBHHH", 0, 0, 192, 0, len(rows) + 4, 8, 4, more=rows)
+        content += segment(0x80, begin, "")
+        content += segment(0x16, end, ">HHBHBBBB", 96, 64, 16, 2 * i + 1, 0, 0, 0, 0)
+        content += segment(0x17, end, "", more=window) + segment(0x80, end, "")
+    path.write_bytes(content)
+    return path
+
+
+def shown(path):
+    """Return the codec of a file's subtitles, and the place and pixels of every picture in them."""
+    with av.open(str(path)) as container:
+        stream = container.streams.subtitles[0]
+        found = [rect for packet in container.demux(stream) for rect in packet.decode()]
+        pictures = [(rect.x, rect.y, rect.width, rect.height, bytes(rect[0])) for rect in found]
+        return stream.codec_context.codec.canonical_name, pictures
+
+
+def begins(path):
+    """Return when the packets of a file's subtitles begin, in seconds, and their MD5, as ffmpeg reads them."""
+    lines = ffmpeg("-i", path, "-map", "0:s:0", "-c", "copy", "-f", "framehash", "-hash", "md5", "-").decode()
+    tick = next(Fraction(line.split()[-1]) for line in lines.splitlines() if line.startswith("#tb"))
+    cells = [line.split(",") for line in lines.splitlines() if line and line[0] != "#"]
+    return np.array([float(int(cell[2]) * tick) for cell in cells]), [cell[5].strip() for cell in cells]
+
+
+BITMAPS = {
+    "hdmv_pgs_subtitle": ("copy", [".mkv"], [".mkv"]),
+    "dvd_subtitle": ("dvdsub", [".mkv", ".mp4"], [".mkv"]),
+    "dvb_subtitle": ("dvbsub", [".mkv", ".ts"], [".mkv", ".ts"]),
+}
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [(codec, suffix) for codec in BITMAPS for suffix in BITMAPS[codec][1]])
+@pytest.mark.parametrize("out", [".mkv", ".ts", ".mp4", ".mov", ".webm"])
+def test_bitmaps_are_copied_or_named(tmp_path, folder, codec, suffix, out):
+    how, _, holders = BITMAPS[codec]
+    pictures = write_pgs(tmp_path / "in.sup", (0.1, 0.2), (0.3, 0.4))
+    source = tmp_path / f"in{suffix}"
+    both = ["-i", folder / "clip.mp4", "-fix_sub_duration", "-i", pictures, "-map", "0", "-map", "1"]
+    ffmpeg(*both, "-c", "copy", "-c:s", how, source)
+    box = (20, 40, 8, 4, b"\1" * 32)
+    assert shown(source) == (codec, [box, box])
+    lines = []
+    report = imagesr.upscale_video(source, tmp_path / f"out{out}", model="lanczos", announce=lines.append)
+    if out in holders:
+        assert f"subtitle 2 ({codec}), copied" in report.kept
+        assert not report.dropped
+        assert not report.missing
+        assert shown(report.output) == (codec, [box, box])
+        (before, packets), (after, copied) = begins(source), begins(report.output)
+        assert copied == packets
+        assert np.ptp(after - before) < 0.002  # all streams may move together
+    else:
+        told = f"subtitle 2 ({codec}): {out} files do not hold it"
+        assert told in report.dropped
+        assert f"will be lost: {told}" in lines
+        with av.open(report.output) as container:
+            assert not container.streams.subtitles
