@@ -77,7 +77,7 @@ def start_from_linear(model: keras.Model, train, batches: int = 40) -> None:
         raise ValueError(f"Expected a network with a linear anchor, realtime or linear. Received: {model.name}")
     anchor = model.get_layer("anchor")
     side, _, channels, outputs = anchor.kernel.shape
-    features = keras.Model(model.input, anchor.input)
+    features = keras.Model(model.inputs[0], anchor.input)
     gram, moments = 0.0, 0.0
     for lr, hr in _first(train, batches):
         lr = lr[0] if isinstance(lr, list | tuple) else lr  # without its depth
