@@ -141,7 +141,7 @@ def bench(
 
 def table(rows: list[dict]) -> str:
     """Format the rows as a Markdown table."""
-    benchmarks = list(dict.fromkeys(key for row in rows for key in row.get("psnr_y", {})))
+    benchmarks = list(dict.fromkeys(key for row in rows for key, psnr_y in row.get("psnr_y", {}).items() if psnr_y))
     columns = {
         "model": lambda r: r["model"] + (f" ({r['precision']})" if r.get("precision") else ""),
         "30 frames, network": lambda r: f"{r['seconds_30_network']:.2f} s" if r.get("seconds_30_network") else "",
