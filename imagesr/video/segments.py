@@ -68,19 +68,32 @@ class Folder:
             if os.name != "posix" and self.path.is_dir() and not self.begun():
                 self.remove()  # a file that is open could not be removed
 
-    def prepare(self, *, restart: bool) -> None:
-        """Remove what a run that was killed left while it joined its segments; with `restart` all that it left.
+    def prepare(self) -> None:
+        """Remove what a run that was killed left while it joined its segments; the segments stay.
 
         Raises ValueError where another run has the folder.
         """
+        with self._claimed() as there:
+            if there and self.begun():
+                part_of(self.out).unlink(missing_ok=True)
+            elif there:
+                self.remove()
+
+    def restart(self) -> None:
+        """Remove all that earlier runs left in the folder; raises ValueError where another run has it."""
+        with self._claimed() as there:
+            if there:
+                self.remove()
+
+    @contextmanager
+    def _claimed(self):
+        """Hold the folder while the block runs, where there is one; yield whether there is."""
         if not os.path.isdir(self.path):  # noqa: PTH112, Path.is_dir raises for names that are too long
+            yield False
             return
         self.claim()
         try:
-            if self.begun():
-                part_of(self.out).unlink(missing_ok=True)
-            if restart or not self.begun():
-                self.remove()
+            yield True
         except OSError as error:
             raise OutputError(f"Cannot write {self.out}: {error.strerror}") from None
         finally:

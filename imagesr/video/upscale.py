@@ -68,7 +68,7 @@ def upscale_video(
         out = out.resolve()  # the link stays, and the file that it names is replaced
     folder = segments.Folder(out)
     if out != PIPE:
-        folder.prepare(restart=restart)
+        folder.prepare()
     check_paths(path, out, overwrite=overwrite)
     cards, loading = _find_cards(options.model), _loading(options)
     encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
@@ -101,7 +101,7 @@ def upscale_video(
             encoding = _encoding(source, target, encoders, options)
             report.megabytes_expected = _expected_megabytes(path, source, encoding, options)
             job = segments.Job(path, out, options, engines, encoding, expected)
-            writer = _writer(stack, folder, job, source, reopen)
+            writer = _writer(stack, folder, job, source, reopen, restart=restart)
         with _discarded_on_failure(writer):
             if announce:
                 _announce(announce, report, info, expected, writer)
@@ -133,12 +133,18 @@ def _source(stack, path, out, options, encoders):
     return source, reopen, encoders
 
 
-def _writer(stack, folder, job, source, reopen):
-    """Return the writer of a file: in segments where the run is long or goes on with an interrupted one."""
+def _writer(stack, folder, job, source, reopen, *, restart):
+    """Return the writer of a file: in segments where the run is long or goes on with an interrupted one.
+
+    With `restart` the segments of earlier runs are removed: now, when nothing is left to check.
+    """
     stack.enter_context(segments.alone(job.out))
     writer = Writer(job.out, source, sound=job.options.audio, **job.encoding)
-    if not segments.wanted(folder, job, source.info):
-        return writer
+    with _discarded_on_failure(writer):
+        if restart:
+            folder.restart()
+        if not segments.wanted(folder, job, source.info):
+            return writer
     writer.discard()  # it has said what it keeps and loses, and is made anew at the end
     return stack.enter_context(segments.writing(folder, job, source, writer, reopen))
 

@@ -15,7 +15,7 @@ import av
 import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, write_clip
 
-from imagesr.errors import OutputError
+from imagesr.errors import InputError, OutputError
 from imagesr.media.encoded import frames_in, joined, packets_in
 from imagesr.scale import Scale
 from imagesr.video import segments, upscale
@@ -227,6 +227,23 @@ def test_another_command_or_input_is_refused(interrupted):
     assert report.frames == 210
     assert not any("earlier" in note for note in report.notes)
     assert sorted(path.name for path in out.parent.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("in.mp4", {"model": "bset"}),
+        ("no.mp4", {}),
+        ("in.mp4", {"codec": "libnone"}),
+        ("in.mp4", {"size": (20_000, 20_000)}),
+    ],
+    ids=["model", "input", "encoder", "size"],
+)
+def test_a_restart_that_cannot_begin_keeps_what_is_done(interrupted, name, options):
+    source, out = interrupted
+    with pytest.raises((ValueError, InputError, OutputError)):
+        upscale.upscale_video(source.with_name(name), out, restart=True, **{"model": "lanczos"} | options)
+    assert count(out.with_name("out.mp4.segments")) == 1
 
 
 def test_what_a_run_left_while_it_joined_is_swept(interrupted):
