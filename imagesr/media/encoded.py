@@ -27,6 +27,10 @@ _PACKET = struct.Struct("<qqqBII")  # pts, dts, duration, whether it is a key fr
 _END = b"end\n"
 
 
+class _DamagedError(OutputError):
+    """A file of packets that is missing, unfinished or changed; one that cannot be read is another error."""
+
+
 class SegmentWriter:
     """Encode some frames of a film, from a key frame on, into a file of packets at `path`.
 
@@ -106,20 +110,23 @@ class SegmentWriter:
 
 
 def frames_in(path: Path) -> int:
-    """Return how many frames a finished file of packets has, all of them read; 0 where it is damaged or missing."""
+    """Return how many frames a finished file of packets has, all of them read; 0 where it is damaged or missing.
+
+    Raises OutputError where it cannot be read.
+    """
     try:
         return sum(1 for _ in packets_in(path))
-    except OutputError:
+    except _DamagedError:
         return 0
 
 
 def packets_in(path: Path) -> Iterator[Packet]:
-    """Yield the packets of a file; raises OutputError for one that is damaged."""
+    """Yield the packets of a file; raises OutputError for one that is damaged or cannot be read."""
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ValueError("it is no file of packets")
-            tick = Fraction(*json.loads(file.readline())["time_base"])
+            tick = _time_base(file.readline())
             count = 0
             while True:
                 pts, dts, duration, kind, size, crc = _PACKET.unpack(file.read(_PACKET.size))
@@ -133,8 +140,17 @@ def packets_in(path: Path) -> Iterator[Packet]:
                 packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, tick
                 packet.is_keyframe = bool(kind)
                 yield packet
-    except (OSError, ValueError, KeyError, struct.error) as error:
-        raise OutputError(f"Cannot read {path}, which an earlier run wrote: {reason(error)}") from None
+    except (OSError, ValueError, struct.error) as error:
+        told = f"Cannot read {path}, which an earlier run wrote: {reason(error)}"
+        unread = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        raise (OutputError if unread else _DamagedError)(told) from None
+
+
+def _time_base(line):
+    try:
+        return Fraction(*json.loads(line)["time_base"])
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        raise ValueError("its header is damaged") from None
 
 
 def joined(paths: Iterable[Path]) -> Iterator[Packet]:

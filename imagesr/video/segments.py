@@ -104,23 +104,35 @@ class Folder:
         return self.path / f"{number:06}{_ENDING}"
 
     def done(self) -> dict[int, int]:
-        """Return the numbers of the finished segments and how many frames each has; remove unfinished ones."""
+        """Return the numbers of the finished segments and how many frames each has; remove unfinished ones.
+
+        Raises OutputError where one can neither be read nor removed.
+        """
         found = {}
-        for file in self.path.iterdir():
-            if file.suffix == _ENDING and file.stem.isdecimal() and (frames := frames_in(file)):
-                found[int(file.stem)] = frames
-            elif file.name not in (_JOURNAL, _LOCK):
-                file.unlink()
+        try:
+            for file in filter(_is_segment, self.path.iterdir()):
+                if file.suffix == _ENDING and (frames := frames_in(file)):
+                    found[int(file.stem)] = frames
+                else:
+                    file.unlink()
+        except OSError as error:
+            raise OutputError(f"Cannot use {self.path}: {error.strerror}; --restart begins anew") from None
         return found
 
     def remove(self) -> None:
         """Remove the folder and all that runs keep in it; what else lies there stays."""
         for file in self.path.iterdir():
-            if file.name.startswith(_JOURNAL) or f"{_ENDING}." in f"{file.name}.":
+            if file.name in (_JOURNAL, part_of(Path(_JOURNAL)).name) or _is_segment(file):
                 file.unlink()
         with suppress(OSError):
             (self.path / _LOCK).unlink(missing_ok=True)
             self.path.rmdir()
+
+
+def _is_segment(file):
+    """Tell whether a file has the name of a segment, finished or not."""
+    number, ending, rest = file.name.partition(_ENDING)
+    return number.isdecimal() and bool(ending) and rest in ("", ".part")
 
 
 @contextmanager
@@ -302,16 +314,15 @@ def open_journal(folder: Folder, source: Mapping[str, Any], command: Mapping[str
             write_whole(folder.path / _JOURNAL, json.dumps(wanted | {"threads": threads}, indent=1) + "\n")
             return threads
         found = json.loads((folder.path / _JOURNAL).read_text("utf-8"))
-        threads = int(found["threads"])
+        threads, before = int(found["threads"]), dict(found["command"])
     except OSError as error:
         raise OutputError(f"Cannot write {folder.path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(f"Expected a journal in {folder.path}. It is damaged; --restart begins anew") from None
     if found.get("input") != wanted["input"]:
         raise ValueError(f"Expected the input that {folder.path} was begun with. It has changed; --restart begins anew")
-    if found.get("command") != wanted["command"]:
-        before, now = found.get("command") or {}, wanted["command"]
-        key = next(key for key in {**now, **before} if before.get(key) != now.get(key))
+    if before != (now := wanted["command"]):
+        key = next(key for key in {**now, **before} if before.get(key, ...) != now.get(key, ...))
         told = f"{key} was {before.get(key)} and is {now.get(key)}"
         raise ValueError(
             f"Expected the command that {folder.path} was begun with: {told}. Give that one to go on, or --restart"

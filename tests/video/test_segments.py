@@ -1,5 +1,6 @@
 """Runs in segments: killed and gone on with, joined, refused; by real processes, read back by ffmpeg."""
 
+import errno
 import itertools
 import json
 import os
@@ -270,6 +271,50 @@ def test_a_damaged_segment_is_made_again(interrupted):
     report = upscale.upscale_video(source, out, model="lanczos")
     assert (report.frames, [note for note in report.notes if "earlier" in note]) == (210, [])
     assert len(frame_times(out)[0]) == 210
+
+
+@pytest.mark.parametrize(
+    "header", ["[1, 2]", '{"time_base": [1, 0]}', '{"time_base": 5}', '{"time_base": [null]}', "{}"]
+)
+def test_a_damaged_header_is_told_in_a_sentence(tmp_path, header):
+    (tmp_path / "000000.segment").write_bytes(b"imagesr packets 1\n" + header.encode() + b"\n")
+    with pytest.raises(OutputError, match="header is damaged"):
+        list(packets_in(tmp_path / "000000.segment"))
+    assert frames_in(tmp_path / "000000.segment") == 0
+    assert frames_in(tmp_path / "000001.segment") == 0
+
+
+def test_a_segment_that_cannot_be_read_is_told_and_stays(interrupted, monkeypatch):
+    source, out = interrupted
+    read = Path.open
+
+    def fails(path, *how, **more):
+        if path.suffix == ".segment":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(OutputError, match=r"000000\.segment.*Input/output error"):
+        upscale.upscale_video(source, out, model="lanczos")
+    assert count(out.with_name("out.mp4.segments")) == 1
+
+
+def test_what_a_user_puts_beside_segments_stays(interrupted):
+    source, out = interrupted
+    folder, own = out.with_name("out.mp4.segments"), {"notes.txt", "a.segment.txt", "journal.json.old"}
+    for name in own:
+        (folder / name).write_text("mine")
+    assert upscale.upscale_video(source, out, model="lanczos").frames == 210
+    assert {path.name for path in folder.iterdir()} == own
+
+
+@pytest.mark.parametrize("command", [["crf"], "crf", 5, None])
+def test_a_damaged_journal_is_told_in_a_sentence(interrupted, command):
+    source, out = interrupted
+    journal = out.with_name("out.mp4.segments") / "journal.json"
+    journal.write_text(json.dumps(json.loads(journal.read_text()) | {"command": command}))
+    with pytest.raises(ValueError, match="It is damaged; --restart begins anew"):
+        upscale.upscale_video(source, out, model="lanczos")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks as POSIX does")
