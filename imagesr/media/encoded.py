@@ -17,7 +17,7 @@ import av
 from imagesr.errors import OutputError
 from imagesr.files import part_of, put_in_place
 from imagesr.media.containers import FORMATS
-from imagesr.media.encoders import encoder_format
+from imagesr.media.encoders import encoder_format, ordinary_scheduling
 from imagesr.media.frames import Frame, Packet, VideoInfo
 from imagesr.media.opening import reason
 from imagesr.media.writer import add_video
@@ -58,11 +58,16 @@ class SegmentWriter:
             self._container = av.open(io.BytesIO(), "w", format=FORMATS[suffix])
             pix_fmt = pix_fmt or encoder_format(codec, info.pix_fmt)
             self._video, _ = add_video(self._container, info, size, codec, options, pix_fmt, threads, shape)
-            self._container.start_encoding()
+            with ordinary_scheduling():
+                self._container.start_encoding()
             self._file = self.part.open("wb")
             self._file.write(_MAGIC)
         except (av.FFmpegError, OSError, ValueError) as error:
+            self.discard()
             raise OutputError(f"Cannot write {path} with {codec}: {reason(error)}") from None
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, frame: Frame) -> None:
         """Encode a frame."""
@@ -104,8 +109,9 @@ class SegmentWriter:
         """Close and remove the unfinished file."""
         with suppress(Exception):  # whatever went wrong before is what is worth telling
             self._container.close()
-        with suppress(OSError):
+        with suppress(AttributeError, OSError):  # it may not have been opened; a full disk fails once more
             self._file.close()
+        with suppress(OSError):
             self.part.unlink(missing_ok=True)
 
 

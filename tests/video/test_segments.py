@@ -17,7 +17,8 @@ import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, write_clip
 
 from imagesr.errors import InputError, OutputError
-from imagesr.media.encoded import frames_in, joined, packets_in
+from imagesr.media.encoded import SegmentWriter, frames_in, joined, packets_in
+from imagesr.media.frames import VideoInfo
 from imagesr.scale import Scale
 from imagesr.video import segments, upscale
 from imagesr.video.options import Options
@@ -25,6 +26,11 @@ from imagesr.video.options import Options
 LENGTH = 40
 # Slow, and without what makes two runs of x264 differ.
 SLOW = ["-n", "lanczos", "-s", "4", "--preset", "slow", "-e", "x264-params=mbtree=0", "--threads", "1"]
+
+INFO = VideoInfo(
+    *(96, 54, "yuv420p", 8, (True, True), Fraction(1, 12800), Fraction(25), None),
+    *({}, None, 0, None, None),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +303,39 @@ def test_a_segment_that_cannot_be_read_is_told_and_stays(interrupted, monkeypatc
     with pytest.raises(OutputError, match=r"000000\.segment.*Input/output error"):
         upscale.upscale_video(source, out, model="lanczos")
     assert count(out.with_name("out.mp4.segments")) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="schedulers as Linux has them")
+def test_the_encoder_of_a_segment_leaves_the_scheduling_as_it_was(tmp_path):
+    encoding = {"size": (96, 54), "codec": "libsvtav1", "options": {"preset": "12"}}
+    before = os.sched_getscheduler(0)
+    writer = SegmentWriter(tmp_path / "000000.segment", ".mp4", INFO, **encoding)
+    try:
+        assert {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()} == {before}
+    finally:
+        writer.discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_segment_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch, error):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            raise error
+
+        def close(self):
+            self.file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    begin = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *how: Full(begin(path, *how)))
+    encoding = {"size": (96, 54), "codec": "libx264", "options": {}}
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        SegmentWriter(tmp_path / "000000.segment", ".mp4", INFO, **encoding)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_user_puts_beside_segments_stays(interrupted):
