@@ -232,8 +232,15 @@ def _several(todo, folder, options, run):
     if not run["quiet"]:
         there = f", {len(todo.there)} exist already" if todo.there else ""
         _tell(f"{len(reports)} of {len(todo.clashes) + len(todo.pairs)} made{there}, in {folder}")
-    failed = [code for code in codes if code]
-    return SOME_FAILED if failed and (todo.there or 0 in codes or DAMAGED in codes) else next(iter(failed), 0)
+    return _code_of_several(codes, there=bool(todo.there))
+
+
+def _code_of_several(codes, *, there):
+    """Return the exit code of several videos: where none was made and none was `there`, that of the first."""
+    failed = [code for code in codes if code not in (0, DAMAGED)]
+    if failed:
+        return SOME_FAILED if there or len(failed) < len(codes) else failed[0]
+    return DAMAGED if DAMAGED in codes else 0
 
 
 def _watch(paths, recursive, options, run):
@@ -260,7 +267,8 @@ def _one_of_several(path, out, options, run, told):
         report = _one(path, out, options, run, told)
     except (ValueError, InputError, OutputError, OSError) as error:
         _tell(f"{path}: {error}")
-        return UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN, None
+        kinds = ((InputError, UNREADABLE), (ValueError, NOT_STARTED))
+        return next((code for kind, code in kinds if isinstance(error, kind)), NOT_WRITTEN), None
     return _code(report, run, told), report
 
 

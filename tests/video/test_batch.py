@@ -15,6 +15,7 @@ from conftest import frame_times, run_video, write_clip
 
 from imagesr.errors import InputError
 from imagesr.video import batch
+from imagesr.video.__main__ import _code_of_several
 from imagesr.video.batch import arriving, plan, result_name
 
 FAST = ["-n", "lanczos", "-q", "--preset", "ultrafast"]
@@ -99,6 +100,30 @@ def test_one_that_fails_does_not_end_the_others(tmp_path, films):
     assert f"2 of 3 made, in {tmp_path / 'out'}" in done.stderr
     assert len(json.loads((tmp_path / "r.json").read_text())) == 2
     assert len(frame_times(tmp_path / "out" / "old" / "b.mkv")[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("codes", "there", "expected"),
+    [
+        ([0, 0], False, 0),
+        ([5, 5], False, 5),
+        ([5, 0], False, 5),
+        ([5], True, 5),
+        ([2, 2], False, 2),
+        ([4, 3], False, 4),
+        ([3, 0], False, 1),
+        ([3, 5], False, 1),
+        ([3], True, 1),
+        ([], True, 0),
+    ],
+)
+def test_exit_codes_of_several(codes, there, expected):
+    assert _code_of_several(codes, there=there) == expected
+
+
+def test_a_size_that_no_video_can_have_is_told_for_each(tmp_path, films):
+    done = run_video(films, tmp_path / "out", "-r", *FAST[:2], "--size", "20000x20000")
+    assert (done.returncode, done.stderr.count("Expected an output of at most")) == (2, 2)
 
 
 def test_what_is_whole_is_skipped(tmp_path, films):
