@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class Found:
     """Hold the files that some places name; `several` where there may be more than one.
 
     `inside` has the sub-folder of each file that lies in one. `left` counts files of other kinds by their suffix, and
-    `folders` the sub-folders that were not entered.
+    `folders` the sub-folders that were not entered; `unreadable` are the sub-folders that cannot be read.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -24,6 +25,7 @@ class Found:
     inside: dict[Path, Path] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     folders: int = 0
+    unreadable: list[Path] = field(default_factory=list)
 
     def left_out(self, *, advice: str = " (-r takes them)") -> str:
         """Say what was found and is not taken; "" where there is nothing."""
@@ -31,6 +33,7 @@ class Found:
         kinds = ", ".join(f"{number} {suffix or 'without a suffix'}" for suffix, number in self.left.most_common())
         parts = [f"{count} file{'s' * (count > 1)} ({kinds})"] * bool(count)
         parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}{advice}"] * bool(self.folders)
+        parts += [f"{folder}, which cannot be read" for folder in self.unreadable]
         return f"left out: {', '.join(parts)}" if parts else ""
 
 
@@ -47,7 +50,7 @@ def find_files(
 
     Of folders and patterns the files are taken that are `wanted`; hidden ones are passed over. A place for which
     `single` holds is taken as it is. `recursive` takes sub-folders too, except `besides`. Raises InputError for a place
-    that is missing or holds none.
+    that is missing, cannot be read or holds none.
     """
     found = Found(several=len(places) > 1)
     for place in places:
@@ -59,24 +62,40 @@ def find_files(
         if not path.is_dir() and not glob.has_magic(place):
             raise InputError(f"Expected {noun}, a folder or a pattern. There is none at {place}")
         before = len(found.files)
-        for file, inside in entries(place, recursive=recursive, besides=besides):
-            _sort(file, inside, wanted, recursive, found)
+        try:
+            for file, inside in entries(place, recursive=recursive, besides=besides, unreadable=found.unreadable):
+                _sort(file, inside, wanted, recursive, found)
+        except OSError as error:
+            raise InputError(f"Expected a folder that can be read. {place}: {error.strerror}") from None
         if len(found.files) == before:
             told = f"; {left}" if (left := found.left_out()) else ""
             raise InputError(f"Expected {noun}. There is none in {place}{told}")
     return found
 
 
-def entries(place: str, *, recursive: bool, besides: Path | None = None) -> Iterator[tuple[Path, Path]]:
-    """Yield every entry of a folder or pattern, sorted, with the sub-folder it is in; sub-folders' too on request."""
+def entries(
+    place: str, *, recursive: bool, besides: Path | None = None, unreadable: list[Path] | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Yield every entry of a folder or pattern, sorted, with the sub-folder it is in; sub-folders' too on request.
+
+    Sub-folders that cannot be read are passed over, and appended to `unreadable`. Raises OSError where the place itself
+    cannot be read.
+    """
     path = Path(place)
     # A pattern may be absolute, which Path.glob does not take.
     inside = sorted(path.iterdir() if path.is_dir() else map(Path, glob.glob(place)))  # noqa: PTH207
+    with suppress(FileNotFoundError):
+        if inside:
+            inside[0].lstat()  # a folder may tell its names and refuse all else
     for entry in inside:
         yield entry, Path()
         if recursive and entry.is_dir() and not (entry.is_symlink() or _hidden(entry) or _same(entry, besides)):
-            below = entries(str(entry), recursive=True, besides=besides)
-            yield from ((file, entry.name / deeper) for file, deeper in below)
+            below = entries(str(entry), recursive=True, besides=besides, unreadable=unreadable)
+            try:
+                yield from ((file, entry.name / deeper) for file, deeper in below)
+            except OSError:
+                if unreadable is not None:
+                    unreadable.append(entry)
 
 
 def _sort(entry, inside, wanted, recursive, found):

@@ -152,7 +152,8 @@ def _videos(places, recursive, besides):
     for place in places:
         try:
             for path, inside in entries(place, recursive=recursive, besides=besides):
-                if is_video(path) and not path.name.startswith(".") and path.is_file():
+                # Path.is_file raises where a folder on the way cannot be read.
+                if is_video(path) and not path.name.startswith(".") and os.path.isfile(path):  # noqa: PTH113
                     yield path, inside
         except OSError:
             continue  # a folder that was removed while it was read

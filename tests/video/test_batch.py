@@ -1,5 +1,6 @@
 """Several videos: into a folder, out of folders, what exists already, and a folder that fills."""
 
+import errno
 import itertools
 import json
 import os
@@ -56,6 +57,43 @@ def test_a_folder_and_its_sub_folders(tmp_path, films):
     (films / "out").mkdir()
     shutil.copy(films / "a.mp4", films / "out" / "a.mp4")
     assert plan([str(films), str(films / "out")], recursive=True, overwrite=True).pairs == inside.pairs
+
+
+@pytest.fixture
+def locked(films, monkeypatch):
+    """Return a sub-folder between others that cannot be read, also by root."""
+    (films / "locked").mkdir()
+    (films / "new").mkdir()
+    shutil.copy(films / "a.mp4", films / "new" / "c.mp4")
+    read = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    return films / "locked"
+
+
+def test_a_sub_folder_that_cannot_be_read_is_left_out(tmp_path, films, locked):
+    todo = plan([str(films), str(tmp_path / "out")], recursive=True)
+    assert [path.name for path, _ in todo.pairs] == ["a.mp4", "c.mp4", "b.mkv"]
+    assert f"{locked}, which cannot be read" in todo.left
+    with pytest.raises(InputError, match=r"folder that can be read\. .*locked: Permission denied"):
+        plan([str(locked), str(tmp_path / "out")])
+
+
+def test_a_watched_folder_goes_on_beside_one_that_cannot_be_read(tmp_path, films, locked):
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+        assert now[0] < 60
+
+    out = str(tmp_path / "out")
+    coming = arriving([str(locked), str(films), out], recursive=True, clock=lambda: now[0], sleep=sleep)
+    assert {path.name for path, _ in itertools.islice(coming, 3)} == {"a.mp4", "b.mkv", "c.mp4"}
 
 
 def test_what_is_refused(tmp_path, films):
