@@ -49,8 +49,8 @@ def find_files(
     """List the files that file names, folders and patterns name.
 
     Of folders and patterns the files are taken that are `wanted`; hidden ones are passed over. A place for which
-    `single` holds is taken as it is. `recursive` takes sub-folders too, except `besides`. Raises InputError for a place
-    that is missing, cannot be read or holds none.
+    `single` holds is taken as it is. `recursive` takes sub-folders too, except `besides`. A file that several places
+    name is taken once. Raises InputError for a place that is missing, cannot be read or holds none.
     """
     found = Found(several=len(places) > 1)
     for place in places:
@@ -70,7 +70,19 @@ def find_files(
         if len(found.files) == before:
             told = f"; {left}" if (left := found.left_out()) else ""
             raise InputError(f"Expected {noun}. There is none in {place}{told}")
+    found.files = _each_once(found.files)
     return found
+
+
+def _each_once(files):
+    """Return files without those that are named again, whatever way leads to their folder.
+
+    A link is a file of its own: its result has another name.
+    """
+    first = {}
+    for path in files:
+        first.setdefault(path.parent.resolve() / path.name, path)
+    return list(first.values())
 
 
 def entries(
@@ -104,7 +116,7 @@ def _sort(entry, inside, wanted, recursive, found):
     elif not _hidden(entry) and entry.is_file():
         if wanted(entry):
             found.files.append(entry)
-            found.inside[entry] = inside
+            found.inside.setdefault(entry, inside)
         else:
             found.left[entry.suffix.lower()] += 1
 

@@ -250,7 +250,7 @@ def _watch(paths, recursive, options, run):
     _check_options(options)
     if run["json"]:
         raise ValueError("Expected --json or --watch, not both: a folder that is watched has no last report")
-    coming, made, failed = arriving(paths, recursive=recursive), 0, 0
+    coming, made, failed = arriving(paths, recursive=recursive, tell=_tell), 0, 0
     try:
         for number, (path, out) in enumerate(coming, 1):
             code, report = _one_of_several(path, out, options | {"overwrite": True}, run, f"{number} {path}: ")

@@ -112,13 +112,15 @@ def arriving(
     paths: Sequence[str],
     *,
     recursive: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Pair]:
     """Yield the videos of folders as they arrive, each with the file that it becomes; without end.
 
     A file is taken when its size and time have not changed for five seconds, and again when it has changed after a
-    failure. One whose result exists is passed over. Raises ValueError for places that are no folders.
+    failure. One whose result exists is passed over; `tell` is called where that is the result of another one. Raises
+    ValueError for places that are no folders.
     """
     *places, out = paths
     folder = Path(out)
@@ -132,6 +134,7 @@ def arriving(
     check_folder(folder, [])
     seen: dict[Path, tuple] = {}  # size and time, and since when
     taken: dict[Path, tuple] = {}
+    maker: dict[Path, Path] = {}  # which video became which file
     while True:
         for path, inside in _videos(places, recursive, folder):
             state = _state(path)
@@ -143,7 +146,9 @@ def arriving(
                 del seen[path]
                 taken[path] = state
                 target = folder / inside / result_name(path)
-                if not (target.exists() and is_whole(target)):
+                if maker.setdefault(target, path) != path:
+                    tell(f"{path}: not the only one that would become {target}; {maker[target]} does")
+                elif not (target.exists() and is_whole(target)):
                     yield path, target
         sleep(_POLL_S)
 

@@ -124,6 +124,33 @@ def test_videos_that_become_one_file_are_refused_and_the_others_made(tmp_path, f
     assert sorted(path.name for path, _ in todo.clashes) == ["a.avi", "a.mp4"]
 
 
+def test_a_file_that_is_named_twice_is_taken_once(tmp_path, films):
+    out = tmp_path / "out"
+    for places in ([films, films / "a.mp4"], [films / "*.mp4", films / "a*"], [films, films / "old" / ".." / "a.mp4"]):
+        todo = plan([*map(str, places), str(out)])
+        assert ([pair[1] for pair in todo.pairs], todo.clashes) == ([out / "a.mp4"], [])
+    todo = plan([str(films), str(films / "old"), str(out)], recursive=True)
+    assert [pair[1] for pair in todo.pairs] == [out / "a.mp4", out / "old" / "b.mkv"]
+
+
+def test_two_arriving_videos_that_become_one_file_are_told(tmp_path, films):
+    shutil.copy(films / "a.mp4", films / "a.avi")
+    now, told = [0.0], []
+
+    def sleep(seconds):
+        now[0] += seconds
+        if now[0] > 20:
+            raise TimeoutError
+
+    coming = arriving([str(films), str(tmp_path / "out")], tell=told.append, clock=lambda: now[0], sleep=sleep)
+    assert next(coming)[0] == films / "a.avi"
+    with pytest.raises(TimeoutError):
+        next(coming)
+    assert told == [
+        f"{films / 'a.mp4'}: not the only one that would become {tmp_path / 'out' / 'a.mp4'}; {films / 'a.avi'} does"
+    ]
+
+
 def test_names_of_results():
     names = ["a.MKV", "a.avi", "-", "shot_%04d.png", "%05d.png"]
     assert [result_name(Path(name)) for name in names] == ["a.MKV", "a.mp4", "stdin.mp4", "shot.mp4", "pictures.mp4"]
