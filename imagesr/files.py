@@ -42,9 +42,13 @@ def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder to fill; it gets its final name when the block ends, and is removed when the block fails.
 
-    A folder that stands there already is replaced at that moment, not before.
+    A folder that stands there already is replaced at that moment, not before. What an earlier call left that was
+    killed is removed first, and a folder that it had moved away gets its name back.
     """
-    part, old = part_of(path), _beside(path, ".old")
+    part, old = part_of(path), _beside(path, ".replaced.part")  # X.old may be the user's
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -60,6 +64,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+        _fsync_folder_of(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -89,6 +94,10 @@ def put_in_place(part: Path, path: Path) -> None:
     """Give a finished part file its final name so that a power cut leaves either the old file or the new one."""
     _fsync(part)
     os.replace(part, path)
+    _fsync_folder_of(path)
+
+
+def _fsync_folder_of(path):
     with suppress(OSError):  # some systems cannot open a folder, or fsync it
         _fsync(path.absolute().parent)
 

@@ -169,6 +169,19 @@ def test_long_names_have_a_part_file(letter, length, photo, tmp_path):
     assert names(tmp_path / (name + "x")[-length:]) == ["b"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_killed_write_of_a_folder_left_is_no_hindrance(tmp_path, there):
+    for name in ["model.replaced.part", "model.part", "model.old"] + ["model"] * there:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "model"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "model" / "file").read_text() == ("model" if there else "model.replaced.part")
+    with whole_folder(tmp_path / "model") as part:
+        (part / "new").write_text("new")
+    assert names(tmp_path) == ["model.old/file", "model/new"]
+
+
 def test_a_name_that_is_too_long_fails_alone(photo, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     photo.save(tmp_path / "in" / ("x" * 251 + ".jpg"))
