@@ -328,6 +328,9 @@ class Source:
             return self._decoder.decode(packet)
         except av.FFmpegError:
             self.damage.bad_packets += 1
+            if packet is not None and packet.dts in self._due:  # no frame will come for it
+                self._due.remove(packet.dts)
+                heapq.heapify(self._due)
             return []
 
     def _frames(self, frames):

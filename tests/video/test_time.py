@@ -8,6 +8,7 @@ import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, write_clip
 
 import imagesr
+from imagesr.media.source import Source
 
 
 def steps(path):
@@ -111,6 +112,23 @@ def test_empty_chunks_of_an_avi_repeat_the_frame_before(tmp_path, second):
     assert done.returncode == 0, done.stderr
     assert len(steps(tmp_path / "out.mp4")) == 24
     assert np.abs(steps(tmp_path / "out.mp4") - 0.04).max() < 1e-4
+
+
+def test_packets_of_an_avi_that_cannot_be_decoded_move_no_later_frame(tmp_path):
+    source, bad = tmp_path / "in.avi", (3, 8, 9, 15, 20, 21, 30, 37)
+    ffmpeg("-f", "lavfi", "-i", "nullsrc=s=96x64:r=25:d=1.6,geq=lum='20+5*N':cb=128:cr=128", "-c:v", "mjpeg", source)
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    for number in bad:
+        at = content.index(packets[number])
+        content[at : at + len(packets[number])] = bytes(len(packets[number]))
+    source.write_bytes(content)
+    with Source(source) as frames:
+        found = {round(frame.time * 25): frame.to_ndarray(format="gray").mean() for frame in frames}
+    assert sorted(found) == list(range(40))
+    for number in set(found) - set(bad):
+        assert found[number] == pytest.approx((5 * number + 4) * 255 / 219, abs=4), number
 
 
 def test_two_frames_per_second_with_b_frames_are_whole(tmp_path):
