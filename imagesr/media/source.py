@@ -355,29 +355,33 @@ class Source:
                 self.damage.corrupt_frames += frame.is_corrupt  # before a part begins, references are often missing
                 yield frame
 
-    def _timed(self, frame) -> list[Frame]:
-        """Give a frame its timestamp; return it, behind copies of the one before where an AVI repeats that."""
+    def _timed(self, frame) -> Iterator[Frame]:
+        """Give a frame its timestamp; yield it, after copies of the one before where an AVI repeats that.
+
+        A gap may be minutes long: each copy is made when it is asked for, so that only one takes memory.
+        """
         if self._untimed:
             frame.pts, frame.time_base, frame.duration = self._decoded - 1, self._tick, 1
-            return [frame]
+            yield frame
+            return
         frame.time_base = self.video.time_base  # frames that a flush brings come without
         if not self._in_avi:
             if frame.pts is None:
                 frame.pts = frame.dts if frame.dts is not None else (self._shown or 0) + 1
             self._shown = frame.pts
-            return [frame]
+            yield frame
+            return
         # An AVI has one chunk for every step; frames come in the order of their times, and chunks that are empty
         # repeat the frame before.
         frame.pts = heapq.heappop(self._due) if self._due else (self._shown or 0) + 1
         step = max(1, round(1 / (self.info_rate * frame.time_base)))
-        copies = []
         if self._shown is not None:
             for pts in range(self._shown + step, frame.pts - step // 2, step):
                 copy = fitted(self._before, self._before.width, self._before.height)
                 copy.pts, copy.time_base, copy.duration = pts, frame.time_base, step
-                copies.append(copy)
+                yield copy
         self._shown, self._before = frame.pts, frame
-        return [*copies, frame]
+        yield frame
 
     def _filtered(self, frame) -> list[Frame]:
         """Send a frame through the filters that the video needs."""

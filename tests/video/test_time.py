@@ -8,6 +8,8 @@ import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, write_clip
 
 import imagesr
+from imagesr.media import source as module
+from imagesr.media.frames import fitted
 from imagesr.media.source import Source
 
 
@@ -112,6 +114,25 @@ def test_empty_chunks_of_an_avi_repeat_the_frame_before(tmp_path, second):
     assert done.returncode == 0, done.stderr
     assert len(steps(tmp_path / "out.mp4")) == 24
     assert np.abs(steps(tmp_path / "out.mp4") - 0.04).max() < 1e-4
+
+
+def test_a_long_gap_of_an_avi_is_filled_one_frame_at_a_time(tmp_path, monkeypatch):
+    source = tmp_path / "in.avi"
+    with av.open(str(source), "w") as target:
+        stream = target.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        for pts in (0, 1, 400):
+            frame = av.VideoFrame(640, 480, "yuv420p")
+            frame.pts, frame.time_base = pts, Fraction(1, 25)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    made = []
+    monkeypatch.setattr(module, "fitted", lambda *arguments: made.append(0) or fitted(*arguments))
+    with Source(source) as frames:
+        for number, frame in enumerate(frames):
+            assert round(frame.time * 25) == number
+            assert len(made) <= number
+    assert number == 400
 
 
 def test_packets_of_an_avi_that_cannot_be_decoded_move_no_later_frame(tmp_path):
