@@ -179,7 +179,7 @@ class Source:
         self._packets = self._discarded = self._decoded = 0
         self._corrupt: list[int] = []  # numbers of packets that came damaged, and of those with which a part began
         self._joints: list[int] = []
-        self._last_pts = self._shown = None
+        self._last_pts = self._shown = self._base = None
         self._due: list[int] = []  # decoding times of an AVI's packets whose frames have not come
         self._end_of_file = 0.0
         self._broken_until = _BROKEN_S if family in RESTARTING and not start else 0.0
@@ -345,8 +345,18 @@ class Source:
             for timed in self._timed(frame):
                 yield from self._kept(self._filtered(timed))
 
+    def _rebased(self, frame):
+        """Return a frame in the time base of the first, which deinterlacing that begins later would halve."""
+        if self._base is None:
+            self._base = frame.time_base
+        if frame.time_base != self._base:
+            ticks = frame.time_base / self._base
+            frame.pts, frame.duration = round(frame.pts * ticks), round(frame.duration * ticks)
+            frame.time_base = self._base
+        return frame
+
     def _kept(self, frames):
-        for frame in frames:
+        for frame in map(self._rebased, frames):
             if frame.is_corrupt and self._broken_until and self._seconds(frame) < self._broken_until:
                 self._note("frames before the first whole one are left out: the recording begins within them")
                 continue

@@ -8,6 +8,7 @@ import pytest
 from conftest import ffmpeg, frame_times
 
 import imagesr
+from imagesr.media.source import Source
 
 # A bar that moves by some pixels a frame, so that combs are wide.
 MOVING = (
@@ -93,6 +94,13 @@ def test_a_change_to_interlaced_on_the_way_is_seen(tmp_path):
     assert any("it becomes interlaced on the way" in note for note in report.notes)
     assert combs(report.output).max() < 0.001
     assert report.frames >= 37
+    with Source(source) as read:
+        frames = [frame for frame in read if isinstance(frame, av.VideoFrame)]
+        assert {frame.time_base for frame in frames} == {read.info.time_base}
+    with av.open(report.output) as container:
+        lengths = [float(packet.duration * packet.time_base) for packet in container.demux(video=0) if packet.size]
+    assert np.median(lengths) == pytest.approx(0.04, abs=1e-3)
+    assert np.mean(np.abs(np.array(lengths) - 0.04) < 1e-3) > 0.9, lengths
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
