@@ -337,7 +337,7 @@ class Source:
         """Yield frames in their time, filtered, and moved to the part that is read; None is the end."""
         for frame in frames:
             if frame is None:
-                yield from self._kept(self._filters(None) if self._filters else [])
+                yield from self._kept(self._through(None) if self._filters else [])
                 continue
             if self.info is None:
                 self._meet(frame)
@@ -403,10 +403,18 @@ class Source:
         kind = frame.width, frame.height, frame.format.name
         out = []
         if self._filters is not None and self._filters.kind != kind:
-            out, self._filters = self._filters(None), None
-        if self._filters is None:
-            self._filters = Filters(frame, frame.time_base, self.info_rate, self._chain())
-        return out + self._filters(frame)
+            out, self._filters = self._through(None), None
+        return out + self._through(frame)
+
+    def _through(self, frame):
+        """Return what the filters make of a frame, or of None at the end; raises InputError where they fail."""
+        try:
+            if self._filters is None:
+                self._filters = Filters(frame, frame.time_base, self.info_rate, self._chain())
+            return self._filters(frame)
+        except (av.FFmpegError, ValueError) as error:
+            names = ", ".join(name for name, _ in self._chain())
+            raise InputError(f"Cannot filter the frames of {self._path} ({names}): {reason(error)}") from None
 
     def _chain(self):
         return filters_of(self._verdict) + self._turning

@@ -8,6 +8,7 @@ import pytest
 from conftest import ffmpeg, frame_times
 
 import imagesr
+from imagesr.errors import InputError
 from imagesr.media.source import Source
 
 # A bar that moves by some pixels a frame, so that combs are wide.
@@ -101,6 +102,13 @@ def test_a_change_to_interlaced_on_the_way_is_seen(tmp_path):
         lengths = [float(packet.duration * packet.time_base) for packet in container.demux(video=0) if packet.size]
     assert np.median(lengths) == pytest.approx(0.04, abs=1e-3)
     assert np.mean(np.abs(np.array(lengths) - 0.04) < 1e-3) > 0.9, lengths
+
+
+def test_filters_that_fail_are_one_line(tmp_path, monkeypatch):
+    source = mpeg2(tmp_path / "in.vob", INTERLACE)
+    monkeypatch.setattr("imagesr.media.source.filters_of", lambda verdict: [("scale", "w=0.5:h=nothing")])
+    with pytest.raises(InputError, match=r"in\.vob"):
+        list(Source(source))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
