@@ -272,7 +272,10 @@ class Source:
             stamp = packet.pts if packet.dts is None else packet.dts
             if stamp is not None:
                 if float(stamp * packet.time_base) > self._end + 1:
-                    break  # decode order runs ahead of display order by less than this
+                    # Decode order runs ahead of display order by less than this. Other streams may run ahead by more.
+                    if packet.stream is self.video:
+                        break
+                    continue
                 newest = max(stamp, stamp if packet.pts is None else packet.pts) + (packet.duration or 0)
                 self._end_of_file = max(self._end_of_file, float(newest * packet.time_base))
             if packet.is_corrupt:

@@ -196,3 +196,20 @@ def test_a_start_beyond_the_end_says_how_long_the_video_is(tmp_path, second):
     done = run_video(second, tmp_path / "out.mp4", "-n", "lanczos", "--start", "1:00")
     assert done.returncode == 3
     assert "1.0 s long" in done.stderr
+
+
+def test_a_duration_is_the_films_where_the_sound_runs_ahead(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", frames=100, size=(96, 64))
+    source = tmp_path / "in.mkv"
+    with av.open(str(clip)) as whole, av.open(str(source), "w", options={"max_interleave_delta": "1"}) as target:
+        streams = {stream: target.add_stream_from_template(stream) for stream in whole.streams}
+        packets = [packet for packet in whole.demux() if packet.size]
+        for packet in sorted(packets, key=lambda packet: packet.stream.type):  # all the sound comes first
+            packet.stream = streams[packet.stream]
+            target.mux(packet)
+    with Source(source, duration=1.0) as read:
+        items = list(read)
+    frames = [item for item in items if isinstance(item, av.VideoFrame)]
+    assert len(frames) == 25
+    sound = [item for item in items if isinstance(item, av.Packet)]
+    assert 0.9 < max(packet.pts * packet.time_base for packet in sound) < 1.0
