@@ -30,7 +30,8 @@ def open_input(path: Path, *, rate: Fraction | None = None):
     OSError, and InputError for a sequence without pictures.
     """
     if path == PIPE:
-        return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
+        # Not the buffer: Python cannot exit while a thread waits for input within it.
+        return av.open(sys.stdin.buffer.raw, format="yuv4mpegpipe")
     # Absolute: libav takes what stands before a colon in a relative name for a protocol.
     name = str(path.absolute())
     if is_sequence(path):
@@ -48,7 +49,7 @@ def close_input(container) -> None:
     """Close what `open_input` opened, with the temporary file that it may read from."""
     file = container.file and container.file.file
     container.close()
-    if file and file is not sys.stdin.buffer:
+    if file and file is not sys.stdin.buffer.raw:
         file.close()
 
 

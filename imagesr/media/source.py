@@ -261,7 +261,9 @@ class Source:
         return self
 
     def __exit__(self, *_):
-        close_input(self.container)
+        # A thread that still waits for input uses the container; it goes with that thread.
+        if not self._items.gi_running:
+            close_input(self.container)
 
     def _read(self) -> Iterator[Frame | Packet]:
         for number, packet in enumerate(self._demux()):

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from imagesr.cli import check_interrupted
@@ -16,18 +17,31 @@ T = TypeVar("T")
 
 DEPTH = 4  # items that a stage may be ahead of the next: enough to smooth, too few to fill memory
 _POLL_S = 0.1
+_STALLED_S = 2.0  # a producer that takes longer than this to stop waits for what may never come
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
+def ahead(
+    items: Iterable[T],
+    depth: int = DEPTH,
+    *,
+    closed: threading.Event | None = None,
+    stop: threading.Event | None = None,
+    patience: float | None = None,
+) -> Iterator[T]:
     """Yield the items, computed up to `depth` ahead by a thread.
 
-    An exception of the thread is raised here. Closing the generator stops the thread, which closes `items`.
+    An exception of the thread is raised here. Closing the generator stops the thread, which closes `items`, and sets
+    `closed` first. Setting `stop` ends the iteration and the thread. A thread that does not end within `patience`
+    seconds is left behind; None waits for as long as it takes.
     """
     waiting: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
+    stop, closed = stop or threading.Event(), closed or threading.Event()
+
+    def ended():
+        return stop.is_set() or closed.is_set()
 
     def offer(entry):
-        while not stop.is_set():
+        while not ended():
             try:
                 waiting.put(entry, timeout=_POLL_S)
                 break
@@ -38,7 +52,7 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
         try:
             for item in items:
                 offer((item, None))
-                if stop.is_set():
+                if ended():
                     break
             offer((None, StopIteration()))
         except BaseException as error:
@@ -47,20 +61,26 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
             if hasattr(items, "close"):
                 items.close()
 
+    def take():
+        while not stop.is_set():
+            with suppress(queue.Empty):
+                return waiting.get(timeout=_POLL_S)
+        return None, StopIteration()
+
     thread = threading.Thread(target=work, daemon=True)
     try:
         thread.start()
         while True:
-            item, error = waiting.get()
+            item, error = take()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
             yield item
     finally:
-        stop.set()
+        closed.set()
         if thread.ident is not None:  # an interrupt may come before it has begun
-            thread.join()
+            thread.join(patience)
 
 
 def timed(items: Iterable[T], stage: str, report: Report) -> Iterator[T]:
@@ -141,13 +161,16 @@ def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Calla
 
         return function
 
-    decoded = ahead(timed(source, "decode", report))
-    stages = ahead(spread(decoded, [clocked(upscale) for upscale in upscalers]))
+    # The end of the last stage stops the first: it may wait for input that does not come, and the last one for it.
+    closed = threading.Event()
+    decoded = ahead(timed(source, "decode", report), stop=closed, patience=_STALLED_S)
+    stages = ahead(spread(decoded, [clocked(upscale) for upscale in upscalers]), closed=closed)
     try:
         for item in stages:
             check_interrupted()
             with report.clock("encode"):
                 write(item)
     finally:
+        closed.set()
         stages.close()
         decoded.close()

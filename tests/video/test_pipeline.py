@@ -69,6 +69,36 @@ def test_a_failing_stage_ends_the_run(stage):
     assert threading.active_count() == threads
 
 
+def test_a_source_that_stalls_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr("imagesr.video.pipeline._STALLED_S", 0.2)
+    come = threading.Event()
+
+    def source():
+        yield from range(5)
+        come.wait(20)
+
+    def write(item):
+        raise RuntimeError("the disk is full")
+
+    begun = time.perf_counter()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run(source(), [lambda item: item] * 2, write, Report())
+    assert time.perf_counter() - begun < 5
+    come.set()
+
+
+def test_an_error_of_the_source_comes_after_all_items_before_it():
+    def source():
+        yield from range(50)
+        raise OSError("the disk is gone")
+
+    written = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(source(), [lambda item: item], lambda item: (time.sleep(0.005), written.append(item)), Report())
+    assert written == list(range(len(written)))
+    assert len(written) > 40
+
+
 def test_stages_overlap_and_the_slowest_is_the_bottleneck():
     def source():
         for i in range(20):

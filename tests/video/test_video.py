@@ -464,6 +464,27 @@ def test_interrupted(tmp_path, kind, code):
     assert names(tmp_path) == ["in.mp4"]
 
 
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_input_stalls(tmp_path, kind, code):
+    command = [sys.executable, "-m", "imagesr.video", "-", tmp_path / "out.mp4", "-n", "lanczos"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        process.stdin.write(b"YUV4MPEG2 W96 H64 F25:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + bytes(96 * 64 * 3 // 2)) * 30)
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "out.mp4.part").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(1)
+        process.send_signal(kind)
+        assert process.wait(timeout=5) == code
+        stderr = process.stderr.read().decode()
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    assert names(tmp_path) == []
+
+
 def damage(source, target, places, length=400):
     """Overwrite bytes of the media data with others."""
     content = bytearray(source.read_bytes())
