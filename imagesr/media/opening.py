@@ -31,7 +31,7 @@ def open_input(path: Path, *, rate: Fraction | None = None):
     """
     if path == PIPE:
         # Not the buffer: Python cannot exit while a thread waits for input within it.
-        return av.open(sys.stdin.buffer.raw, format="yuv4mpegpipe")
+        return av.open(_standard_input(), format="yuv4mpegpipe")
     # Absolute: libav takes what stands before a colon in a relative name for a protocol.
     name = str(path.absolute())
     if is_sequence(path):
@@ -45,11 +45,17 @@ def open_input(path: Path, *, rate: Fraction | None = None):
     return av.open(name, container_options={"format_whitelist": ",".join(READ), "protocol_whitelist": "file"})
 
 
+def _standard_input():
+    """Return standard input without a buffer, whose lock a waiting thread would hold; notebooks have no such thing."""
+    buffer = getattr(sys.stdin, "buffer", None)
+    return getattr(buffer, "raw", buffer)
+
+
 def close_input(container) -> None:
     """Close what `open_input` opened, with the temporary file that it may read from."""
     file = container.file and container.file.file
     container.close()
-    if file and file is not sys.stdin.buffer.raw:
+    if file and file is not _standard_input():
         file.close()
 
 

@@ -131,8 +131,9 @@ def test_the_command_fits(tmp_path):
     assert done.returncode == 0, done.stderr
     expected, blocks = fit(luma(read_rgb(tmp_path / f"{seed}.png")) for seed in range(2))
     with np.load(out) as file:
-        np.testing.assert_allclose(file["mean"], expected.mean)
-        np.testing.assert_allclose(file["covariance"], expected.covariance)
+        # Another process may add up on another number of threads, and in another order.
+        np.testing.assert_allclose(file["mean"], expected.mean, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(file["covariance"], expected.covariance, rtol=1e-3, atol=1e-5)
         assert str(file["source"]) == f"{blocks} blocks of 2 pictures: dead leaves"
     wrong = run_python("-m", "imagesr.metrics.niqe", tmp_path / "none", "--out", out, "--source", "nothing")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
