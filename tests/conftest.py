@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As this process has it; `imagesr serve`, run within it, sets it for the processes that follow.
+BLAS_THREADS = {key: value for key, value in os.environ.items() if key == "OPENBLAS_NUM_THREADS"}
 
 DATA = Path(os.environ["IMAGESR_DATA"]) if os.environ.get("IMAGESR_DATA") else None
 SAMPLE_RATE = 48_000
