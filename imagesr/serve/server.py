@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
 import socket
+import sys
 from functools import partial
 
 import h11
@@ -19,9 +21,9 @@ from imagesr.serve.service import Service
 from imagesr.serve.uploads import UPLOAD_SECONDS
 
 _REQUEST_SECONDS = UPLOAD_SECONDS + 5  # for all of a request: the answer to a slow upload comes before
+_REPORT_SECONDS = 60  # between two lines about files that run out
 _ASKING_SECONDS = 1  # after a client has closed its side, until it is asked whether it is still there
-# Connections that are taken up before one of them can be refused: asyncio takes as many at a time as may wait, and
-# where there are no files left it says so once for each of them.
+# Connections that are taken up before one of them can be refused: asyncio takes as many at a time as may wait.
 _BACKLOG = 100
 
 
@@ -120,12 +122,31 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
+class LoopErrors:
+    """Say once a minute, in one line, that files run out: asyncio prints a traceback for every connection."""
+
+    _next = 0.0
+
+    def __call__(self, loop, context):
+        error, now = context.get("exception"), loop.time()
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif now >= self._next:
+            self._next = now + _REPORT_SECONDS
+            told = f"Expected a free file for every connection. Received: {error.strerror}; new connections wait"
+            print(f"imagesr serve: {told}", file=sys.stderr, flush=True)
+
+
 class _Server(uvicorn.Server):
     """Drain at the first signal: requests that have begun are finished, and /readyz says no. End at the second."""
 
     def __init__(self, config, service):
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets=None):
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets)
 
     def handle_exit(self, sig, frame):
         if self._service.draining:
