@@ -55,6 +55,13 @@ class Grid:
                 check_interrupted()
                 yield left, top
 
+    def used(self, left: int, top: int, unit: int = 1) -> tuple[int, int]:
+        """Return the (width, height) of a tile's part that belongs to the picture, with its margins; whole units."""
+        return tuple(
+            min(side, _up_to(n - start, unit)) + 2 * self.margin
+            for start, side, n in zip((left, top), self.tile, self.size, strict=True)
+        )
+
     def kept(self, sr: np.ndarray, left: int, top: int, scale: Scale) -> tuple[np.ndarray, int, int]:
         """Return the part of an upscaled tile that belongs to the result, and its corner (x, y) there."""
         corner, x, y = (scale.grow(n) for n in (self.margin, left, top))

@@ -32,12 +32,14 @@ def within_local_range(sr: np.ndarray, lr: np.ndarray, scale: Scale, *, slack: f
         room = (high - low) * np.float32(slack)
         low, high = np.maximum(low - room, 0), np.minimum(high + room, 255)
     rows, columns = (np.arange(n) * scale.down // scale.up for n in sr.shape[:2])
-    low, high = (bound[rows][:, columns] for bound in (low, high))
-    bounded = np.minimum(np.maximum(sr, low), high)
+    low, high = (bound.take(rows, 0).take(columns, 1) for bound in (low, high))
+    bounded = np.clip(sr, low, high)
     if sr.shape[2] == 3:
         red, green, blue = np.moveaxis(bounded != sr, 2, 0)
-        outside = red | green | blue
-        bounded[outside] = _with_luma(bounded[outside], sr[outside] @ _WEIGHTS, low[outside], high[outside])
+        outside = np.flatnonzero(red | green | blue)
+        sr, low, high = (values.reshape(-1, 3)[outside] for values in (sr, low, high))
+        colours = bounded.reshape(-1, 3)
+        colours[outside] = _with_luma(colours[outside], sr @ _WEIGHTS, low, high)
     return bounded
 
 

@@ -115,7 +115,8 @@ def upscaling(
     around = mirrored(picture, grid.margin, grid.covered)
     for left, top in grid:
         lr = region(around, left, top, *grid.piece) * np.float32(255 / white)
-        sr, *place = grid.kept(_upscale_tile(lr, engines, scale, tta), left, top, scale)
+        sr = _upscale_tile(lr, engines, scale, tta, grid.used(left, top, unit))
+        sr, *place = grid.kept(sr, left, top, scale)
         sr = np.clip(sr, 0, 255) * np.float32(white / 255)
         spool.write(sr if spool.dtype == np.float32 else np.rint(sr), *place)
         yield 1 / len(grid)
@@ -132,30 +133,36 @@ def _reach(engines):
     return reach
 
 
-def _upscale_tile(lr, engines, scale, tta):
-    """Return a tile (h, w, bands) of samples from 0 to 255 upscaled, in floating point."""
+def _upscale_tile(lr, engines, scale, tta, used):
+    """Return a tile (h, w, bands) of samples from 0 to 255 upscaled, in floating point.
+
+    Networks run on all of it, since runtimes compile for a shape. The rest is done for the (width, height) at its
+    corner that is used.
+    """
+    width, height = used
 
     def run(planes):
         planes = np.rint(np.clip(planes, 0, 255) * _FINE).astype(np.uint16)
         for engine in engines:
             planes = (_self_ensemble(engine) if tta else engine)(np.ascontiguousarray(planes)[np.newaxis])[0]
-        return planes.astype(np.float32) / _FINE
+        return planes[: scale.grow(height), : scale.grow(width)].astype(np.float32) / _FINE
 
     parts = np.split(lr, [lr.shape[2] - 1], 2) if lr.shape[2] in (2, 4) else [lr]
     upscaled = []
-    for part in parts:
+    for whole in parts:
+        part = whole[:height, :width]
         grey = part.shape[2] == 1
         if engines[0].card.channels == 3:
-            sr = run(np.broadcast_to(part, (*part.shape[:2], 3)))
+            sr = run(np.broadcast_to(whole, (*whole.shape[:2], 3)))
             upscaled.append(sr.mean(2, keepdims=True) if grey else sr)
         elif grey:
-            sr = (run(part * _STUDIO + 16) - 16) / _STUDIO
+            sr = (run(whole * _STUDIO + 16) - 16) / _STUDIO
             # Behind colours comes alpha: what is to be transparent, or opaque, is so exactly.
             upscaled.append(within_local_range(sr, part, scale, slack=0.0 if upscaled else SLACK))
         else:
             # In YCbCr a change of luma alone moves red, green and blue by the same amount.
             coarse = _bicubic(part, scale)
-            change = run(luma_of(part)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
+            change = run(luma_of(whole)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
             upscaled.append(within_local_range(coarse + change / _STUDIO, part, scale))
     return np.concatenate(upscaled, 2)
 
