@@ -55,5 +55,14 @@ def native_scale(engines: Sequence[Engine]) -> Scale:
     return math.prod((engine.card.scale for engine in engines), start=Scale(1))
 
 
+def reach(engines: Sequence[Engine]) -> int:
+    """Return how far engines that run one after another see around a pixel, in LR pixels."""
+    pixels, scale = 0, Scale(1)
+    for card in (engine.card for engine in engines):
+        pixels += math.ceil((card.receptive_field // 2 + card.multiple) / float(scale))
+        scale = scale * card.scale
+    return pixels
+
+
 def _fraction(scale):
     return Fraction(scale.up, scale.down) if isinstance(scale, Scale) else scale

@@ -13,6 +13,8 @@ from imagesr.card import ModelCard
 from imagesr.engines import Engine, onnx_file
 from imagesr.errors import ModelError
 
+_SHAPES = 2  # that programs are kept for: whole frames, and the windows of a frame that change
+
 
 def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
     """Load a saved model; `auto` asks the runtime what the CPU computes natively."""
@@ -67,36 +69,44 @@ class _OpenVINO:
         self._core, self._model, self._options = core, model, options
         self._takes = model.input(0).partial_shape
         self._inputs = len(model.inputs)
-        self._shape = self._compiled = None
+        self._programs: dict[tuple[int, ...], ov.CompiledModel] = {}
         self._lock = threading.Lock()
-        self._mine = threading.local()  # each thread has a request of its own, and so an output of its own
+        self._mine = threading.local()  # each thread has requests of its own, and so outputs of its own
 
     def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray:
         inputs = [planes, np.array([self.detail if detail is None else detail], np.float32)][: self._inputs]
-        if getattr(self._mine, "shape", None) != planes.shape:
+        requests = self._mine.__dict__.setdefault("requests", {})
+        if planes.shape not in requests:
             # One thread at a time: OpenVINO's bindings lock up when threads make their very first inference together.
             with self._lock:
-                self._compile(planes.shape)
-                self._mine.shape, self._mine.request = planes.shape, self._compiled.create_infer_request()
-                return self._infer(inputs)
-        return self._infer(inputs)
+                _make_room(requests)
+                requests[planes.shape] = self._program(planes.shape).create_infer_request()
+                return self._infer(requests[planes.shape], inputs)
+        return self._infer(requests[planes.shape], inputs)
 
-    def _compile(self, shape):
-        """Compile for a fixed size: a faster program than for any size, and a video has one."""
-        if shape != self._shape:
+    def _program(self, shape):
+        """Compile for a fixed size: a faster program than for any size, and a video has few."""
+        if shape not in self._programs:
             # Reshaping would turn a network of one fixed size into another network.
             if not self._takes.compatible(ov.PartialShape(shape)):
                 raise ModelError(f"Expected samples of the shape {self._takes}. Received: {list(shape)}")
+            _make_room(self._programs)
             try:
                 self._model.reshape({self._model.input(0): shape})
-                self._compiled = self._core.compile_model(self._model, "CPU", self._options)
+                self._programs[shape] = self._core.compile_model(self._model, "CPU", self._options)
             except RuntimeError as error:
                 raise ModelError(f"Expected a model that OpenVINO can run. Received: {_reason(error)}") from None
-            self._shape = shape
+        return self._programs[shape]
 
-    def _infer(self, inputs):
-        self._mine.request.infer(inputs, share_inputs=True)
-        return self._mine.request.get_output_tensor().data
+    def _infer(self, request, inputs):
+        request.infer(inputs, share_inputs=True)
+        return request.get_output_tensor().data
+
+
+def _make_room(kept):
+    """Forget the shape that came first where there are as many as are kept."""
+    if len(kept) >= _SHAPES:
+        del kept[next(iter(kept))]
 
 
 def _reason(error):

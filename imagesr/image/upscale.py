@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -14,7 +13,7 @@ import numpy as np
 from imagesr.card import find_models
 from imagesr.cli import check_interrupted
 from imagesr.engines import Engine
-from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, whole_unit
+from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, reach, whole_unit
 from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
 from imagesr.image.bounds import SLACK, within_local_range
@@ -109,7 +108,7 @@ def upscaling(
 
     unit = whole_unit([engine.card for engine in engines])
     # With tta lying and upright tiles have one shape: runtimes compile for a shape.
-    how = {"unit": unit, "margin": _reach(engines), "tile": tile, "fixed": fixed, "square": tta}
+    how = {"unit": unit, "margin": reach(engines), "tile": tile, "fixed": fixed, "square": tta}
     grid = cut((picture.width, picture.height), **how)
     # Beyond its edges the picture is mirrored: zeros beyond a network's own border cost a code or two along it.
     around = mirrored(picture, grid.margin, grid.covered)
@@ -122,15 +121,6 @@ def upscaling(
         yield 1 / len(grid)
     result = spool.picture()
     return result if native == size else reduced(result, size, picture.format)
-
-
-def _reach(engines):
-    """Return how far a pixel of the result sees, in LR pixels."""
-    reach, scale = 0, Scale(1)
-    for card in (engine.card for engine in engines):
-        reach += math.ceil((card.receptive_field // 2 + card.multiple) / float(scale))
-        scale = scale * card.scale
-    return reach
 
 
 def _upscale_tile(lr, engines, scale, tta, used):

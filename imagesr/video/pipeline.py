@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from imagesr.cli import check_interrupted
 from imagesr.video.report import Report
+from imagesr.video.unchanged import Repeats
 
 T = TypeVar("T")
 
@@ -95,13 +96,19 @@ def timed(items: Iterable[T], stage: str, report: Report) -> Iterator[T]:
         yield item
 
 
-def spread(items: Iterable[T], functions: Sequence[Callable[[T], T]]) -> Iterator[T]:
-    """Yield a function of every item, in order, each function in a thread of its own and taking its turn."""
+def spread(
+    items: Iterable[T], functions: Sequence[Callable[[T], T]], *, repeats: Callable[[T], bool] = lambda item: False
+) -> Iterator[T]:
+    """Yield a function of every item, in order, each function in a thread of its own and taking its turn.
+
+    An item that `repeats` the one before goes to the same function, which may have kept the result.
+    """
     workers = [ThreadPoolExecutor(1) for _ in functions]
     pending: deque = deque()
+    turn = 0
     try:
-        for i, item in enumerate(items):
-            turn = i % len(functions)
+        for item in items:
+            turn = turn if repeats(item) else (turn + 1) % len(functions)
             pending.append(workers[turn].submit(functions[turn], item))
             if len(pending) > len(functions):
                 yield pending.popleft().result()
@@ -164,7 +171,8 @@ def run(source: Iterable[T], upscalers: Sequence[Callable[[T], T]], write: Calla
     # The end of the last stage stops the first: it may wait for input that does not come, and the last one for it.
     closed = threading.Event()
     decoded = ahead(timed(source, "decode", report), stop=closed, patience=_STALLED_S)
-    stages = ahead(spread(decoded, [clocked(upscale) for upscale in upscalers]), closed=closed)
+    functions = [clocked(upscale) for upscale in upscalers]
+    stages = ahead(spread(decoded, functions, repeats=Repeats()), closed=closed)
     try:
         for item in stages:
             check_interrupted()

@@ -13,6 +13,8 @@ from typing import Any
 
 import imagesr
 
+_TOLD = 0.05  # share of the picture that was unchanged, from which on it is told
+
 
 @dataclass
 class Report:
@@ -22,7 +24,8 @@ class Report:
     the first upscaled frame. `stages` are milliseconds per frame that each stage was at work; they overlap in time,
     and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
     `megabytes` is the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected
-    before the start. `video_s` is the length of the output, and of a preview `whole_s` that of the whole input.
+    before the start. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
+    `video_s` is the length of the output, and of a preview `whole_s` that of the whole input.
     """
 
     output: str = ""
@@ -39,6 +42,7 @@ class Report:
     megabytes: float | None = None
     megabytes_in: float | None = None
     megabytes_expected: tuple[float, float] | None = None
+    unchanged: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
     kept: list[str] = field(default_factory=list)
@@ -86,6 +90,10 @@ class Report:
             f"{self.output}: {self.frames} frames, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
             f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
             f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
+            *(
+                [f"  unchanged, and not computed again: {self.unchanged:.0%} of the picture"]
+                * (self.unchanged >= _TOLD)
+            ),
             *(f"  kept: {stream}" for stream in self.kept),
             *(f"  dropped: {stream}" for stream in self.dropped),
             *(f"  note: {note}" for note in self.notes),

@@ -106,6 +106,7 @@ def upscale_video(
             if announce:
                 _announce(announce, report, info, expected, writer)
             _run(source, upscalers, writer, report, lambda done: progress and progress(done, expected))
+            report.unchanged = round(sum(upscaler.spared for upscaler in upscalers) / max(1, report.frames), 3)
     _conclude(report, source, writer, out, seconds=time.perf_counter() - begun)
     return report
 

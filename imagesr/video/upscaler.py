@@ -9,10 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from imagesr.engines import Engine
-from imagesr.engines.chain import native_scale, whole_unit
+from imagesr.engines.chain import native_scale, reach, whole_unit
 from imagesr.errors import ModelError
 from imagesr.media.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
 from imagesr.scale import Scale
+from imagesr.video.unchanged import Windows
 
 _SMALLEST = 8  # pixels a side: less than this is padded, so that borders can be reflected
 
@@ -60,19 +61,21 @@ def pixel_shape(info: VideoInfo, *, square: bool) -> Fraction | None:
 class Upscaler:
     """Upscale frames of one video: luma through the engines, chroma by swscale.
 
-    `engines` run one after another; none at all is plain Lanczos. Where their sizes do not
-    come out even, the frame's edge is repeated before and cut off after them; where `size` is not what they reach,
-    luma is brought down to it by Lanczos.
+    `engines` run one after another; none at all is plain Lanczos. They run only where a frame differs from the one
+    before. Where their sizes do not come out even, the frame's edge is repeated before and cut off after them; where
+    `size` is not what they reach, luma is brought down to it by Lanczos. `spared` counts the frames, in parts of one,
+    on which the engines did not run.
     """
 
     def __init__(self, info: VideoInfo, size: tuple[int, int], engines: Sequence[Engine] = ()):
         self._engines, self._size, self._shift = engines, size, 16 - info.bits if info.bits > 8 else 0
+        self.spared = 0.0
         if not engines:
             self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
             return
         if any(engine.card.channels != 1 for engine in engines):
             raise ModelError("Expected models of luma, with 1 channel: others cannot run on video yet")
-        scale = native_scale(engines)
+        self._scale = scale = native_scale(engines)
         units = [whole_unit([engine.card for engine in engines], halved=halved) for halved in info.halved]
         padded = [
             max(_SMALLEST, -(-n // unit) * unit) for n, unit in zip((info.width, info.height), units, strict=True)
@@ -80,13 +83,16 @@ class Upscaler:
         native = size == target_size(info, scale=scale)
         self._padded = None if padded == [info.width, info.height] else tuple(padded)
         self._sr_size = tuple(n * scale.up // scale.down for n in padded)
+        self._before: tuple[np.ndarray, np.ndarray] | None = None  # the luma of the frame before, and that upscaled
+        self._windows = Windows(tuple(padded[::-1]), unit=math.lcm(*units), halo=reach(engines))
         if native:
             self._down = None
             self._resize = Resizer(*self._sr_size, info.pix_fmt, kernel="bicubic")
         else:
-            # The part of the enlarged luma that is not padding, brought down to the size asked for.
+            # The part of the upscaled luma that is not padding, brought down to the size asked for.
             gray = "gray" + (f"{info.bits}le" if info.bits > 8 else "")
             self._inside = Frame(scale.grow(info.width), scale.grow(info.height), gray)
+            self._inside_luma = plane(self._inside, 0)
             self._down = Resizer(*size, gray, kernel="lanczos")
             self._resize = Resizer(*size, info.pix_fmt, kernel="bicubic")
 
@@ -96,16 +102,27 @@ class Upscaler:
         if not self._engines:
             return self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame
-        sr = self._luma(plane(wide, 0))
         if self._down is None:
             result = self._resize(wide)
-            plane(result, 0)[:] = sr
+            self._upscale(plane(wide, 0), plane(result, 0))
             return fitted(result, *self._size) if self._padded else result
         result = self._resize(frame)
-        inside = plane(self._inside, 0)
-        inside[:] = sr[: inside.shape[0], : inside.shape[1]]
+        self._upscale(plane(wide, 0), self._inside_luma)
         plane(result, 0)[:] = plane(self._down(self._inside), 0)
         return result
+
+    def _upscale(self, luma, target):
+        """Fill `target`, upscaled luma without padding; what has not changed since the last call is kept."""
+        windows = self._windows.changed(luma, self._before[0]) if self._before else None
+        if windows is None:
+            target[:] = self._luma(luma)[: target.shape[0], : target.shape[1]]
+        elif self._before[1] is not target:
+            target[:] = self._before[1]
+        for window in windows or ():
+            part = target[window.target(self._scale)]
+            part[:] = self._luma(luma[window.seen])[window.kept(self._scale)][: part.shape[0], : part.shape[1]]
+        self._before = luma, target
+        self.spared += self._windows.spared(windows)
 
     def _luma(self, luma):
         """Run (H, W) luma through the engines; the result may be overwritten by the next call."""
