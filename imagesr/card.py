@@ -16,6 +16,8 @@ from imagesr.scale import Scale
 _HERE = Path(__file__).parent
 # Inside the wheel the shipped models lie in the package, in a checkout beside it.
 SAVED_MODELS = next((d for d in (_HERE / "saved_models", _HERE.parent / "saved_models") if d.is_dir()), _HERE)
+# The flavour that runs for each job; a model without it runs as it is. Which of its scales run is in `engines.chain`.
+FLAVOURS = {"video": "film", "live": "film", "photographs": "photo"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,14 @@ def find_models(model: str, *, flavour: str = "") -> list[ModelCard]:
         return [ModelCard.read(Path(model))]
     names = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
     raise ModelError(f"Expected a model ({', '.join(names)}) or the folder of one. Received: {model}")
+
+
+def models_for(job: str, model: str) -> list[ModelCard]:
+    """Return the cards of every scale of the model that runs for a job of `FLAVOURS`, by the model's name or folder.
+
+    For photographs that is `best-photo` where `best` is asked for. Raises ModelError.
+    """
+    return find_models(model, flavour=FLAVOURS[job])
 
 
 def find_model(model: str, scale: Scale) -> ModelCard:

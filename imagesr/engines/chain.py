@@ -1,4 +1,4 @@
-"""Models one after another, for scales that no model has by itself."""
+"""Which scales of a model run, one after another, to reach a factor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,30 @@ from imagesr.scale import Scale
 MAX_SCALE = 8
 
 
-def load_chain(cards: Sequence[ModelCard], factor: Scale | Fraction, **options) -> list[Engine]:
+def load_chain(
+    cards: Sequence[ModelCard], factor: Scale | Fraction, *, detail: float | None = None, **options
+) -> list[Engine]:
     """Load the models that reach a factor one after another; `options` are those of `load_engine`.
 
-    Every place in the chain has an engine of its own, since runtimes compile for one size. Raises ModelError.
+    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` goes to those that
+    take one. Raises ModelError, also for a detail that none of them takes.
     """
-    return [load_engine(card, **options) for card in chain(cards, factor)]
+    chosen = chain(cards, factor)
+    takes = [card for card in chosen if card.detail is not None] or chosen
+    return [load_engine(card, detail=detail if card in takes else None, **options) for card in chosen]
+
+
+def chain_name(cards: Sequence[ModelCard]) -> str:
+    """Name the models of a chain as reports show them: "balanced x1.5 then x2"."""
+    return f"{cards[0].name} " + " then ".join(f"x{card.scale}" for card in cards)
 
 
 def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCard]:
-    """Choose the models to run one after another: the smallest product of native scales that reaches `factor`."""
+    """Choose the models to run one after another: the fewest that reach `factor`, of these the least beyond it.
+
+    What is beyond it is computed in vain, and is taken away again by Lanczos. The smallest scale runs first, so that
+    the others see fewer pixels.
+    """
     factor, best = _fraction(factor), None
     for length in range(1, 8):
         for combination in combinations_with_replacement(cards, length):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from imagesr.card import find_models
+from imagesr.card import models_for
 from imagesr.cli import check_interrupted
 from imagesr.engines import Engine
 from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, reach, whole_unit
@@ -49,7 +49,7 @@ def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
     `model` is a name, of which the flavour for photographs is taken, or a folder. `options` are those of `load_engine`.
     Raises ModelError.
     """
-    cards = find_models(model, flavour="photo")
+    cards = models_for("photographs", model)
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
     return load_chain(cards, scale, bits=16, **options)

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import cv2  # noqa: F401, before PyAV: with libxcb from PyAV's wheel, OpenCV's windows hang (PyAV issue 1050)
 import numpy as np
 
-from imagesr.card import find_models
+from imagesr.card import models_for
 from imagesr.engines import checked_detail
-from imagesr.engines.chain import load_chain
+from imagesr.engines.chain import chain, load_chain
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.scale import Scale
 from imagesr.video.pipeline import Newest
@@ -95,7 +95,8 @@ class LiveUpscaler:
     def __init__(self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, **loading):
         self._info, self._loading, self._detail = info, loading, detail
         if detail is not None:
-            checked_detail(detail, None if model == "lanczos" else find_models(model)[0])
+            cards = [] if model == "lanczos" else models_for("live", model)
+            checked_detail(detail, next((card for card in cards if card.detail is not None), (*cards, None)[0]))
         self.error = ""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -106,8 +107,9 @@ class LiveUpscaler:
         size, engines = target_size(self._info, scale=parsed), []
         if model != "lanczos":
             bits = 16 if self._info.bits > 8 else 8
-            cards = find_models(model)
-            detail = self._detail if all(card.detail is not None for card in cards) else None
+            cards = models_for("live", model)
+            takes = any(card.detail is not None for card in chain(cards, parsed))
+            detail = self._detail if takes else None
             engines = load_chain(cards, parsed, bits=bits, detail=detail, **self._loading)
         upscaler = Upscaler(self._info, size, engines)
         # The first frame compiles the network, which takes a second: not while somebody is watching.

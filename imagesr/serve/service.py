@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesr.card import ModelCard, find_models, saved_models
+from imagesr.card import ModelCard, find_models, models_for, saved_models
 from imagesr.engines import load_engine
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
@@ -164,7 +164,7 @@ def _forget(file):
 def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
     """Return the shipped models for photographs by name, and every name that stands for one of them."""
     shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
-    names = {name: find_models(name, flavour="photo")[0].name for name in shipped}
+    names = {name: models_for("photographs", name)[0].name for name in shipped}
     models = {name: find_models(name) for name in sorted(set(names.values()))}
     models = {
         name: cards

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagesr.card import find_models
+from imagesr.card import models_for
 from imagesr.engines.chain import MAX_SCALE, load_chain
 from imagesr.media.frames import Frame, VideoInfo, from_rgb, rgb
 from imagesr.scale import Scale
@@ -28,7 +28,7 @@ class FilmUpscaler:
         self.scale = Scale.parse(scale)
         if not 1 < float(self.scale) <= MAX_SCALE:
             raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {self.scale}")
-        self._engines = load_chain(find_models(model, flavour="film"), self.scale, **options)
+        self._engines = load_chain(models_for("video", model), self.scale, **options)
         self.card, self.precision = self._engines[0].card, self._engines[0].precision
         self._upscaler: tuple[tuple[int, int], Upscaler] | None = None
 

@@ -21,7 +21,8 @@ class Report:
     """Collect the figures of one run.
 
     `fps` counts from the opening of the input to the closed output, `first_frame_s` from the start of the process to
-    the first upscaled frame. `stages` are milliseconds per frame that each stage was at work; they overlap in time,
+    the first upscaled frame. `model` names what ran, one after another, and `flavour` what that was trained for.
+    `stages` are milliseconds per frame that each stage was at work; they overlap in time,
     and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
     `megabytes` is the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected
     before the start. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
@@ -30,6 +31,7 @@ class Report:
 
     output: str = ""
     model: str = ""
+    flavour: str = ""
     precision: str = ""
     detail: float | None = None
     size: str = ""
@@ -84,7 +86,8 @@ class Report:
         return dataclasses.asdict(self)
 
     def __str__(self):
-        how = ", ".join(filter(None, [self.precision, "" if self.detail is None else f"detail {self.detail:g}"]))
+        detail = "" if self.detail is None else f"detail {self.detail:g}"
+        how = ", ".join(filter(None, [self.flavour, self.precision, detail]))
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
         lines = [
             f"{self.output}: {self.frames} frames, {self.size}, by {self.model}" + (f" ({how})" if how else ""),

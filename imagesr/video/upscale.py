@@ -11,10 +11,10 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from imagesr.card import find_models
+from imagesr.card import models_for
 from imagesr.cli import Interrupted
 from imagesr.engines import checked_detail, load_engine
-from imagesr.engines.chain import load_chain
+from imagesr.engines.chain import chain_name, load_chain
 from imagesr.errors import ModelError, OutputError
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.frames import Frame, VideoInfo
@@ -72,9 +72,11 @@ def upscale_video(
     check_paths(path, out, overwrite=overwrite)
     cards, loading = _find_cards(options.model), _loading(options)
     encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
-    checked_detail(options.detail, cards[0] if cards else None)
-    if cards:
-        load_engine(cards[0], **loading)  # so that a precision that this CPU lacks is told before the input is opened
+    # Those of another scale may take no detail.
+    first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None
+    checked_detail(options.detail, first)
+    if first:
+        load_engine(first, **loading)  # so that a precision that this CPU lacks is told before the input is opened
 
     begun = time.perf_counter()
     report = Report(output=str(out), model=options.model)
@@ -90,9 +92,7 @@ def upscale_video(
         info = source.info
         engines = _load(cards, info, target, options, loading)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
-        report.model = _chain_name(options, engines)
-        if engines:
-            report.precision, report.detail = engines[0].precision, checked_detail(options.detail, engines[0].card)
+        _describe(report, engines, options.detail)
         upscalers = [Upscaler(info, target, engines) for _ in range(loading["parallel"] if engines else 1)]
         expected = _expected_frames(info, options)
         if out == PIPE:
@@ -200,7 +200,7 @@ def _find_cards(model):
     if model == "lanczos":
         return []
     try:
-        return find_models(model)
+        return models_for("video", model)
     except ModelError as error:
         raise ModelError(f"{error}; or lanczos, for plain resizing") from None
 
@@ -243,11 +243,14 @@ def _load(cards, info, target, options, loading):
     return load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
 
 
-def _chain_name(options, engines):
-    """Name the models that run: one model may run several times, and may go beyond what is asked for."""
+def _describe(report, engines, detail):
+    """Say in the report what runs: one model may run several times, and may go beyond what is asked for."""
     if not engines:
-        return options.model
-    return f"{options.model} " + " then ".join(f"x{engine.card.scale}" for engine in engines)
+        return
+    cards = [engine.card for engine in engines]
+    takes = next((card for card in cards if card.detail is not None), None)
+    report.model, report.flavour = chain_name(cards), cards[0].flavour
+    report.precision, report.detail = engines[0].precision, checked_detail(detail, takes) if takes else None
 
 
 def _encoding(source, target, encoders, options):

@@ -1,11 +1,12 @@
 """Every shipped model in every engine, held against Keras."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 
-from imagesr.card import SAVED_MODELS, ModelCard, find_model, saved_models
+from imagesr.card import SAVED_MODELS, ModelCard, find_model, models_for, saved_models
 from imagesr.engines import load_engine
 from imagesr.errors import ModelError
 from imagesr.metrics.fidelity import psnr
@@ -198,6 +199,50 @@ def test_chains_reach_the_scale_with_the_least_surplus():
 
     card = find_model("fast", Scale(3, 2))
     assert [len(chain([card], Fraction(f))) for f in ("5/4", "3/2", "2", "9/4", "4", "8")] == [1, 1, 2, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "factor, name",
+    [
+        ("1.25", "fast x1.5"),
+        ("1.5", "fast x1.5"),
+        ("5/3", "fast x2"),  # 576 lines to 960
+        ("1.875", "fast x2"),  # 576 lines to 1080
+        ("2", "fast x2"),
+        ("2.25", "fast x1.5 then x1.5"),  # 480 lines to 1080
+        ("3", "fast x1.5 then x2"),  # 360 lines to 1080; the smaller scale first, at fewer pixels
+        ("4", "fast x2 then x2"),
+        ("8", "fast x2 then x2 then x2"),
+    ],
+)
+def test_with_two_scales_a_factor_takes_the_fewest_runs_and_then_the_least_surplus(factor, name):
+    from fractions import Fraction
+
+    from imagesr.engines.chain import chain, chain_name
+
+    card = find_model("fast", Scale(3, 2))
+    cards = [dataclasses.replace(card, scale=Scale(2)), card]
+    assert chain_name(chain(cards, Fraction(factor))) == name
+
+
+def test_each_job_has_its_flavour():
+    for job, flavour in {"video": "film", "live": "film", "photographs": "photo"}.items():
+        assert {card.flavour for card in models_for(job, "best")} == {flavour}
+    # A flavour that is asked for by name runs, and so does a model that has none.
+    assert {card.name for card in models_for("video", "best-photo")} == {"best-photo"}
+    assert {card.name for card in models_for("photographs", "linear")} == {"linear"}
+
+
+def test_a_detail_goes_to_the_models_of_a_chain_that_take_one(monkeypatch):
+    from imagesr.engines import chain
+
+    plain = dataclasses.replace(find_model("fast", Scale(3, 2)), detail=None)
+    two_ends = dataclasses.replace(plain, scale=Scale(2), detail=0.8)
+    monkeypatch.setattr(chain, "load_engine", lambda card, detail: (str(card.scale), detail))
+    assert chain.load_chain([plain, two_ends], Scale(3), detail=0.5) == [("1.5", None), ("2", 0.5)]
+    assert chain.load_chain([plain, two_ends], Scale(3)) == [("1.5", None), ("2", None)]
+    # With none that takes it, each refuses.
+    assert chain.load_chain([plain, two_ends], Scale(3, 2), detail=0.5) == [("1.5", 0.5)]
 
 
 def test_one_engine_serves_several_threads():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 import imagesr
-from imagesr.card import find_models
+from imagesr.card import models_for
 from imagesr.image.__main__ import main
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import psnr
@@ -486,8 +486,7 @@ def test_other_arrays_are_refused(array):
 
 def test_the_flavour_for_photographs_is_chosen():
     for model, name in {"best": "best-photo", "fast-photo": "fast-photo", "linear": "linear"}.items():
-        assert {card.name for card in find_models(model, flavour="photo")} == {name}
-    assert {card.flavour for card in find_models("best", flavour="photo")} == {"photo"}
+        assert {card.name for card in models_for("photographs", model)} == {name}
 
 
 @pytest.mark.parametrize("scale", ["1.5", "2"])

@@ -74,6 +74,8 @@ def test_film_is_the_same_but_larger(tmp_path, options):
         assert grown == (2 * int(length * 0.75 + 0.5) if halved else int(length * 1.5 + 0.5))
     assert_same_film(source, report.output, pix_fmt=pix_fmt)
     assert report.frames == options.get("frames", 12)
+    assert (report.model, report.flavour) == ("fast x1.5", "film")
+    assert "by fast x1.5 (film, " in str(report)
     assert not report.dropped
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
