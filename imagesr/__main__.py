@@ -12,6 +12,7 @@ COMMANDS = {
     "image": ("imagesr.image.__main__", "upscale photographs"),
     "send": ("imagesr.serve.client", "send photographs to a running service"),
     "bench": ("imagesr.evaluate.bench", "measure the models on this machine"),
+    "devices": ("imagesr.evaluate.devices", "list what networks can run on, and how fast"),
     "models": ("imagesr.models.__main__", "list the networks and what they cost"),
     "datasets": ("imagesr.datasets.__main__", "check data sets: verify, leaks; make some: film, scenes"),
     "train": ("imagesr.train.__main__", "train a network"),

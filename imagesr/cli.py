@@ -17,6 +17,7 @@ from imagesr.scale import Scale
 
 SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
 DETAIL_HELP = "0 is the faithful picture, 1 the most natural-looking one (default: the model's, if it takes one)"
+DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
 
 # The extra that brings a package; all others come with `train`.
 EXTRAS = {

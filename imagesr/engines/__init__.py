@@ -6,24 +6,45 @@ Colour and containers are in `image`, `video` and `media`. OpenVINO, ONNX Runtim
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from imagesr.card import ModelCard, models_with_detail
 from imagesr.errors import ModelError
 
-# name: (module, the extra that brings its runtime)
+
+class Runtime(NamedTuple):
+    """Describe a runtime: its module, the extra that brings it, and its own names for the devices that it drives."""
+
+    module: str
+    extra: str | None
+    devices: dict[str, str] = {"cpu": "CPU"}  # noqa: RUF012, a constant of a constant
+
+
 ENGINES = {
-    "openvino": ("imagesr.engines.openvino", None),
-    "onnx": ("imagesr.engines.onnx", "train"),
-    "keras": ("imagesr.engines.keras", "train"),
-    "litert": ("imagesr.engines.litert", "train"),
-    "saved_model": ("imagesr.engines.saved_model", "train"),
+    "openvino": Runtime("imagesr.engines.openvino", None, {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}),
+    "onnx": Runtime(
+        "imagesr.engines.onnx",
+        "train",
+        {
+            "cpu": "CPUExecutionProvider",
+            "cuda": "CUDAExecutionProvider",
+            "tensorrt": "TensorrtExecutionProvider",
+            "directml": "DmlExecutionProvider",
+            "coreml": "CoreMLExecutionProvider",
+            "migraphx": "MIGraphXExecutionProvider",
+        },
+    ),
+    "keras": Runtime("imagesr.engines.keras", "train"),
+    "litert": Runtime("imagesr.engines.litert", "train"),
+    "saved_model": Runtime("imagesr.engines.saved_model", "train"),
 }
+DEVICES = tuple(dict.fromkeys(device for runtime in ENGINES.values() for device in runtime.devices))
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
@@ -45,7 +66,8 @@ class Engine(Protocol):
 def load_engine(
     card: ModelCard,
     *,
-    engine: str = "openvino",
+    engine: str | None = None,
+    device: str = "auto",
     precision: str = "auto",
     bits: int = 8,
     threads: int = 0,
@@ -54,17 +76,33 @@ def load_engine(
 ) -> Engine:
     """Load a saved model into a runtime.
 
+    `engine` is one of `ENGINES`; None is OpenVINO where it drives the device. `device` is one of `DEVICES`; `auto` is
+    the CPU, on which every figure was measured.
+
     `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
     takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` is the number of
     concurrent calls: higher values raise throughput and latency. `detail` is from 0 to 1; None is the card's default.
 
-    Raises ModelError for an engine or precision that this model or machine does not have, and for the detail of a model
-    that takes none.
+    Raises ModelError for an engine, device or precision that this model or machine does not have, and for the detail of
+    a model that takes none.
     """
     detail = checked_detail(detail, card)
     if precision not in PRECISIONS:
         raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
-    load = import_engine(engine).load
+    device = "cpu" if device == "auto" else device
+    engine = engine or next((name for name, runtime in ENGINES.items() if device in runtime.devices), "openvino")
+    module = import_engine(engine)
+    drives = ENGINES[engine].devices
+    if len(drives) > 1:
+        here = module.devices()
+        if drives.get(device) not in here:
+            there = ", ".join(name for name, own in drives.items() if own in here)
+            raise ModelError(f"Expected a device that {engine} finds on this machine ({there}). Received: {device}")
+        load = partial(module.load, device=drives[device])
+    elif device in drives:
+        load = module.load
+    else:
+        raise ModelError(f"The engine {engine} runs on the CPU only. Received: {device}")
     return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, detail=detail or 0.0)
 
 
@@ -89,7 +127,7 @@ def import_engine(engine: str) -> ModuleType:
     """Import the file of an engine, and its runtime; raises ModelError that says what to install."""
     if engine not in ENGINES:
         raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
-    module, extra = ENGINES[engine]
+    module, extra, _ = ENGINES[engine]
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

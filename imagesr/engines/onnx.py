@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: it runs the same files as OpenVINO, to compare with."""
+"""ONNX Runtime: it runs the same files as OpenVINO, on the CPU to compare with, and on what its providers drive."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from imagesr.card import ModelCard
 from imagesr.engines import Engine, onnx_file
 from imagesr.errors import ModelError
 
+_CPU = "CPUExecutionProvider"
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
-    """Load a saved model; `auto` is fp32."""
+
+def devices() -> set[str]:
+    """Return the names of the providers that this installation of ONNX Runtime has."""
+    return set(onnxruntime.get_available_providers())
+
+
+def load(
+    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, device: str = _CPU
+) -> Engine:
+    """Load a saved model; `auto` is fp32. `device` is a provider, which leaves to the CPU what it cannot do."""
     if precision == "bf16":
         raise ModelError(
             "The engine onnx does not compute in bf16. Choose --engine openvino, or --precision int8 or fp32"
@@ -22,13 +31,15 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     file = onnx_file(card, precision, bits)
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=list(dict.fromkeys([device, _CPU])))
+    if device not in session.get_providers():  # its libraries are missing, which ONNX Runtime only prints
+        raise ModelError(f"Expected a device whose libraries are installed. Received: {device}, which does not start")
     return _ONNX(card, session, precision, detail)
 
 
 def run_file(file: Path, samples: np.ndarray) -> np.ndarray:
     """Return the first output of an ONNX file with one input."""
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, providers=[_CPU])
     return session.run(None, {session.get_inputs()[0].name: samples})[0]
 
 

@@ -1,9 +1,10 @@
-"""OpenVINO on the CPU: the engine of the base installation."""
+"""OpenVINO, on the CPU and Intel's GPUs and NPUs: the engine of the base installation."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,17 @@ from imagesr.errors import ModelError
 _SHAPES = 2  # that programs are kept for: whole frames, and the windows of a frame that change
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
-    """Load a saved model; `auto` asks the runtime what the CPU computes natively."""
+def devices() -> set[str]:
+    """Return OpenVINO's names of the devices of this machine: CPU, GPU, NPU."""
+    return {name.partition(".")[0] for name in ov.Core().available_devices}
+
+
+def load(
+    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, device: str = "CPU"
+) -> Engine:
+    """Load a saved model; `auto` asks the runtime what the device computes natively."""
     core = ov.Core()
-    native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     if bits > 8:
         if precision not in ("auto", "fp32"):
             raise ModelError(f"Video and pictures of more than 8 bits run at fp32 only. Received: {precision}")
@@ -28,15 +36,23 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
         int8 = "INT8" in native and "model_int8.onnx" in card.sha256
         precision = "int8" if int8 else "bf16" if "BF16" in native else "fp32"
     elif precision == "bf16" and "BF16" not in native:
-        raise ModelError("This CPU does not compute in bf16. Choose --precision int8 or fp32")
-    # Layers that int8 graphs leave in floating point run at bf16 where possible, or conversions cost the gain.
-    hint = "bf16" if precision != "fp32" and "BF16" in native else "f32"
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
+        raise ModelError(f"This {device} does not compute in bf16. Choose --precision int8 or fp32")
+    # Layers that int8 graphs leave in floating point run at 16 bits where possible, or conversions cost the gain.
+    half = next((name for name in ("BF16", "FP16") if name in native), "F32")
+    options = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else half.replace("FP", "F").lower()}
+    if device == "CPU":
+        options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
     # Its own format where the model has it: the same graph.
     own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
     file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:
-        return _OpenVINO(card, core, core.read_model(file), options, precision, detail)
+        return _OpenVINO(
+            card,
+            partial(core.compile_model, device_name=device, config=options),
+            core.read_model(file),
+            precision,
+            detail,
+        )
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
 
@@ -64,9 +80,9 @@ def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class _OpenVINO:
-    def __init__(self, card, core, model, options, precision, detail):
+    def __init__(self, card, compile_model, model, precision, detail):
         self.card, self.precision, self.detail = card, precision, detail
-        self._core, self._model, self._options = core, model, options
+        self._compile, self._model = compile_model, model
         self._takes = model.input(0).partial_shape
         self._inputs = len(model.inputs)
         self._programs: dict[tuple[int, ...], ov.CompiledModel] = {}
@@ -93,7 +109,7 @@ class _OpenVINO:
             _make_room(self._programs)
             try:
                 self._model.reshape({self._model.input(0): shape})
-                self._programs[shape] = self._core.compile_model(self._model, "CPU", self._options)
+                self._programs[shape] = self._compile(self._model)
             except RuntimeError as error:
                 raise ModelError(f"Expected a model that OpenVINO can run. Received: {_reason(error)}") from None
         return self._programs[shape]

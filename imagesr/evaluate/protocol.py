@@ -91,7 +91,7 @@ def load_network(
     card = find_model(model, scale)
     if card.size:
         raise _fixed_size(model, card.size)
-    return load_engine(card, engine=engine or "openvino", precision=precision, detail=detail)
+    return load_engine(card, engine=engine, precision=precision, detail=detail)
 
 
 def _fixed_size(model, size):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from imagesr.cli import DETAIL_HELP, Parser, run_command, scale_argument, size_argument
+from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Parser, run_command, scale_argument, size_argument
+from imagesr.engines import DEVICES
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.image.batch import ENDINGS
@@ -31,6 +32,7 @@ def _parser():
     add("--times", type=int, default=1, metavar="N", help="upscale N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add("--tile", type=_tile, default="auto", help=f"pixels a side, or off: at once (default: auto, {TILE})")
     add("--format", choices=ENDINGS, help="of the files (default: by OUT's name, or each picture's own)")

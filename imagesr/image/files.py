@@ -38,7 +38,9 @@ def upscale_files(options: argparse.Namespace) -> int:
 
     @cache
     def steps_to(scale):
-        return load_photo_engines(options.model, scale, threads=options.threads, detail=options.detail)
+        return load_photo_engines(
+            options.model, scale, device=options.device, threads=options.threads, detail=options.detail
+        )
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
     if (left := todo.found.left_out()) and not options.quiet:

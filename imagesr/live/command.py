@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from imagesr.cli import DETAIL_HELP, Interrupted, scale_argument
-from imagesr.engines import PRECISIONS
+from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Interrupted, scale_argument
+from imagesr.engines import DEVICES, PRECISIONS
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.files import write_whole
 from imagesr.scale import Scale
@@ -50,11 +50,17 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
     add("-n", "--model", default="fast", help="fast, balanced, best, lanczos, or a model's folder (default: fast)")
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--split", action="store_true", help="begin with the split screen against Lanczos")
     add("--seconds", type=float, metavar="S", help="end after S seconds")
     add("--headless", action="store_true", help="show nothing: to measure")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+
+
+def loading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `load_engine`."""
+    return {name: getattr(options, name) for name in ("device", "precision", "threads", "detail")}
 
 
 def check_live_options(options: argparse.Namespace) -> None:

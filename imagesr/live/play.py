@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from imagesr.cli import DAMAGED, Parser, check_record, run_command
-from imagesr.live.command import add_live_options, check_live_options, open_window, run, tell
+from imagesr.live.command import add_live_options, check_live_options, loading_options, open_window, run, tell
 
 KEYS = (("space", "pause"), ("left, right", "5 s back and on"), ("down, up", "a minute back and on"))
 STEPS = {"left": -5.0, "right": 5.0, "up": 60.0, "down": -60.0}
@@ -39,8 +39,7 @@ def play(options: argparse.Namespace) -> int:
         check_record(options.json, [options.file])
     meter, mute = Meter(), options.mute or options.headless
     film = Film(options.file, start=options.start, mute=mute, meter=meter)
-    loading = {"precision": options.precision, "threads": options.threads, "detail": options.detail}
-    upscaler = LiveUpscaler(film.info, options.model, str(options.scale), **loading)
+    upscaler = LiveUpscaler(film.info, options.model, str(options.scale), **loading_options(options))
     title, instead = f"imagesr - {options.file.name}", "--headless measures, and imagesr video writes a file"
     sink = Nowhere()
     if not options.headless:

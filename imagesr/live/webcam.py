@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesr.cli import Parser, check_record, run_command, size_argument
-from imagesr.live.command import KEYS, add_live_options, check_live_options, open_window, run, tell
+from imagesr.live.command import KEYS, add_live_options, check_live_options, loading_options, open_window, run, tell
 
 if TYPE_CHECKING:
     from imagesr.live.loop import LiveUpscaler
@@ -70,8 +70,7 @@ def webcam(options: argparse.Namespace) -> int:
         check_record(options.json, [Path(options.source)])
     wishes = {"size": options.size, "fps": options.fps, "reconnect": options.reconnect}
     camera = Camera(options.source, tell=tell, **wishes)
-    loading = {"precision": options.precision, "threads": options.threads, "detail": options.detail}
-    upscaler = LiveUpscaler(camera.info, options.model, str(options.scale), **loading)
+    upscaler = LiveUpscaler(camera.info, options.model, str(options.scale), **loading_options(options))
     name = "nowhere" if options.headless else options.sink
     title = f"imagesr - {options.source}"
     sink = open_sink(name, upscaler, camera.info, title=title, split=options.split, port=options.port)

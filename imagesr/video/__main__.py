@@ -14,6 +14,7 @@ import imagesr
 from imagesr.cli import (
     DAMAGED,
     DETAIL_HELP,
+    DEVICE_HELP,
     NOT_STARTED,
     NOT_WRITTEN,
     SOME_FAILED,
@@ -25,7 +26,7 @@ from imagesr.cli import (
     scale_argument,
     size_argument,
 )
-from imagesr.engines import ENGINES, PRECISIONS
+from imagesr.engines import DEVICES, ENGINES, PRECISIONS
 from imagesr.errors import InputError, OutputError
 from imagesr.files import write_whole
 from imagesr.media.containers import FORMATS
@@ -100,7 +101,8 @@ def _parser():
         default="balanced",
         help="fast, balanced, best, lanczos, or the folder of a model (default: balanced)",
     )
-    add("--engine", choices=ENGINES, default="openvino", help="the runtime (default: openvino)")
+    add("--engine", choices=ENGINES, help="the runtime (default: openvino)")
+    add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add(
         "--precision",
         choices=PRECISIONS,

@@ -29,7 +29,8 @@ class Options:
         size: Box (width, height) in pixels to fit into as the video is displayed, in place of `scale`.
         square: Give the output square pixels.
         model: `fast`, `balanced`, `best`, `lanczos`, or the folder of a model.
-        engine: Runtime, one of `imagesr.engines.ENGINES`.
+        engine: Runtime, one of `imagesr.engines.ENGINES`; None is OpenVINO where it drives the device.
+        device: Where networks run, `auto` (the CPU) or one of `imagesr.engines.DEVICES`.
         precision: One of `imagesr.engines.PRECISIONS`.
         detail: From 0, the faithful picture, to 1, the most natural-looking one; None is the model's default.
         threads: Threads of each stage; 0 is every core.
@@ -52,7 +53,8 @@ class Options:
     size: tuple[int, int] | None = None
     square: bool = False
     model: str = "balanced"
-    engine: str = "openvino"
+    engine: str | None = None
+    device: str = "auto"
     precision: str = "auto"
     detail: float | None = None
     threads: int = 0

@@ -116,7 +116,7 @@ def _loading(options):
     # Frames are upscaled side by side: no core waits for another at the end of every layer. One more than there are
     # cores, so that a core is not idle while a frame is handed over.
     parallel = min((options.threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
-    names = ("engine", "precision", "threads", "detail")
+    names = ("engine", "device", "precision", "threads", "detail")
     return {name: getattr(options, name) for name in names} | {"parallel": parallel}
 
 

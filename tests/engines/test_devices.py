@@ -1,0 +1,107 @@
+"""Devices by name: the choice, with machines that are made up, and what this one has."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from imagesr.card import find_model
+from imagesr.engines import ENGINES, import_engine, load_engine
+from imagesr.errors import ModelError
+from imagesr.evaluate import devices
+from imagesr.scale import Scale
+
+FAST = find_model("fast", Scale(3, 2))
+PROVIDERS = [name for device, name in ENGINES["onnx"].devices.items() if device != "cpu"]
+
+
+@pytest.fixture
+def onnx(monkeypatch):
+    """Return ONNX Runtime's module with every provider there is, and sessions that only remember theirs."""
+    module = import_engine("onnx")
+
+    class Session:
+        starts = True
+
+        def __init__(self, file, options, providers):
+            self.providers = providers if Session.starts else providers[-1:]
+
+        def get_providers(self):
+            return self.providers
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="lr")]
+
+    monkeypatch.setattr(module.onnxruntime, "get_available_providers", lambda: [*PROVIDERS, "CPUExecutionProvider"])
+    monkeypatch.setattr(module.onnxruntime, "InferenceSession", Session)
+    return Session
+
+
+@pytest.mark.parametrize("device", [device for device in ENGINES["onnx"].devices if device != "cpu"])
+def test_a_provider_passes_through_by_its_name(onnx, device):
+    engine = load_engine(FAST, device=device)
+    assert engine._session.providers == [ENGINES["onnx"].devices[device], "CPUExecutionProvider"]
+
+
+def test_a_provider_that_does_not_start_is_told(onnx):
+    onnx.starts = False
+    with pytest.raises(ModelError, match="Expected a device whose libraries are installed"):
+        load_engine(FAST, device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "npu"])
+def test_openvino_compiles_for_the_device(monkeypatch, device):
+    module = import_engine("openvino")
+    compiled = []
+
+    class Core(module.ov.Core):
+        available_devices = ("CPU", "GPU.0", "GPU.1", "NPU")
+
+        def get_property(self, device, name):
+            return ["FP32", "FP16", "INT8"] if device != "CPU" else super().get_property(device, name)
+
+        def compile_model(self, model, device_name, config):
+            compiled.append((device_name, config))
+            return super().compile_model(model, "CPU", {})
+
+    monkeypatch.setattr(module.ov, "Core", Core)
+    engine = load_engine(FAST, device=device)
+    assert engine(np.zeros((1, 32, 32, 1), np.uint8)).shape == (1, 48, 48, 1)
+    assert compiled == [(device.upper(), {"INFERENCE_PRECISION_HINT": "f16"})]
+    assert engine.precision == "int8"
+    with pytest.raises(ModelError, match="This GPU does not compute in bf16"):
+        load_engine(FAST, device="gpu", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "npu"}, r"a device that openvino finds on this machine \(cpu.*Received: npu"),
+        ({"device": "directml"}, r"a device that onnx finds on this machine \(cpu.*Received: directml"),
+        ({"device": "cuda", "engine": "openvino"}, r"a device that openvino finds.*Received: cuda"),
+        ({"device": "gpu", "engine": "keras"}, "keras runs on the CPU only"),
+        ({"device": "toaster"}, "Received: toaster"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch, options, words):
+    module = import_engine("openvino")
+    monkeypatch.setattr(module, "devices", lambda: {"CPU"})
+    with pytest.raises(ModelError, match=words):
+        load_engine(FAST, **options)
+
+
+def test_the_command_lists_what_runs_and_what_fails(monkeypatch, capsys):
+    monkeypatch.setattr(devices, "SIZE", (96, 64))
+    monkeypatch.setattr(devices, "found", lambda: {"cpu": ["openvino", "onnx"], "npu": ["openvino"]})
+    monkeypatch.setattr(import_engine("openvino"), "devices", lambda: {"CPU"})
+    assert devices.main(["-n", "fast"]) == 0
+    cpu, onnx, npu = capsys.readouterr().out.splitlines()[2:5]
+    assert cpu.startswith("| cpu | openvino | fast x1.5 |")
+    assert onnx.endswith((" 0 |", " 1 |"))  # fp32 beside fp32
+    assert "Expected a device" in npu
+    assert devices.main(["-n", "magic"]) == 2
+    assert "Expected a model" in capsys.readouterr().err
+
+
+def test_this_machine_has_a_cpu():
+    assert "openvino" in devices.found()["cpu"]
