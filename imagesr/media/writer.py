@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +30,7 @@ _FILE_TAGS = (
 _TS_TAGS = {"title", "service_name", "service_provider"}
 # What FFmpeg's table of QuickTime's languages calls them; it knows no other name.
 _IN_MOV = {"deu": "ger", "fre": "fra", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
+EMPTY = ": it has no packets here"  # why a stream is dropped
 _STATISTICS = ("bps", "number_of_", "_statistics")
 _APPLE = "com.apple.quicktime."
 _COVERS = {"png": "image/png", "mjpeg": "image/jpeg", "bmp": "image/bmp", "webp": "image/webp", "gif": "image/gif"}
@@ -65,6 +66,7 @@ class Writer:
         threads: Threads of the encoder; 0 is every core.
         sound: One of `audio.MODES`.
         shape: Width of a pixel over its height; None is the input's.
+        verify: Called with this writer when the part file is complete; what it raises keeps the file from its name.
 
     Raises:
         OutputError: The file cannot be written.
@@ -83,6 +85,7 @@ class Writer:
         threads: int = 0,
         sound: str = "auto",
         shape: Fraction | None = None,
+        verify: Callable[[Writer], None] | None = None,
     ):
         source, info = (None, source) if isinstance(source, VideoInfo) else (source, source.info)
         self.path, self.part = path, part_of(path)
@@ -91,7 +94,7 @@ class Writer:
         self.notes: list[str] = []
         self.conversions: list[str] = []
         self.frames = 0
-        self._size, self._sound = size, sound
+        self._size, self._sound, self._verify = size, sound, verify
         self._durations: dict[int, int] = {}
         self._written = Counter()
         self._beside = {}
@@ -294,6 +297,8 @@ class Writer:
                 self._mux(handler.flush(), handler.stream)
             self._container.close()
             self._check()
+            if self._verify:
+                self._verify(self)
             put_in_place(self.part, self.path)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
@@ -301,7 +306,18 @@ class Writer:
             if self._written[index]:
                 self.kept.append(name)
             else:
-                self.dropped.append(f"{name.rpartition(',')[0]}: it has no packets here")
+                self.dropped.append(f"{name.rpartition(',')[0]}{EMPTY}")
+
+    @property
+    def planned(self) -> list[str]:
+        """Name the streams that are kept, before it is known which of them have packets."""
+        return [*self.kept, *self._names.values()]
+
+    @property
+    def beside(self) -> dict[int, tuple[int, bool]]:
+        """Say for each stream of the source that has got packets which one it became, and whether as a copy."""
+        found = {index: (handler.stream.index, isinstance(handler, _Copy)) for index, handler in self._beside.items()}
+        return {index: became for index, became in found.items() if self._written[became[0]]}
 
     @property
     def lost(self) -> str:

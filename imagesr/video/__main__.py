@@ -38,6 +38,7 @@ _BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 _EXAMPLES = """examples:
   imagesr video in.mp4 out.mp4                     1.5 times as large
   imagesr video dvd.vob out.mp4 --size 1080p       fitted into 1920x1080
+  imagesr video in.mp4 out.mp4 --dry-run           what the whole will take; nothing is written
   imagesr video in.mp4 out.mp4 --preview           three seconds, and what the whole will take
   imagesr video a.mp4 b.mov upscaled/              several, into a folder
   imagesr video films upscaled -r                  a folder and its sub-folders
@@ -126,8 +127,17 @@ def _parser():
     add("--threads", type=int, default=0, help="threads of each stage (default: 0, every core)")
     add("--start", type=_seconds, default=0.0, metavar="TIME", help="begin here: 90, 1:30")
     add("--duration", type=_seconds, metavar="TIME", help="take only this much")
-    add("--preview", action="store_true", help="take three seconds from the middle, and say what the whole will take")
+    part = parser.add_mutually_exclusive_group().add_argument
+    part("--dry-run", action="store_true", help="try half a second, say what the whole will take, and write nothing")
+    part("--preview", action="store_true", help="take three seconds from the middle, and say what the whole will take")
     add("--restart", action="store_true", help="begin anew; else the same command goes on where it was interrupted")
+    checks = ("quick", "full")
+    add(
+        "--verify",
+        choices=checks,
+        default="quick",
+        help="full: compare every frame, time, stream and tag with the input",
+    )
     add("--allow-truncated", action="store_true", help="exit with 0 even when the input was damaged")
     add("-r", "--recursive", action="store_true", help="take sub-folders, too; OUT gets the same ones")
     there = parser.add_mutually_exclusive_group().add_argument
@@ -192,11 +202,14 @@ def _video(parser, options):
     options["encoder"] = dict(options["encoder"] or [])
     run = {name: options.pop(name) for name in ("progress", "quiet", "allow_truncated", "json")}
     which = {name: options.pop(name) for name in ("recursive", "skip_existing")}
-    watch = options.pop("watch")
+    watch, run["dry_run"] = options.pop("watch"), options.pop("dry_run")
+    if run["dry_run"] and (demo or watch):
+        parser.error("expected --dry-run of videos that exist, not with --demo or --watch")
     if demo:
         _check_record(run["json"], [demo, demo.with_suffix(".png")])
         return _single(None, demo, options, run)
     from imagesr.video.batch import plan
+    from imagesr.video.options import check_paths
 
     if watch:
         return _watch(paths, which["recursive"], options, run)
@@ -204,7 +217,10 @@ def _video(parser, options):
     _check_record(run["json"], [place for pair in todo.pairs for place in pair])
     if todo.several or not todo.pairs:
         return _several(todo, paths[-1], options, run)
-    return _single(*todo.pairs[0], options | {"overwrite": options["overwrite"] or bool(todo.remade)}, run)
+    overwrite = options["overwrite"] or bool(todo.remade)
+    if run["dry_run"]:
+        check_paths(*todo.pairs[0], overwrite=overwrite)
+    return _single(*todo.pairs[0], options | {"overwrite": overwrite}, run)
 
 
 def _single(path, out, options, run):
@@ -233,7 +249,8 @@ def _several(todo, folder, options, run):
         _write_record(run["json"], [report.as_dict() for report in reports])
     if not run["quiet"]:
         there = f", {len(todo.there)} exist already" if todo.there else ""
-        _tell(f"{len(reports)} of {len(todo.clashes) + len(todo.pairs)} made{there}, in {folder}")
+        made = "would be made" if run["dry_run"] else "made"
+        _tell(f"{len(reports)} of {len(todo.clashes) + len(todo.pairs)} {made}{there}, in {folder}")
     return _code_of_several(codes, there=bool(todo.there))
 
 
@@ -265,7 +282,8 @@ def _watch(paths, recursive, options, run):
 def _one_of_several(path, out, options, run, told):
     """Upscale one of several videos; return its exit code, and its report where it was made."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        if not run["dry_run"]:
+            out.parent.mkdir(parents=True, exist_ok=True)
         report = _one(path, out, options, run, told)
     except (ValueError, InputError, OutputError, OSError) as error:
         _tell(f"{path}: {error}")
@@ -278,7 +296,7 @@ def _check_options(options):
     """Raise ValueError for options that no video can be upscaled with, before any."""
     from imagesr.video.options import Options
 
-    Options(**{key: value for key, value in options.items() if key not in ("overwrite", "restart")})
+    Options(**{key: value for key, value in options.items() if key not in ("overwrite", "restart", "verify")})
 
 
 def _check_record(record, others):
@@ -305,6 +323,7 @@ def _tell(text):
 def _one(path, out, options, run, told=""):
     """Upscale one video, or the demonstration where there is no path."""
     from imagesr.video.demo import run_demo
+    from imagesr.video.estimate import dry_run
     from imagesr.video.segments import Folder
     from imagesr.video.upscale import upscale_video
 
@@ -316,7 +335,11 @@ def _one(path, out, options, run, told=""):
     try:
         with _progress(run["progress"], run["quiet"]) as progress:
             asked = {"progress": progress, "announce": None if silent else announce, **options}
-            report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
+            if run["dry_run"]:
+                of_files = ("announce", "overwrite", "preview", "restart", "verify")
+                report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
+            else:
+                report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:
         begun = path and Folder(Path(out)).begun()
         interrupted.hint = interrupted.hint or ("what is done is kept" if begun else "nothing was written")

@@ -36,7 +36,7 @@ class Options:
         threads: Threads of each stage; 0 is every core.
         start: Where to begin, in seconds.
         duration: How much to take, in seconds; None is all.
-        preview: Take three seconds from the middle.
+        preview: Take three seconds from the middle, or as many as this says.
         rate: Frames per second of numbered pictures; None is 25.
         deinterlace: `auto`, `off`, `frame`, `field` (twice the frame rate) or `film` (telecine to 23.976 fps).
         audio: `auto` copies sound where the container holds it and converts it elsewhere; `copy`, `convert`, `none`.
@@ -60,7 +60,7 @@ class Options:
     threads: int = 0
     start: float = 0.0
     duration: float | None = None
-    preview: bool = False
+    preview: bool | float = False
     rate: Fraction | float | str | None = None
     deinterlace: str = "auto"
     audio: str = "auto"

@@ -26,7 +26,8 @@ class Report:
     and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
     `megabytes` is the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected
     before the start. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
-    `video_s` is the length of the output, and of a preview `whole_s` that of the whole input.
+    `video_s` is the length of the output, and of a preview `whole_s` that of the whole input. `pace` are frames per
+    second from the first upscaled frame on, without the start. `tried` says that nothing was kept.
     """
 
     output: str = ""
@@ -41,6 +42,8 @@ class Report:
     first_frame_s: float = 0.0
     video_s: float = 0.0
     whole_s: float | None = None
+    pace: float | None = None
+    tried: bool = False
     megabytes: float | None = None
     megabytes_in: float | None = None
     megabytes_expected: tuple[float, float] | None = None
@@ -55,6 +58,7 @@ class Report:
 
     def __post_init__(self):
         self._lock = threading.Lock()
+        self._first: float | None = None
 
     @contextmanager
     def clock(self, stage: str, *, share: float = 1.0) -> Iterator[None]:
@@ -70,6 +74,7 @@ class Report:
     def saw_frame(self) -> None:
         """Count an upscaled frame."""
         if not self.frames:
+            self._first = time.perf_counter()
             self.first_frame_s = round(time.perf_counter() - imagesr.STARTED, 3)
         self.frames += 1
 
@@ -77,6 +82,8 @@ class Report:
         """Turn sums into figures per frame; `seconds` is what the whole run took."""
         self.seconds = round(seconds, 3)
         self.fps = round(self.frames / seconds, 2)
+        if self.frames > 1:
+            self.pace = round((self.frames - 1) / max(1e-9, time.perf_counter() - self._first), 2)
         self.stages = {stage: round(1000 * total / max(1, self.frames), 2) for stage, total in self.stages.items()}
         self.bottleneck = max(self.stages, key=self.stages.get, default="")
         self.peak_memory_mb = peak_memory_mb()
@@ -86,11 +93,12 @@ class Report:
         return dataclasses.asdict(self)
 
     def __str__(self):
+        made = "frames tried, nothing written" if self.tried else "frames"
         detail = "" if self.detail is None else f"detail {self.detail:g}"
         how = ", ".join(filter(None, [self.flavour, self.precision, detail]))
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
         lines = [
-            f"{self.output}: {self.frames} frames, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
+            f"{self.output}: {self.frames} {made}, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
             f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
             f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
             *(
@@ -101,17 +109,25 @@ class Report:
             *(f"  dropped: {stream}" for stream in self.dropped),
             *(f"  note: {note}" for note in self.notes),
         ]
-        if self.megabytes:
+        if self.megabytes and not self.tried:
             whole = self.megabytes_in and not self.whole_s
             given = f" (the input has {_megabytes(self.megabytes_in)})" if whole else ""
             lines.insert(1, f"  {_megabytes(self.megabytes)}{given}")
         if self.whole_s and self.video_s and self.megabytes:
             times = self.whole_s / self.video_s
-            took = time.strftime("%H:%M:%S", time.gmtime(times * self.seconds))
-            lines.append(f"  the whole video would take about {took} and {_megabytes(times * self.megabytes)}")
+            took, pace = self._whole_takes(times)
+            size = _megabytes(times * self.megabytes)
+            lines.append(f"  the whole video would take about {took} at {pace:.1f} fps, and {size}")
         if self.missing:
             lines.append(f"  DAMAGED INPUT: {self.missing}")
         return "\n".join(lines)
+
+    def _whole_takes(self, times):
+        """Return how long the whole takes, as hours, minutes and seconds, and its frames per second."""
+        pace = self.pace or self.fps
+        start = max(0.0, self.seconds - self.frames / pace)
+        seconds = round(start + times * self.frames / pace)
+        return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}", pace
 
 
 def _megabytes(number):

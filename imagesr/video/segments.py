@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,11 @@ def _lock(handle):
 
 @dataclass(frozen=True)
 class Job:
-    """What a run makes of which input: `encoding` are the keyword arguments of a Writer, `expected` counts frames."""
+    """What a run makes of which input.
+
+    `encoding` are the keyword arguments of a Writer, `expected` counts frames, `least_mb` is the least that the output
+    may come to. `verify` looks through a Writer's part file before that gets its name.
+    """
 
     path: Path
     out: Path
@@ -192,6 +196,13 @@ class Job:
     engines: Sequence[Engine]
     encoding: Mapping[str, Any]
     expected: int | None
+    least_mb: float | None = None
+    verify: Callable[[Writer], None] | None = None
+
+
+def output_writer(job: Job, source: Source) -> Writer:
+    """Return the Writer of a job's output."""
+    return Writer(job.out, source, sound=job.options.audio, verify=job.verify, **job.encoding)
 
 
 def wanted(folder: Folder, job: Job, info: VideoInfo) -> bool:
@@ -226,8 +237,11 @@ def writing(
     """Yield the writer of a run in segments, which holds the folder while the block runs.
 
     `trial` is a Writer that has said what it keeps and loses, `open_source` opens the input once more. Raises
-    ValueError where another run holds the folder, or an earlier one was of another command or input.
+    ValueError where another run holds the folder, or an earlier one was of another command or input, OutputError where
+    less space is free than the output and its segments will need at least.
     """
+    if not folder.begun() and job.least_mb:
+        check_space(job.out, 2e6 * job.least_mb, about=True)
     folder.claim()
     try:
         encoding, info = dict(job.encoding), source.info
@@ -239,7 +253,7 @@ def writing(
 
         def make_writer(again):
             again.tag_for(encoding["size"][1])
-            return Writer(job.out, again, sound=job.options.audio, **encoding)
+            return output_writer(replace(job, encoding=encoding), again)
 
         writer = SegmentedWriter(folder, make_segment, make_writer, open_source, expected=job.expected)
         writer.describe(trial)
@@ -412,14 +426,11 @@ class SegmentedWriter:
         done = self._done | self._new
         if not (done and self._expected):
             return
-        each = sum(self._folder.segment(number).stat().st_size for number in done) / sum(done.values())
-        needed = each * (2 * self._expected - sum(done.values()))
-        free = shutil.disk_usage(self._folder.path).free
-        if needed > free:
-            raise OutputError(
-                f"Expected {needed / 1e9:,.2f} GB of space for {self._folder.out} and its segments. "
-                f"{free / 1e9:,.2f} GB are free"
-            )
+        try:
+            each = sum(self._folder.segment(number).stat().st_size for number in done) / sum(done.values())
+        except OSError as error:
+            raise OutputError(f"Cannot use {self._folder.path}: {error.strerror}") from None
+        check_space(self._folder.out, each * (2 * self._expected - sum(done.values())))
 
     def finish(self) -> None:
         """Finish the last segment, join all, copy the other streams, check the file and give it its name."""
@@ -444,7 +455,8 @@ class SegmentedWriter:
                 writer.discard()
                 raise
         self.describe(writer)
-        self._folder.remove()
+        with suppress(FileNotFoundError):
+            self._folder.remove()
 
     def discard(self) -> None:
         """Remove the unfinished segment; what is done stays."""
@@ -461,10 +473,22 @@ class SegmentedWriter:
     def left(self) -> str:
         """Say what an interrupted run leaves, and how to go on; "" where it leaves nothing."""
         done = self._done | self._new
-        if not done:
+        if not (done and self._folder.begun()):
             return ""
         frames = f"{sum(done.values())} frames are kept in {self._folder.path.name}"
         return f"{frames}; the same command goes on, --restart begins anew"
+
+
+def check_space(out: Path, needed: float, *, about: bool = False) -> None:
+    """Raise OutputError where fewer bytes than `needed` are free where an output goes."""
+    with suppress(OSError):  # some file systems do not tell
+        free = shutil.disk_usage(out.absolute().parent).free
+        if needed > free:
+            least = "about " if about else ""
+            raise OutputError(
+                f"Expected {least}{needed / 1e9:,.2f} GB of space for {out} and its segments. "
+                f"{free / 1e9:,.2f} GB are free"
+            )
 
 
 def _merged(video, others):

@@ -21,7 +21,8 @@ from imagesr.media.frames import Frame, VideoInfo
 from imagesr.media.opening import PIPE
 from imagesr.media.pipe import PipeWriter
 from imagesr.media.source import Source
-from imagesr.media.writer import Writer
+from imagesr.media.verify import verify_output
+from imagesr.media.writer import EMPTY
 from imagesr.video import segments
 from imagesr.video.encoding import choose_encoders, expected_size, keeps_transparency, with_rate
 from imagesr.video.options import Options, check_paths
@@ -30,6 +31,8 @@ from imagesr.video.report import Report
 from imagesr.video.upscaler import Upscaler, pixel_shape, target_size
 
 PREVIEW_S = 3.0
+VERIFY = ("quick", "full")
+_LEAST_BITS = 0.01  # a pixel, of simple content at a usual quality
 MAX_PARALLEL = 4  # each frame in the works takes memory
 MAX_SIDE = 16_384  # pixels, of a result
 
@@ -40,6 +43,7 @@ def upscale_video(
     *,
     overwrite: bool = False,
     restart: bool = False,
+    verify: str = "quick",
     progress: Callable[[int, int | None], None] | None = None,
     announce: Callable[[str], None] | None = None,
     **options,
@@ -54,6 +58,7 @@ def upscale_video(
         out: The output; its ending chooses the container, `-` is YUV4MPEG2 on standard output.
         overwrite: Replace a file that is there already.
         restart: Begin anew where an interrupted run of the same command has left segments.
+        verify: `quick` counts what is in the output; `full` compares it with the input as well, frame by frame.
         progress: Called after each frame with the frames done and the frames expected, None where that is unknown.
         announce: Called before the first frame with each line about what will be made, converted and lost.
         **options: The fields of `imagesr.video.options.Options`: `scale`, `size`, `model`, `crf`, `start` and others.
@@ -64,6 +69,7 @@ def upscale_video(
         OutputError: The output could not be written or did not pass its check.
     """
     path, out, options = Path(path), Path(out), Options(**options)
+    _check_verify(verify, path, out)
     if os.path.islink(out):  # noqa: PTH114, Path raises for names that are too long
         out = out.resolve()  # the link stays, and the file that it names is replaced
     folder = segments.Folder(out)
@@ -100,15 +106,30 @@ def upscale_video(
         else:
             encoding = _encoding(source, target, encoders, options)
             report.megabytes_expected = _expected_megabytes(path, source, encoding, options)
-            job = segments.Job(path, out, options, engines, encoding, expected)
+            check = partial(verify_output, reopen=reopen, height=target[1], shape=encoding["shape"])
+            least = _least_megabytes(report.megabytes_expected, target, expected, options)
+            job = segments.Job(
+                path, out, options, engines, encoding, expected, least, check if verify == "full" else None
+            )
             writer = _writer(stack, folder, job, source, reopen, restart=restart)
+        planned = writer.planned if options.preview and out != PIPE else None
         with _discarded_on_failure(writer):
             if announce:
                 _announce(announce, report, info, expected, writer)
             _run(source, upscalers, writer, report, lambda done: progress and progress(done, expected))
             report.unchanged = round(sum(upscaler.spared for upscaler in upscalers) / max(1, report.frames), 3)
     _conclude(report, source, writer, out, seconds=time.perf_counter() - begun)
+    if planned:
+        # Streams that have no packets in so short a part may have some in the whole.
+        report.kept, report.dropped = planned, [text for text in report.dropped if not text.endswith(EMPTY)]
     return report
+
+
+def _check_verify(verify, path, out):
+    if verify not in VERIFY:
+        raise ValueError(f"Expected verify to be one of {', '.join(VERIFY)}. Received: {verify}")
+    if verify == "full" and PIPE in (path, out):
+        raise ValueError("Expected files, which can be read again, for --verify full. Received: -")
 
 
 def _loading(options):
@@ -140,7 +161,7 @@ def _writer(stack, folder, job, source, reopen, *, restart):
     With `restart` the segments of earlier runs are removed: now, when nothing is left to check.
     """
     stack.enter_context(segments.alone(job.out))
-    writer = Writer(job.out, source, sound=job.options.audio, **job.encoding)
+    writer = segments.output_writer(job, source)
     with _discarded_on_failure(writer):
         if restart:
             folder.restart()
@@ -212,13 +233,13 @@ def _open(path, options, suffix, *, alpha=False):
 
 
 def _preview(path, options):
-    """Return the options with a part from the middle of the video, and the length of the whole."""
+    """Return the options with a part from the middle of the video, and the length of all that is asked for."""
     with Source(path, rate=options.rate, deinterlace="off") as source:
-        length = source.info.duration
-    if not length:
+        whole = _seconds(source.info, options) if source.info.duration else None
+    if not whole:
         raise ValueError(f"Expected a video that says how long it is for a preview. Use --start and --duration: {path}")
-    start = max(0.0, (length - PREVIEW_S) / 2)
-    return replace(options, start=start, duration=min(PREVIEW_S, length)), length
+    wanted = min(PREVIEW_S if options.preview is True else options.preview, whole)
+    return replace(options, start=options.start + (whole - wanted) / 2, duration=wanted), whole
 
 
 def _check_target(target, info, options, cards):
@@ -299,6 +320,18 @@ def _expected_megabytes(path, source, encoding, options):
     kilobits_in = max(50.0, 8000 * size / length - sound)
     growth = encoding["size"][0] * encoding["size"][1] / (info.width * info.height)
     return expected_size(encoding["options"], kilobits_in=kilobits_in, growth=growth, seconds=seconds, sound=sound)
+
+
+def _least_megabytes(expected, size, frames, options):
+    """Return the least that the output may come to; None where nothing tells.
+
+    What is expected for a quality follows from the input's rate, which says little where that was not compressed.
+    """
+    if not expected:
+        return None
+    if options.bitrate or not frames:
+        return expected[0]
+    return min(expected[0], _LEAST_BITS * size[0] * size[1] * frames / 8e6)
 
 
 def _seconds(info, options):

@@ -1,10 +1,12 @@
 """Runs in segments: killed and gone on with, joined, refused; by real processes, read back by ffmpeg."""
 
+import contextlib
 import errno
 import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +17,14 @@ from pathlib import Path
 import av
 import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, write_clip
+from faults import small_disk
 
 from imagesr.errors import InputError, OutputError
 from imagesr.media.encoded import SegmentWriter, frames_in, joined, packets_in
 from imagesr.media.frames import VideoInfo
 from imagesr.scale import Scale
 from imagesr.video import segments, upscale
+from imagesr.video.__main__ import main
 from imagesr.video.options import Options
 
 LENGTH = 40
@@ -386,11 +390,103 @@ def test_a_second_short_run_to_the_same_output_is_refused(tmp_path, film, monkey
 
 
 def test_a_disk_that_is_too_small_is_told_with_what_is_needed(tmp_path, film, monkeypatch):
-    usage = segments.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(segments.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(OutputError, match=r"GB of space for .*out\.mp4 and its segments.*40 frames are kept"):
+    usage, folder = segments.shutil.disk_usage(tmp_path), tmp_path / "out.mp4.segments"
+    monkeypatch.setattr(
+        segments.shutil, "disk_usage", lambda path: usage._replace(free=1000 if count(folder) else usage.free)
+    )
+    with pytest.raises(OutputError, match=r"Expected \S+ GB of space for .*out\.mp4 and its segm.*40 frames are kept"):
         upscale.upscale_video(film, tmp_path / "out.mp4", model="lanczos")
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4.segments"]
+
+
+def test_a_disk_that_is_much_too_small_is_told_before_anything_is_made(tmp_path, film, monkeypatch):
+    (tmp_path / "out.mp4").write_bytes(b"the old one")
+    usage = segments.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(segments.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OutputError, match=r"Expected about \S+ GB of space for .*out\.mp4 and its segments\. 0\.00 GB"):
+        upscale.upscale_video(film, tmp_path / "out.mp4", model="lanczos", overwrite=True)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"the old one")]
+
+
+def test_the_least_that_an_output_may_come_to():
+    least, size = upscale._least_megabytes, (1920, 1080)
+    assert least((100.0, 400.0), size, 50_000, Options()) == 100.0
+    raw = least((90_000.0, 360_000.0), size, 50_000, Options())  # an input that is not compressed says little
+    assert 50 < raw < 500
+    assert least((90_000.0, 360_000.0), size, 50_000, Options(bitrate=9e5)) == 90_000.0
+    assert least(None, size, 50_000, Options()) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere files that are open stay")
+@pytest.mark.parametrize("cut", [True, False], ids=["in segments", "at once"])
+@pytest.mark.parametrize("what", ["files", "folder"])
+def test_an_output_that_is_removed_on_the_way_is_one_sentence(tmp_path, film, monkeypatch, capfd, cut, what):
+    monkeypatch.setattr(segments, "LONG_S", 0 if cut else 1e9)
+    folder, out = tmp_path / "made", tmp_path / "made" / "out.mp4"
+    folder.mkdir()
+    out.write_bytes(b"the old one")
+    removed = []
+
+    def progress(done, expected):
+        if done == LENGTH + 5:
+            removed.extend(path.name for path in folder.iterdir())
+            for path in (folder / "out.mp4.segments", *([folder] if what == "folder" else [])):
+                shutil.rmtree(path, ignore_errors=True)
+            (folder / "out.mp4.part").unlink(missing_ok=True)
+
+    monkeypatch.setattr("imagesr.video.__main__._progress", lambda *_: contextlib.nullcontext(progress))
+    assert main([str(film), str(out), "-n", "lanczos", "-y", "-q"]) == 4
+    told = capfd.readouterr().err.strip().splitlines()
+    assert (len(told), told[0][:28]) == (1, "imagesr video: Cannot write "), told
+    assert "kept" not in told[0]
+    assert ("out.mp4.segments" in removed) == cut
+    left = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+    assert left == ({"out.mp4": b"the old one"} if what == "files" else {})
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """Return a folder with an output in which nothing can be written."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    if os.name == "posix" and os.geteuid():
+        (folder / "out.mp4").write_bytes(b"the old one")
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    try:
+        with small_disk(tmp_path, 100) as (disk, _):
+            (disk / "out.mp4").write_bytes(b"the old one")
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            yield disk
+    except PermissionError as error:
+        pytest.skip(f"needs a file system of its own: {error}")
+
+
+@pytest.mark.parametrize("long_s", [0, 1e9], ids=["in segments", "at once"])
+def test_a_read_only_folder_is_one_sentence(film, read_only, monkeypatch, capfd, long_s):
+    monkeypatch.setattr(segments, "LONG_S", long_s)
+    for name in ("out.mp4", "other.mp4"):
+        assert main([str(film), str(read_only / name), "-n", "lanczos", "-y", "-q"]) == 4
+        told = capfd.readouterr().err.strip().splitlines()
+        assert (len(told), told[0][:28]) == (1, "imagesr video: Cannot write "), told
+    assert [(path.name, path.read_bytes()) for path in read_only.iterdir()] == [("out.mp4", b"the old one")]
+
+
+@pytest.mark.parametrize("mode", ["film", "field"])
+def test_deinterlacing_carries_its_state_across_a_cut(tmp_path, monkeypatch, mode):
+    source = tmp_path / "in.mkv"
+    moving = "testsrc2=s=96x64:r={}:d=5".format("24000/1001" if mode == "film" else "50")
+    how = "telecine=first_field=top:pattern=23" if mode == "film" else "interlace=scan=tff:lowpass=0"
+    coded = ["-c:v", "mpeg2video", "-q:v", "2", "-flags", "+ildct+ilme"]
+    ffmpeg("-f", "lavfi", "-i", moving, "-vf", how, *coded, source)
+    options = {"model": "lanczos", "scale": 1, "deinterlace": mode, "codec": "ffv1"}  # every frame by itself, exactly
+    upscale.upscale_video(source, tmp_path / "cut.mkv", **options)
+    monkeypatch.setattr(segments, "LONG_S", 1e9)
+    upscale.upscale_video(source, tmp_path / "once.mkv", **options)
+    assert len(hashes(tmp_path / "cut.mkv")) > 2 * LENGTH
+    assert hashes(tmp_path / "cut.mkv") == hashes(tmp_path / "once.mkv")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits file sizes as POSIX does")
