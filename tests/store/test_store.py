@@ -1,0 +1,238 @@
+"""Stores and the versions of data in them: a folder, and an object store in memory where obstore is installed."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from imagesr.errors import InputError, OutputError
+from imagesr.store import local_folder, open_store, without_secrets
+from imagesr.store.local import LocalStore
+from imagesr.store.versions import (
+    MANIFEST,
+    POINTER,
+    File,
+    Manifest,
+    changed_files,
+    current,
+    fetch,
+    list_tree,
+    prune,
+    publish,
+    read_manifest,
+    read_tree,
+)
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path):
+    if request.param == "folder":
+        return LocalStore(tmp_path / "store")
+    pytest.importorskip("obstore", reason="needs obstore (pip install 'imagesr[store]')")
+    return open_store("memory:///")
+
+
+def make_tree(folder, **files):
+    for name, text in files.items():
+        path = folder / f"{name.replace('_', '/')}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    manifest = Manifest(list_tree(folder), sources=[{"name": "x"}], kernel="bicubic", code="1")
+    (folder / MANIFEST).write_bytes(manifest.text())
+    return manifest
+
+
+def test_reads_what_was_written(store):
+    assert store.get("a/b") is None
+    assert store.size("a/b") is None
+    store.put("a/b", b"one")
+    store.put("a/b", b"three")
+    store.copy("a/b", "a/c/d")
+    assert (store.get("a/b"), store.size("a/c/d"), store.names("a")) == (b"three", 5, ["a/b", "a/c/d"])
+    store.remove("a/b")
+    store.remove("a/b")
+    assert store.names("a") == ["a/c/d"]
+    assert store.names("nothing") == []
+
+
+def test_one_of_many_creates(store):
+    made = []
+    threads = [
+        threading.Thread(target=lambda i=i: made.append(i) if store.create("claim", b"%d" % i) else None)
+        for i in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert store.get("claim") == b"%d" % made[0]
+
+
+def test_swaps_only_what_is_still_there(store):
+    assert not store.swap("p", b"old", b"new")
+    assert store.swap("p", None, b"one")
+    assert not store.swap("p", None, b"two")
+    assert store.swap("p", b"one", b"two")
+    assert not store.swap("p", b"one", b"three")
+    assert store.get("p") == b"two"
+
+
+def test_publishes_once_and_sends_nothing_twice(store, tmp_path):
+    tree = tmp_path / "tree"
+    manifest = make_tree(tree, div2k_train_1="one", div2k_train_2="two")
+    first, sent = publish(tree, manifest, store)
+    assert (sent, current(store), first) == (2, first, manifest.version)
+    assert publish(tree, manifest, store) == (first, 0)
+    second, sent = publish(tree, make_tree(tree, div2k_train_3="three"), store)
+    assert sent == 1, "files of the version before were copied"
+    assert read_manifest(store, second).parent == first
+    assert store.get(f"versions/{second}/div2k/train/1.png") == b"one"
+    assert read_manifest(store, first).files, "the old version is still there"
+
+
+def test_other_code_makes_no_other_data(store, tmp_path):
+    make_tree(tmp_path / "tree", a="one")
+    files = list_tree(tmp_path / "tree")
+    first, _ = publish(tmp_path / "tree", Manifest(files, code="one"), store)
+    assert publish(tmp_path / "tree", Manifest(files, code="two"), store) == (first, 0)
+    assert publish(tmp_path / "tree", Manifest(files, kernel="area"), store)[0] != first
+
+
+def test_of_two_writers_one_is_told(store, tmp_path):
+    make_tree(tmp_path / "a", a="one")
+    make_tree(tmp_path / "b", b="two")
+
+    def meanwhile(items, **_):
+        yield from items
+        if not meanwhile.done:
+            meanwhile.done = True
+            publish(tmp_path / "b", Manifest(list_tree(tmp_path / "b")), store)
+
+    meanwhile.done = False
+    with pytest.raises(OutputError, match="Another one has published"):
+        publish(tmp_path / "a", Manifest(list_tree(tmp_path / "a")), store, progress=meanwhile)
+    assert [file.path for file in read_manifest(store, current(store)).files] == ["b.png"]
+
+
+def test_a_file_that_changed_is_not_published(store, tmp_path):
+    manifest = make_tree(tmp_path / "tree", a="one")
+    (tmp_path / "tree/a.png").write_text("two")
+    with pytest.raises(InputError, match="It has changed"):
+        publish(tmp_path / "tree", manifest, store)
+    assert current(store) is None
+    assert changed_files(tmp_path / "tree", manifest) == [f"{tmp_path / 'tree/a.png'}, which has changed"]
+    with pytest.raises(InputError, match=r"a\.png, which has changed"):
+        read_tree(tmp_path / "tree")
+
+
+def test_prune_keeps_the_newest(store, tmp_path):
+    versions = []
+    for text in ("one", "two", "three"):
+        versions.append(publish(tmp_path / "tree", make_tree(tmp_path / "tree", a=text), store)[0])
+    assert prune(store, 2) == [versions[0]]
+    assert prune(store, 2) == []
+    assert not store.names(f"versions/{versions[0]}")
+    assert store.get(f"versions/{versions[1]}/a.png") == b"two"
+    with pytest.raises(ValueError, match="keep at least 1"):
+        prune(store, 0)
+
+
+@pytest.mark.parametrize("path", ["../a", "/a", "a/../b", "a\\b", "c:a", "", "manifest.json", "./a"])
+def test_a_manifest_that_leads_outside_is_refused(path):
+    lie = Manifest([File(path, 1, "0" * 64)]).text()
+    with pytest.raises(InputError, match="Expected a manifest in x"):
+        Manifest.parse(lie, "x")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"format": 2, "files": []}', b"\xff"])
+def test_what_is_no_manifest_is_refused(data):
+    with pytest.raises(InputError, match="Expected a manifest in x"):
+        Manifest.parse(data, "x")
+
+
+def test_fetch_names_what_is_damaged(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+    url = (tmp_path / "store").as_uri()
+    assert (fetch(url) / "a.png").read_text() == "one"
+    assert fetch(f"{url}#{version}") == fetch(str(tmp_path / "store"))
+    store.put(f"versions/{version}/a.png", b"two")
+    with pytest.raises(InputError, match=r"a\.png, which has changed"):
+        fetch(url)
+    store.put(POINTER, b"{}")
+    with pytest.raises(InputError, match=r"Expected a version in current\.json"):
+        fetch(url)
+    with pytest.raises(InputError, match="which the store does not have"):
+        fetch(f"{url}#{'0' * 64}")
+
+
+def test_a_manifest_under_another_name_is_refused(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+    store.put(f"versions/{version}/{MANIFEST}", Manifest([]).text())
+    with pytest.raises(InputError, match="to be the manifest of its version"):
+        fetch(str(tmp_path / "store"))
+
+
+def test_a_store_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Expected a store that can be written"):
+        LocalStore(tmp_path / "file").put("a", b"")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from imagesr.store import local
+from imagesr.store.local import LocalStore
+from imagesr.store.versions import publish, read_tree
+left = int(sys.argv[2])
+place = local.put_in_place
+def put_in_place(part, path):
+    global left
+    if not left:
+        os._exit(9)
+    left -= 1
+    place(part, path)
+local.put_in_place = put_in_place
+folder = Path(sys.argv[1])
+publish(folder / "tree", read_tree(folder / "tree"), LocalStore(folder / "store"))
+"""
+
+
+def test_killed_at_any_file_readers_see_the_old_version(tmp_path):
+    store = LocalStore(tmp_path / "store")
+    old, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), store)
+    make_tree(tmp_path / "tree", a="1", b="2", c="3")
+    ends = []
+    for files in range(6):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(files)]
+        ends.append(subprocess.run(command, check=False).returncode)
+        folder = fetch(str(tmp_path / "store"))
+        assert {path.name: path.read_text() for path in folder.glob("*.png")} == (
+            {"a.png": "one", "b.png": "two"} if folder.name == old else {"a.png": "1", "b.png": "2", "c.png": "3"}
+        )
+        if ends[-1] == 0:
+            break
+    assert ends[0] == 9 and ends[-1] == 0
+    assert folder.name != old
+    assert json.loads(store.get(POINTER)) == {"version": folder.name}
+
+
+def test_addresses():
+    assert local_folder("a/b") == Path("a/b")
+    assert local_folder("file:///a%20b") == Path("/a b")
+    assert local_folder("s3://a/b") is None
+    assert without_secrets("s3://key:secret@host/a?token=b") == "s3://host/a"
+    assert without_secrets("a/b") == "a/b"
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "s3://"])
+def test_an_address_that_is_none(url):
+    pytest.importorskip("obstore", reason="needs obstore (pip install 'imagesr[store]')")
+    with pytest.raises(ValueError, match="Expected a folder or an address"):
+        open_store(url)
