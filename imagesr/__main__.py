@@ -14,7 +14,7 @@ COMMANDS = {
     "bench": ("imagesr.evaluate.bench", "measure the models on this machine"),
     "devices": ("imagesr.evaluate.devices", "list what networks can run on, and how fast"),
     "models": ("imagesr.models.__main__", "list the networks and what they cost"),
-    "datasets": ("imagesr.datasets.__main__", "check data sets: verify, leaks; make some: film, scenes"),
+    "datasets": ("imagesr.datasets.__main__", "check data sets, make some, publish versions of them"),
     "train": ("imagesr.train.__main__", "train a network"),
     "export": ("imagesr.export.__main__", "make a trained network runnable"),
     "shaders": ("imagesr.export.players", "copy the shaders for mpv and other players"),

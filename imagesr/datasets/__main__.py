@@ -1,4 +1,7 @@
-"""Check and make pictures: `imagesr datasets verify DIR`, `leaks A B`, `film PHOTOS OUT`, `scenes OUT`."""
+"""Check and make pictures: `imagesr datasets verify DIR`, `leaks A B`, `film PHOTOS OUT`, `scenes OUT`.
+
+`extract`, `transform`, `load` and `prune` are in `etl`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from imagesr.cli import Parser, run_command, size_argument
+from imagesr.datasets.etl import add_commands, progress
 
 DESCRIPTION = """\
 Check folders of pictures, and make some.
@@ -18,6 +22,9 @@ Examples:
   imagesr datasets leaks photos/train Set5
   imagesr datasets film photos/val clips
   imagesr datasets scenes scenes/train --count 100
+  imagesr datasets extract div2k=DIV2K.zip urban100=Urban100.zip bsd100=BSD100.zip --out raw
+  imagesr datasets transform raw tree
+  imagesr datasets load tree s3://bucket/data
 """
 EPILOG = """\
 Exit codes: 0 nothing wrong, 1 problems or leaks found, 2 wrong options or folders, 3 unreadable pictures,
@@ -26,7 +33,7 @@ Exit codes: 0 nothing wrong, 1 problems or leaks found, 2 wrong options or folde
 
 def _parser():
     raw = argparse.RawDescriptionHelpFormatter
-    usage = "imagesr datasets {verify,leaks,film,scenes} ..."
+    usage = "imagesr datasets {verify,leaks,film,scenes,extract,transform,load,prune} ..."
     parser = Parser(prog="imagesr datasets", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
@@ -56,6 +63,8 @@ def _parser():
     add("--count", type=int, default=12, help="number of scenes (default: 12)")
     add("--seed", type=int, default=0, help="different seeds render different scenes (default: 0)")
     add("--size", type=size_argument, default=(384, 384), metavar="WxH", help="default: 384x384")
+
+    add_commands(command)
     return parser
 
 
@@ -67,13 +76,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     return run_command("datasets", options.run, options)
-
-
-def progress(items, **options):
-    """Wrap an iterable in a progress bar, on a terminal only."""
-    from tqdm import tqdm
-
-    return tqdm(items, disable=None, leave=False, dynamic_ncols=True, **options)
 
 
 def run_verify(options: argparse.Namespace) -> int:

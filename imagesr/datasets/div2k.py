@@ -15,11 +15,14 @@ FLICKR2K = "https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar"
 def div2k(place: Path, scale: Scale, split: str) -> list[Pair]:
     """Pair HR with `LR_bicubic` in the official folders; at scales without one, and where it is missing, HR alone.
 
-    `place` holds `DIV2K_train_HR`, `DIV2K_valid_HR`, `DIV2K_train_LR_bicubic/X2` …; `tfds` takes it from
-    tensorflow-datasets, which downloads it on first use. Raises ValueError where it is missing or incomplete.
+    `place` holds `DIV2K_train_HR`, `DIV2K_valid_HR`, `DIV2K_train_LR_bicubic/X2` …, or it is a tree of
+    `imagesr datasets transform`; `tfds` takes it from tensorflow-datasets, which downloads it on first use. Raises
+    ValueError where it is missing or incomplete.
     """
     if str(place) == "tfds":
         return _from_tfds(scale, split)
+    if (tree := place / "div2k" / {"train": "train", "val": "validation"}[split]).is_dir():
+        return [Pair(None, hr) for hr in find_images([tree])]
     part = {"train": "train", "val": "valid"}[split]
     return _official(place, f"DIV2K_{part}_HR", f"DIV2K_{part}_LR_bicubic", scale, "DIV2K", DIV2K)
 

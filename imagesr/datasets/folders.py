@@ -27,6 +27,10 @@ BENCHMARKS = {
 }
 
 
+# Where the trees of `imagesr datasets transform` have some of them, with LR for x2 and x4.
+_IN_TREES = {"urban100": "test/urban100", "b100": "eval/bsd100"}
+
+
 def folder(place: Path, scale: Scale, split: str) -> list[Pair]:
     """List the photographs directly inside a folder; both splits are the whole of it."""
     return [Pair(None, file) for file in find_images([place])]
@@ -39,7 +43,7 @@ def film(place: Path, scale: Scale, split: str) -> list[Pair]:
 
 
 def benchmark(name: str) -> Callable[[Path, Scale, str], list[Pair]]:
-    """Return the data set of a benchmark's HR pictures: the folder, which must be complete."""
+    """Return the data set of a benchmark's HR pictures: the folder, which must be complete, or a tree with it."""
     count, source = BENCHMARKS[name]
 
     def pairs(place: Path, scale: Scale, split: str) -> list[Pair]:
@@ -47,12 +51,22 @@ def benchmark(name: str) -> Callable[[Path, Scale, str], list[Pair]]:
             raise ValueError(
                 f"Expected {name} ({count} HR pictures) in {place}. Received: no such folder; it is from {source}"
             )
+        if name in _IN_TREES and (pairs := _in_tree(place, _IN_TREES[name], scale)):
+            return pairs
         found = folder(place, scale, split)
         if len(found) != count:
             raise ValueError(f"Expected the {count} HR pictures of {name} in {place}. Received: {len(found)}")
         return found
 
     return pairs
+
+
+def _in_tree(place, name, scale):
+    """Return a benchmark's pairs in a tree, whose numbers were checked; at scales without LR, HR alone."""
+    if not (paired := place / f"{name}_x{scale}").is_dir():
+        hr = place / f"{name}_x2/hr"
+        return [Pair(None, picture) for picture in find_images([hr])] if hr.is_dir() else []
+    return [Pair(paired / "lr" / f"{hr.stem}.png", hr) for hr in find_images([paired / "hr"])]
 
 
 def clips(place: Path, scale: Scale, split: str) -> list[Pair]:

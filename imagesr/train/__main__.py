@@ -61,7 +61,7 @@ def _parser():
     add("--init", metavar="RUN", help="start from its weights, or a .weights.h5 or (but for realtime) .keras file")
 
     add = parser.add_argument_group("data").add_argument
-    text = "training data, NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs"
+    text = "training data, NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs; DIR may be s3://BUCKET/PREFIX"
     add("--data", nargs="+", metavar="NAME=DIR", help=text)
     add("--val", nargs="+", metavar="NAME=DIR", help="validation data, pictures that are not in --data")
     add("--degrade", nargs="+", metavar="STEP", help="how LR is made of HR, e.g. kernel=bicubic,area h264=18:28@0.5")
@@ -160,6 +160,7 @@ def _longer(parser, config, out, steps):
 def _settings(given):
     """Return the settings of a config: options as it holds them, paths absolute, so that they hold everywhere."""
     from imagesr.datasets import DataSource
+    from imagesr.datasets.remote import fetched
     from imagesr.train.loop import EPOCH
 
     if "epochs" in given:
@@ -169,7 +170,7 @@ def _settings(given):
     if "gan" in given:
         given = {"perceptual": "photos", "learning_rate": GAN_LEARNING_RATE} | given
     for key in ("data", "val"):
-        given |= {key: tuple(str(DataSource.parse(t).absolute()) for t in given[key])} if key in given else {}
+        given |= {key: tuple(str(DataSource.parse(fetched(t)).absolute()) for t in given[key])} if key in given else {}
     for key in ("init", "depth_model", "features"):
         given |= {key: str(Path(given[key]).absolute())} if key in given else {}
     if "depth" in given:
