@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from imagesr.live.loop import Live, LiveUpscaler, Sink
     from imagesr.media.frames import VideoInfo
 
-LIVE_MODELS = ("fast", "balanced", "best", "lanczos")  # in the order in which the key m changes them
+_MODEL_HELP = "fast, balanced, best, lanczos, or a model's folder (default: auto, the best that holds the rate)"
+LIVE_MODELS = ("auto", "fast", "balanced", "best", "lanczos")  # in the order in which the key m changes them
 LIVE_SCALES = ("1.5", "2", "3")
 KEYS = (
     ("q, Esc", "quit"),
@@ -47,7 +48,7 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that a camera and a film share."""
     add = parser.add_argument
     add("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
-    add("-n", "--model", default="fast", help="fast, balanced, best, lanczos, or a model's folder (default: fast)")
+    add("-n", "--model", default="auto", help=_MODEL_HELP)
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
@@ -98,10 +99,12 @@ def run(live: Live, sink: Sink, upscaler: LiveUpscaler, options: argparse.Namesp
         sink.close()
         upscaler.close()
     figures = live.as_dict() | {"model": upscaler.model, "scale": upscaler.scale, "size": list(upscaler.size)}
+    figures["shares"] = upscaler.shares
     latency = figures["latency_ms"]
+    by = ", ".join(f"{name} {share:.0%}" for name, share in upscaler.shares.items())
     tell(
         f"{figures['frames']} frames shown, {figures['dropped']} dropped, {figures['fps']:.1f} fps, latency "
-        f"{latency['p50']:.0f} ms (95 % within {latency['p95']:.0f} ms)"
+        f"{latency['p50']:.0f} ms (95 % within {latency['p95']:.0f} ms); by {by}"
     )
     if options.json:
         write_whole(options.json, json.dumps(figures, indent=1) + "\n")

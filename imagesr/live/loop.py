@@ -13,10 +13,10 @@ import numpy as np
 
 from imagesr.card import models_for
 from imagesr.engines import checked_detail
-from imagesr.engines.chain import chain, load_chain
 from imagesr.media.frames import Frame, VideoInfo
 from imagesr.scale import Scale
 from imagesr.video.pipeline import Newest
+from imagesr.video.realtime import AUTO, LADDER, Pace, fast_enough, frame_seconds, load_model
 from imagesr.video.report import peak_memory_mb
 from imagesr.video.upscaler import Upscaler, target_size
 
@@ -89,12 +89,13 @@ class LiveUpscaler:
     """Upscale frames of one video by a model that can be changed while it runs.
 
     `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale; for one that is chosen
-    later, `error` holds the message. A model that is chosen later and takes no detail runs without.
+    later, `error` holds the message. A model that is chosen later and takes no detail runs without. The model `auto` is
+    the best that holds the rate of the video; while a frame takes too long, a cheaper one.
     """
 
     def __init__(self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, **loading):
         self._info, self._loading, self._detail = info, loading, detail
-        if detail is not None:
+        if detail is not None and model != AUTO:
             cards = [] if model == "lanczos" else models_for("live", model)
             checked_detail(detail, next((card for card in cards if card.detail is not None), (*cards, None)[0]))
         self.error = ""
@@ -104,19 +105,18 @@ class LiveUpscaler:
 
     def _load(self, model, scale):
         parsed = Scale.parse(scale)
-        size, engines = target_size(self._info, scale=parsed), []
-        if model != "lanczos":
-            bits = 16 if self._info.bits > 8 else 8
-            cards = models_for("live", model)
-            takes = any(card.detail is not None for card in chain(cards, parsed))
-            detail = self._detail if takes else None
-            engines = load_chain(cards, parsed, bits=bits, detail=detail, **self._loading)
-        upscaler = Upscaler(self._info, size, engines)
+        size = target_size(self._info, scale=parsed)
+        names = LADDER if model == AUTO else [model]
+        loading = {"bits": 16 if self._info.bits > 8 else 8, "detail": self._detail, **self._loading}
+        engines = {name: load_model(name, parsed, **loading) for name in names}
+        steps = {name: Upscaler(self._info, size, chosen) for name, chosen in engines.items()}
         # The first frame compiles the network, which takes a second: not while somebody is watching.
-        upscaler(Frame(self._info.width, self._info.height, self._info.pix_fmt))
-        precision = f" {engines[0].precision}" if engines else ""
-        # All at once, so that no frame sees half of a change.
-        self._current = upscaler, size, model, scale, f"{model} x{scale}{precision}"
+        rate = float(self._info.rate)
+        names = fast_enough({name: frame_seconds(step, self._info) for name, step in steps.items()}, rate)
+        labels = [f"{name} x{scale}" + (f" {engines[name][0].precision}" if engines[name] else "") for name in names]
+        with self._lock:  # so that no frame sees half of a change
+            self._late, self._step, self._pace = 0.0, 0, Pace(rate, names)
+            self._current = [steps[name] for name in names], size, model, scale, labels
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,8 +125,9 @@ class LiveUpscaler:
 
     @property
     def name(self) -> str:
-        """The model, its scale and its precision in words."""
-        return self._current[4]
+        """The model that runs, its scale and its precision in words."""
+        with self._lock:
+            return self._current[4][self._step]
 
     @property
     def model(self) -> str:
@@ -140,9 +141,20 @@ class LiveUpscaler:
 
     def __call__(self, frame: Frame) -> tuple[Frame, str]:
         """Return the upscaled frame, and the model's name, scale and precision."""
-        upscaler, *_, name = self._current
         with self._lock:  # a window draws a paused film again, from another thread
-            return upscaler(frame), name
+            steps, *_, labels = self._current
+            begun = time.perf_counter()
+            step = self._pace.step(self._late)
+            self._late = 0.0 if step != self._step else self._late
+            self._step = step
+            result = steps[step](frame)
+            self._late = max(0.0, self._late + time.perf_counter() - begun - 1 / self._pace.fps)
+            return result, labels[step]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the frames that each model had since the last change."""
+        return self._pace.shares
 
     def change(self, *, model: str | None = None, scale: str | None = None) -> bool:
         """Load another model or scale in the background, and use it once it is ready.

@@ -110,6 +110,12 @@ def _parser():
         default="auto",
         help="default: auto, the fastest that this CPU computes natively; video of 10 bits always runs at fp32",
     )
+    rate = {"type": float, "nargs": "?", "const": 0.0, "metavar": "FPS"}
+    add(
+        "--realtime",
+        **rate,
+        help="hold a rate (default: the video's own) by the best model that does, whatever -n says",
+    )
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")

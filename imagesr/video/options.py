@@ -18,6 +18,7 @@ from imagesr.scale import Scale
 
 MAX_THREADS = 256
 _LONGEST_NAME = 255  # bytes, on nearly every file system
+LADDER = ("best", "balanced", "fast", "lanczos")  # of models, from the best to the cheapest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Options:
         engine: Runtime, one of `imagesr.engines.ENGINES`; None is OpenVINO where it drives the device.
         device: Where networks run, `auto` (the CPU) or one of `imagesr.engines.DEVICES`.
         precision: One of `imagesr.engines.PRECISIONS`.
+        realtime: Frames a second to hold, 0 for the video's own rate: the best model that does so runs, and `model` is
+            not looked at. None takes all the time that it needs.
         detail: From 0, the faithful picture, to 1, the most natural-looking one; None is the model's default.
         threads: Threads of each stage; 0 is every core.
         start: Where to begin, in seconds.
@@ -56,6 +59,7 @@ class Options:
     engine: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    realtime: float | None = None
     detail: float | None = None
     threads: int = 0
     start: float = 0.0
@@ -77,6 +81,8 @@ class Options:
         object.__setattr__(self, "scale", Scale.parse(self.scale))
         object.__setattr__(self, "encoder", dict(self.encoder or {}))
         object.__setattr__(self, "rate", None if self.rate is None else Fraction(str(self.rate)))
+        if self.realtime is not None:
+            object.__setattr__(self, "model", LADDER[0])
         lowest = 0 if self.model == "lanczos" else 1
         if not self.size and not lowest < float(self.scale) <= MAX_SCALE:
             raise ValueError(f"Expected a scale above {lowest} and up to {MAX_SCALE}. Received: {self.scale}")
@@ -106,6 +112,7 @@ _LIMITS = (
     ("bitrate", 10, 1_000_000, " kbit/s"),
     ("target_size", 0.01, 1_000_000, " MB"),
     ("rate", 0.01, 1000, " fps"),
+    ("realtime", 0, 1000, " fps"),
 )
 
 

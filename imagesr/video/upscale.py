@@ -23,7 +23,7 @@ from imagesr.media.pipe import PipeWriter
 from imagesr.media.source import Source
 from imagesr.media.verify import verify_output
 from imagesr.media.writer import EMPTY
-from imagesr.video import segments
+from imagesr.video import realtime, segments
 from imagesr.video.encoding import choose_encoders, expected_size, keeps_transparency, with_rate
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
@@ -99,7 +99,7 @@ def upscale_video(
         engines = _load(cards, info, target, options, loading)
         report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
         _describe(report, engines, options.detail)
-        upscalers = [Upscaler(info, target, engines) for _ in range(loading["parallel"] if engines else 1)]
+        upscalers, pace = _upscalers(info, target, engines, options, loading)
         expected = _expected_frames(info, options)
         if out == PIPE:
             writer = PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
@@ -117,6 +117,7 @@ def upscale_video(
             if announce:
                 _announce(announce, report, info, expected, writer)
             _run(source, upscalers, writer, report, lambda done: progress and progress(done, expected))
+            report.shares = pace.shares if pace else {}
             report.unchanged = round(sum(upscaler.spared for upscaler in upscalers) / max(1, report.frames), 3)
     _conclude(report, source, writer, out, seconds=time.perf_counter() - begun)
     if planned:
@@ -258,10 +259,22 @@ def _load(cards, info, target, options, loading):
     """Load the engines that reach the target size; none for plain Lanczos."""
     if not cards:
         return []
-    factor = max(Fraction(target[0], info.width), Fraction(target[1], info.height))
+    return load_chain(cards, _factor(info, target, options), bits=16 if info.bits > 8 else 8, **loading)
+
+
+def _factor(info, target, options):
+    """Return the factor that engines have to reach."""
     if not options.size and not options.square:
-        factor = options.scale
-    return load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
+        return options.scale
+    return max(Fraction(target[0], info.width), Fraction(target[1], info.height))
+
+
+def _upscalers(info, target, engines, options, loading):
+    """Return what upscales frames, one of each thread, and the pace that chooses among models, None without."""
+    threads = range(loading["parallel"] if engines else 1)
+    if options.realtime is None:
+        return [Upscaler(info, target, engines) for _ in threads], None
+    return realtime.ladders(info, target, _factor(info, target, options), options.realtime, **loading)
 
 
 def _describe(report, engines, detail):

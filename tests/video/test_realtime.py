@@ -1,0 +1,101 @@
+"""A rate is held: by what is cheap enough, and a cheaper model while frames are late."""
+
+import numpy as np
+import pytest
+from conftest import write_clip
+
+import imagesr
+from imagesr.video import realtime
+from imagesr.video.realtime import LADDER, Late, Pace, fast_enough
+
+
+class Clock:
+    """Tell a time that tests set."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def played(pace, clock, seconds_of, *, fps, frames):
+    """Return the step of every frame of a machine that takes `seconds_of` a step for a frame, one after another."""
+    late, steps = Late(fps, clock=clock), []
+    for _ in range(frames):
+        steps.append(pace.step(late()))
+        clock.now += seconds_of[steps[-1]]
+    return steps
+
+
+def test_what_holds_the_rate_stays(clock):
+    pace = Pace(30, ["best", "fast"], clock=clock)
+    assert set(played(pace, clock, [1 / 31, 1 / 60], fps=30, frames=3000)) == {0}
+    assert pace.shares == {"best": 1.0}
+
+
+def test_a_cheaper_step_is_taken_while_late_and_the_better_one_tried_ever_more_rarely(clock):
+    pace = Pace(30, ["best", "balanced", "fast"], clock=clock)
+    begun = clock.now
+    steps = played(pace, clock, [1 / 20, 1 / 22, 1 / 60], fps=30, frames=30 * 120)
+    assert clock.now - begun < 120 * 1.02  # the rate is held
+    assert steps[:4] == [0] * 4
+    assert steps.index(1) < 40
+    assert steps.index(2) > steps.index(1)
+    early, late = (np.count_nonzero(np.diff(part)) for part in (steps[:900], steps[-900:]))
+    assert late < early
+    assert sum(pace.shares.values()) == pytest.approx(1, abs=0.01)
+    assert pace.shares["fast"] > 0.5
+
+
+def test_a_short_load_is_forgotten(clock):
+    pace = Pace(25, ["best", "fast"], clock=clock)
+    late = Late(25, clock=clock)
+    steps = []
+    for number in range(500):
+        steps.append(pace.step(late()))
+        loaded = 50 <= number < 80
+        clock.now += (0.1 if steps[-1] == 0 else 0.02) if loaded else 0.03
+    assert 1 in steps[50:120]
+    assert set(steps[-100:]) == {0}
+
+
+def test_a_lead_of_more_than_a_second_is_forgotten(clock):
+    late = Late(10, clock=clock)
+    for _ in range(100):
+        early = late()
+    assert early == pytest.approx(-1, abs=0.11)
+    clock.now += 2
+    assert late() == pytest.approx(0.9, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "names"),
+    [
+        ({"best": 0.05, "fast": 0.01}, 30, ["fast"]),
+        ({"best": 0.03, "fast": 0.01}, 30, ["best", "fast"]),
+        ({"best": 5.0, "fast": 5.0}, 30, ["fast"]),
+    ],
+)
+def test_what_is_too_slow_from_the_first_is_left_out(seconds, fps, names):
+    assert fast_enough(seconds, fps) == names
+
+
+def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "in.mp4", size=(96, 54), frames=40)
+    monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1e-4)
+    report = imagesr.upscale_video(clip, tmp_path / "slow.mp4", realtime=0.5)
+    assert report.shares == {"best": 1.0}
+    assert report.frames == 40
+    assert "in time: best 100%" in str(report)
+    monkeypatch.setattr(realtime, "_STAY_S", 0)
+    report = imagesr.upscale_video(clip, tmp_path / "fast.mp4", realtime=1000, detail=0.5)
+    assert report.frames == 40
+    assert set(report.shares) <= set(LADDER)
+    assert len(report.shares) > 1
+    monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1.0)
+    assert imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30).shares == {"lanczos": 1.0}
