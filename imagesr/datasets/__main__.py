@@ -137,31 +137,16 @@ def run_leaks(options: argparse.Namespace) -> int:
 
 def run_film(options: argparse.Namespace) -> int:
     """Write a clip of every photograph in a folder, and return the exit code."""
-    import numpy as np
-    from PIL import Image
+    from functools import partial
 
-    from imagesr.datasets.film import camera
-    from imagesr.datasets.pairs import shape
-    from imagesr.files import whole
-    from imagesr.media.clips import write_clip
-    from imagesr.media.images import find_images, read_rgb
+    from imagesr.datasets.films import write_films
+    from imagesr.media.images import find_images
 
     if options.frames < 1:
         raise ValueError(f"Expected a number of frames of at least 1. Received: {options.frames}")
     photos = find_images([options.folder])
     _check_new(options.out)
-    # A seventh of the photograph is left for the camera to move; multiples of 24 suit every scale.
-    sizes = {photo: tuple(n * 6 // 7 // 24 * 24 for n in shape(photo)) for photo in photos}
-    for photo, size in sizes.items():
-        if not all(size):
-            raise ValueError(f"Expected photographs of at least 28 pixels a side. Received: {photo}")
-    if len({photo.stem for photo in photos}) < len(photos):
-        raise ValueError(f"Expected photographs of different names, endings aside. Received: {options.folder}")
-    options.out.mkdir(parents=True)
-    for number, (photo, size) in enumerate(progress(sizes.items(), unit=" clips")):
-        frames = camera(read_rgb(photo), size, options.frames, np.random.default_rng(number))
-        with whole(options.out / f"{photo.stem}.mp4") as part:
-            write_clip(part, map(Image.fromarray, frames), 25, crf=0)
+    write_films(photos, options.out, options.frames, partial(progress, unit=" clips"))
     print(f"{len(photos)} clips of {options.frames} frames in {options.out}")
     return 0
 

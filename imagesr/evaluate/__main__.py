@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from imagesr.depth.estimator import depth_source
 from imagesr.depth.maps import DepthSource
 from imagesr.engines import ENGINES, PRECISIONS, Engine
 from imagesr.engines.chain import MAX_SCALE
+from imagesr.evaluate import film
 from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
 from imagesr.evaluate.inputs import Item, check_maps, check_picture, find_items, labels
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
@@ -82,14 +84,17 @@ def _parser():
         "several are compared with the first",
     )
     add("--scale", type=_scale, default=Scale(3, 2), help="default: 1.5")
-    add("--data", type=Path, nargs="+", required=True, metavar="PATH", help="HR pictures and clips, or folders of them")
-    add("--kernel", nargs="+", default=["bicubic"], help=f"how LR is made: {', '.join(KERNELS)} (default: bicubic)")
+    add("--data", type=Path, nargs="+", metavar="PATH", help="HR pictures and clips, or folders of them")
+    text = "as models for film are measured: three kernels, x264 at CRF 23, three frames, --texture, and a summary; "
+    add("--film", action="store_true", help=text + f"by default on clips in the folder that {film.DATA} names")
+    add("--kernel", nargs="+", help=f"how LR is made: {', '.join(KERNELS)} (default: bicubic)")
     add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
-    add("--crf", type=float, nargs="+", default=[None], help="its quality (default: the encoder's)")
-    add("--frames", type=_frames, default=FRAMES, help=f"of each clip, from its beginning (default: {FRAMES})")
+    add("--crf", type=float, nargs="+", help="its quality (default: the encoder's)")
+    add("--frames", type=_frames, help=f"of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
-    add("--detail", type=float, metavar="0..1", help="of models that take one (default: the card's, 0 for .keras)")
+    text = "of models that take one (default: the card's, 0 for .keras); several are measured one after another"
+    add("--detail", type=float, nargs="+", default=[None], metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
     )
@@ -140,8 +145,7 @@ def _prepare(options):
         _check_output(option, file, [item.path for item in items])
     if options.sheet and len(options.model) > 1:
         raise ValueError(f"Expected one model with --sheet. Received: {', '.join(options.model)}")
-    loading = {"engine": options.engine, "precision": options.precision, "detail": options.detail}
-    networks = {model: load_network(model, options.scale, **loading) for model in options.model}
+    networks = dict(_networks(options))
     measure = figures
     if options.perceptual or options.lpips or options.dists or options.plot:
         measure = perceptual_figures(lpips=options.lpips, dists=options.dists)
@@ -163,6 +167,15 @@ def _prepare(options):
             _say(error)
     worst = Worst(options.scale) if options.sheet else None
     return Plan(networks, conditions, items, measure, depth, edges, ffmpeg, worst)
+
+
+def _networks(options):
+    """Yield the networks by the names of their models; of several details each, by name and detail."""
+    loading = {"engine": options.engine, "precision": options.precision}
+    for model in options.model:
+        for detail in options.detail if model not in BASELINES else [None]:
+            name = f"{model} at {detail:g}" if detail is not None and len(options.detail) > 1 else model
+            yield name, load_network(model, options.scale, detail=detail, **loading)
 
 
 def _check_items(options, items, networks, maps):
@@ -223,6 +236,7 @@ def _measure(options, plan, model):
         row | means([result["images"][i] for result in results], COLUMNS) for i, row in enumerate(results[0]["images"])
     ]
     record = {"model": model, "scale": str(options.scale), "precision": network.precision if network else None}
+    record["name"] = next(name for name in options.model if model == name or model.startswith(f"{name} at "))
     return record | means(results, COLUMNS) | {"images": images, "conditions": results}
 
 
@@ -263,6 +277,25 @@ def _short(model):
 
 
 def _evaluate(options):
+    with TemporaryDirectory(prefix="imagesr-") as folder:
+        _settle(options, Path(folder))
+        return _evaluate_all(options)
+
+
+def _settle(options, folder):
+    """Give the options that are not given their defaults: those of --film, for which films are made in `folder`."""
+    by_film = {"kernel": film.KERNELS, "codec": film.CODEC, "crf": film.CRF, "frames": film.FRAMES, "texture": PACKAGE}
+    usual = {"kernel": ["bicubic"], "crf": [None], "frames": FRAMES}
+    for name, value in (by_film if options.film else usual).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.data is None:
+        if not options.film:
+            raise ValueError("Expected pictures or clips to measure on, by --data, or --film. Received: none")
+        options.data = film.film_clips(folder)
+
+
+def _evaluate_all(options):
     plan, records = _prepare(options), []
     for model in plan.networks:
         if len(plan.networks) > 1:
@@ -274,6 +307,8 @@ def _evaluate(options):
         own = [own_vmaf(item.path, item.info, **how) for item in plan.items if item.info]
     for record in records[1:]:
         print_gains(record, records[0], np.mean(own) if own else None)
+    if options.film:
+        film.print_film(records)
     if options.json:
         record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
         write_whole(options.json, json.dumps(record, indent=1) + "\n")

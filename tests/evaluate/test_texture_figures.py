@@ -7,6 +7,7 @@ import pytest
 from conftest import picture, write_clip
 from PIL import Image
 
+from imagesr.evaluate import film
 from imagesr.evaluate.__main__ import main
 from imagesr.evaluate.texture import COLUMNS
 from imagesr.metrics import efficientnet
@@ -63,6 +64,41 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, capsys):
     arguments = ["--model", "lanczos", "--data", str(tmp_path / "a.png"), "--texture", str(tmp_path / "x.npy")]
     assert main(arguments) == 2
     assert "Expected the weights of a PyTorch network" in capsys.readouterr().err
+
+
+def test_film_models_are_measured_by_one_command(stand_in, tmp_path, capsys, monkeypatch):
+    # A stand-in for the folder of held-out data: a photograph to film, and the clips.
+    (tmp_path / "photos/val").mkdir(parents=True)
+    Image.fromarray(picture(180, 240)).save(tmp_path / "photos/val/a.png")
+    (tmp_path / "clips").mkdir()
+    monkeypatch.setattr(film, "CLIPS", ("b.mp4",))
+    write_clip(tmp_path / "clips/b.mp4", size=(240, 180), frames=4, sound=None)
+    monkeypatch.setenv(film.DATA, str(tmp_path))
+    record = tmp_path / "x.json"
+    arguments = ["--film", "--kernel", "bicubic", "area", "--model", "lanczos", "balanced", "--detail", "0", "0.8"]
+    assert main([*arguments, "--json", str(record)]) == 0
+    *_, head, lanczos, faithful, natural = capsys.readouterr().out.splitlines()
+    assert head.split()[2:] == ["PSNR-Y", "worst", "TEXTURE", "STRUCTURE", "MESH", "most", "FLAT", "FLICKER"]
+    assert lanczos.split()[:5] == ["lanczos", "+0.00", "+0.00", "1.00", "1.00"]
+    models = json.loads(record.read_text("utf-8"))["models"]
+    assert [model["model"] for model in models] == ["lanczos", "balanced at 0", "balanced at 0.8"]
+    assert [row["frames"] for row in models[0]["images"]] == [3, 3]
+    own, other = ([m["psnr_y"] for c in model["conditions"] for m in c["images"]] for model in (models[0], models[2]))
+    cells = natural.split()[3:]
+    assert float(cells[0]) == pytest.approx(np.subtract(other, own).mean(), abs=0.01)
+    assert float(cells[1]) == pytest.approx(np.subtract(other, own).min(), abs=0.01)
+    assert float(cells[2]) == pytest.approx(models[2]["texture"] / models[0]["texture"], abs=0.01)
+    # Structure is relative to the model's own first detail.
+    assert faithful.split()[6] == "1.00"
+    assert float(cells[3]) == pytest.approx(models[2]["structure"] / models[1]["structure"], abs=0.01)
+
+
+def test_film_without_clips_names_where_they_are_looked_for(monkeypatch, capsys):
+    monkeypatch.delenv(film.DATA, raising=False)
+    assert main(["--film"]) == 2
+    assert "Expected --data with --film, or IMAGESR_DATA" in capsys.readouterr().err
+    assert main(["--model", "lanczos"]) == 2
+    assert "by --data, or --film" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["linear", "fast-photo"])
