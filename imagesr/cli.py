@@ -147,20 +147,21 @@ def hidden_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
+def exit_code(error: Exception) -> int:
+    """Return the exit code that stands for an error; ModelError is a ValueError."""
+    if isinstance(error, (ImportError, ValueError)):
+        return NOT_STARTED
+    return UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN
+
+
 def run_command(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run what a command does and return its exit code; what goes wrong is told in one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
     with interrupts():
         try:
             return function(options)
-        except ImportError as error:
-            told, code = install_hint(error), NOT_STARTED
-        except ValueError as error:  # ModelError is one
-            told, code = error, NOT_STARTED
-        except InputError as error:
-            told, code = error, UNREADABLE
-        except (OutputError, TrainingError, OSError) as error:
-            told, code = error, NOT_WRITTEN
+        except (ImportError, ValueError, InputError, OutputError, TrainingError, OSError) as error:
+            told, code = install_hint(error) if isinstance(error, ImportError) else error, exit_code(error)
         except (Interrupted, KeyboardInterrupt) as error:
             number = getattr(error, "number", signal.SIGINT)
             told, code = str(error) or "interrupted", 128 + number

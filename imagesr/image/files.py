@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from imagesr.cli import NOT_STARTED, NOT_WRITTEN, SOME_FAILED, UNREADABLE, check_interrupted
+from imagesr.cli import NOT_STARTED, SOME_FAILED, check_interrupted, exit_code
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.errors import InputError, OutputError
@@ -57,7 +57,7 @@ def upscale_files(options: argparse.Namespace) -> int:
             error = _told(error, photo)
             if not several:
                 raise error from None
-            codes.append(UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN)
+            codes.append(exit_code(error))
             _tell(f"imagesr image: {photo}: {error}")
     if (several or todo.there) and not options.quiet:
         _tell(_summary(todo, len(codes), out))

@@ -16,12 +16,11 @@ from imagesr.cli import (
     DETAIL_HELP,
     DEVICE_HELP,
     NOT_STARTED,
-    NOT_WRITTEN,
     SOME_FAILED,
-    UNREADABLE,
     Interrupted,
     Parser,
     check_record,
+    exit_code,
     run_command,
     scale_argument,
     size_argument,
@@ -278,8 +277,8 @@ def _watch(paths, recursive, options, run):
     coming, made, failed = arriving(paths, recursive=recursive, tell=_tell), 0, 0
     try:
         for number, (path, out) in enumerate(coming, 1):
-            code, report = _one_of_several(path, out, options | {"overwrite": True}, run, f"{number} {path}: ")
-            made, failed = made + bool(report), failed + bool(code)
+            _, report = _one_of_several(path, out, options | {"overwrite": True}, run, f"{number} {path}: ")
+            made, failed = made + bool(report), failed + (report is None)
     finally:
         if not run["quiet"]:
             _tell(f"{made} made, {failed} failed, in {paths[-1]}")
@@ -293,8 +292,7 @@ def _one_of_several(path, out, options, run, told):
         report = _one(path, out, options, run, told)
     except (ValueError, InputError, OutputError, OSError) as error:
         _tell(f"{path}: {error}")
-        kinds = ((InputError, UNREADABLE), (ValueError, NOT_STARTED))
-        return next((code for kind, code in kinds if isinstance(error, kind)), NOT_WRITTEN), None
+        return exit_code(error), None
     return _code(report, run, told), report
 
 

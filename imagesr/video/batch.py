@@ -119,8 +119,8 @@ def arriving(
     """Yield the videos of folders as they arrive, each with the file that it becomes; without end.
 
     A file is taken when its size and time have not changed for five seconds, and again when it has changed after a
-    failure. One whose result exists is passed over; `tell` is called where that is the result of another one. Raises
-    ValueError for places that are no folders.
+    failure. One whose result exists is passed over; `tell` is called where that is the result of another one, and once
+    for each folder that cannot be read. Raises ValueError for places that are no folders.
     """
     *places, out = paths
     folder = Path(out)
@@ -135,8 +135,10 @@ def arriving(
     seen: dict[Path, tuple] = {}  # size and time, and since when
     taken: dict[Path, tuple] = {}
     maker: dict[Path, Path] = {}  # which video became which file
+    closed: set[Path] = set()  # the folders that could not be read a moment ago
     while True:
-        for path, inside in _videos(places, recursive, folder):
+        unreadable: list[Path] = []
+        for path, inside in _videos(places, recursive, folder, unreadable):
             state = _state(path)
             if state is None or taken.get(path) == state:
                 continue
@@ -150,18 +152,22 @@ def arriving(
                     tell(f"{path}: not the only one that would become {target}; {maker[target]} does")
                 elif not (target.exists() and is_whole(target)):
                     yield path, target
+        for place in unreadable:
+            if place not in closed and os.path.exists(place):  # noqa: PTH110, Path.exists raises for closed folders
+                tell(f"{place} cannot be read; it is passed over until it can")
+        closed = set(unreadable)
         sleep(_POLL_S)
 
 
-def _videos(places, recursive, besides):
+def _videos(places, recursive, besides, unreadable):
     for place in places:
         try:
-            for path, inside in entries(place, recursive=recursive, besides=besides):
+            for path, inside in entries(place, recursive=recursive, besides=besides, unreadable=unreadable):
                 # Path.is_file raises where a folder on the way cannot be read.
                 if is_video(path) and not path.name.startswith(".") and os.path.isfile(path):  # noqa: PTH113
                     yield path, inside
-        except OSError:
-            continue  # a folder that was removed while it was read
+        except OSError:  # it may also have been removed while it was read
+            unreadable.append(Path(place))
 
 
 def _state(path):

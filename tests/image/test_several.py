@@ -8,6 +8,7 @@ from conftest import picture
 from PIL import Image
 
 import imagesr
+from imagesr.errors import InputError, OutputError
 from imagesr.files import part_of, whole, whole_folder
 from imagesr.image import files
 from imagesr.image.__main__ import main
@@ -78,6 +79,19 @@ def test_what_is_there_is_skipped(folder, tmp_path, capsys):
     assert run(folder / "1.jpg", tmp_path / "out" / "1.jpg", "--skip-existing") == 0
     with pytest.raises(SystemExit):
         run(folder, tmp_path / "out", "-y", "--skip-existing")
+
+
+@pytest.mark.parametrize(("error", "code"), [(ValueError, 2), (InputError, 3), (OutputError, 4), (OSError, 4)])
+def test_where_every_picture_fails_the_code_is_that_of_the_error(error, code, photo, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        photo.save(tmp_path / name)
+
+    def failing(source, **more):
+        raise error("no")
+
+    monkeypatch.setattr(files, "read_photo", failing)
+    assert run(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out") == code
+    assert run(tmp_path / "a.png", tmp_path / "out") == code
 
 
 def test_a_clash_is_refused_alone(photo, tmp_path, capsys):

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 from conftest import frame_times, run_video, write_clip
 
 from imagesr.errors import InputError
+from imagesr.video import __main__ as command
 from imagesr.video import batch
 from imagesr.video.__main__ import _code_of_several
 from imagesr.video.batch import arriving, plan, result_name
@@ -85,15 +87,17 @@ def test_a_sub_folder_that_cannot_be_read_is_left_out(tmp_path, films, locked):
 
 
 def test_a_watched_folder_goes_on_beside_one_that_cannot_be_read(tmp_path, films, locked):
-    now = [0.0]
+    now, told = [0.0], []
 
     def sleep(seconds):
         now[0] += seconds
         assert now[0] < 60
 
     out = str(tmp_path / "out")
-    coming = arriving([str(locked), str(films), out], recursive=True, clock=lambda: now[0], sleep=sleep)
+    how = {"recursive": True, "clock": lambda: now[0], "sleep": sleep}
+    coming = arriving([str(locked), str(films), out], tell=told.append, **how)
     assert {path.name for path, _ in itertools.islice(coming, 3)} == {"a.mp4", "b.mkv", "c.mp4"}
+    assert told == [f"{locked} cannot be read; it is passed over until it can"] * 2  # as a place, and within the other
 
 
 def test_what_is_refused(tmp_path, films):
@@ -254,3 +258,11 @@ def test_a_folder_that_fills(tmp_path, small):
     assert process.returncode == 130, told
     assert "1 made, 0 failed" in told
     assert len(frame_times(out / "a.mp4")[0]) == 4
+
+
+def test_a_damaged_video_that_was_made_has_not_failed(tmp_path, monkeypatch, capsys):
+    made = types.SimpleNamespace(missing="1 frame missing")
+    monkeypatch.setattr(command, "_one", lambda *given: made)
+    monkeypatch.setattr(batch, "arriving", lambda *given, **more: iter([(tmp_path / "a.avi", tmp_path / "a.mp4")]))
+    command.main([str(tmp_path), str(tmp_path / "out"), "--watch"])
+    assert "1 made, 0 failed" in capsys.readouterr().err
