@@ -13,7 +13,7 @@ from PIL import Image
 from imagesr.errors import InputError, OutputError
 from imagesr.media.encoders import encoder_options, ordinary_scheduling
 from imagesr.media.frames import Frame, plane
-from imagesr.media.opening import open_input, reason
+from imagesr.media.opening import opened, reason
 
 SAMPLE_RATE = 48_000  # of the sound that `write_clip` writes
 
@@ -137,7 +137,7 @@ def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
         with av.open(str(target.absolute()), "w", format="matroska") as output:
             copy = None
             while written < frames:
-                with open_input(clip) as source:
+                with opened(clip) as source:
                     video = source.streams.video[0]
                     copy = copy or output.add_stream_from_template(video, opaque=True)
                     start, end = None, 0

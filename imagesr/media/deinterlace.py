@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from imagesr.media.filters import Filters
-from imagesr.media.opening import open_input
+from imagesr.media.opening import opened
 
 MODES = ("auto", "off", "frame", "field", "film")
 _PLACES = (0.0, 0.33, 0.66)  # of the film's length, where frames are looked at
@@ -66,7 +66,7 @@ def examine(path: Path, index: int, *, rate: Fraction, flagged: bool = True) -> 
     """
     seen, single, repeated = Counter(), Counter(), Counter()
     for place in _PLACES:
-        with suppress(av.FFmpegError, OSError), open_input(path) as container:
+        with suppress(av.FFmpegError, OSError), opened(path) as container:
             if place and not (container.duration and _enter(container, place)):
                 break
             found = seen, single, repeated

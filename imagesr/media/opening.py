@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -57,6 +59,16 @@ def close_input(container) -> None:
     container.close()
     if file and file is not _standard_input():
         file.close()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a file for the `with` block; raises as `open_input` does."""
+    container = open_input(path)
+    try:
+        yield container
+    finally:
+        close_input(container)
 
 
 def is_sequence(path: Path) -> bool:

@@ -29,6 +29,7 @@ from imagesr.media.opening import (
     is_cover,
     is_sequence,
     open_input,
+    opened,
     reason,
 )
 from imagesr.media.sidedata import side_data_of
@@ -87,6 +88,7 @@ class Source:
         deinterlace: How interlaced video is made progressive, one of `deinterlace.MODES`.
         upright: Turn pixels as the file says they are to be displayed, for containers that cannot say it.
         alpha: Keep transparency, which frames then have as a fourth plane.
+        sound: Whether sound will be in the output: without it time begins at zero with the film, not with the sound.
 
     Raises:
         InputError: Nothing can be decoded.
@@ -103,12 +105,13 @@ class Source:
         deinterlace: str = "auto",
         upright: bool = False,
         alpha: bool = False,
+        sound: bool = True,
     ):
         self.notes: list[str] = []
         self.damage = Damage()
         self._path, self._threads, self._rate, self._alpha = path, threads, rate, alpha
         self._frames_skipped = False
-        self._deinterlace, self._upright = deinterlace, upright
+        self._deinterlace, self._upright, self._sound = deinterlace, upright, sound
         self._verdict: Verdict | None = None
         self._check_path()
         found = self._open(start, duration, seek=start > 0)
@@ -164,11 +167,13 @@ class Source:
             raise InputError(f"Expected a video file. Cannot find a video stream in {self._path}")
         context = self.video.codec_context
         check_declared_size(self._path, (context.width, context.height))
-        self._prepare_decoder()
         family = container.format.name.split(",")[0]
         self._indexed, self._in_avi, self._raw = family in INDEXED, family == "avi", family in RAW
+        self._prepare_decoder()
         # Times are the reader's: zero is where the file begins, whatever its clock says there.
         zero = max(0, container.start_time or 0) / av.time_base
+        if not self._sound and self.video.start_time:
+            zero = max(zero, float(self.video.start_time * self.video.time_base))
         self.clock = Clock(zero, restarts=family in RESTARTING)
         self._zero, self._start = zero, start
         self._end = float("inf") if duration is None else start + duration
@@ -208,7 +213,9 @@ class Source:
                 self._decoder = av.CodecContext.create(f"libvpx-{codec}".replace("-vp8", ""), "r")
                 self._decoder.extradata = context.extradata
         else:
-            context.thread_type = "AUTO"
+            # Threads that work on a frame each tell of an error some packets later. In an AVI the times of frames are
+            # counted by packets, and the one that failed must be known.
+            context.thread_type = "SLICE" if self._in_avi else "AUTO"
         self._decoder.thread_count = self._threads
 
     def _begins_in_time(self):
@@ -489,7 +496,7 @@ class Source:
             duration = float(stream.duration * stream.time_base)
         elif self.container.duration:
             duration = self.container.duration / av.time_base
-        matrix = next((bytes(d) for d in first.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        matrix = _matrix_of(first)
         size, shape = (first.width, first.height), _shape_of(stream)
         if swaps_sides(self._turning):
             size, shape = size[::-1], shape and 1 / shape
@@ -505,7 +512,7 @@ class Source:
             rate=shown_rate,
             sample_aspect_ratio=shape,
             color=tags_of(first) if not is_rgb(first) else written_tags(first, first.height),
-            display_matrix=np.frombuffer(matrix, np.int32) if turned else None,
+            display_matrix=matrix if turned else None,
             rotation=first.rotation if turned else 0,
             duration=duration,
             frames=_frames_of(stream) if shown_rate == rate and _frames_of(stream) else _steps(duration, shown_rate),
@@ -533,10 +540,10 @@ class Source:
         elif self._verdict is None:
             self._verdict = Verdict(mode, "as asked")
             self._note(f"{_DONE[mode]}: as asked")
-        matrix = next((bytes(d) for d in first.side_data if d.type.name == "DISPLAYMATRIX"), None)
+        matrix = _matrix_of(first)
         self._turning = []
         if self._upright and matrix is not None:
-            turning = turning_filters(np.frombuffer(matrix, np.int32), first.rotation)
+            turning = turning_filters(matrix, first.rotation)
             if turning is None:
                 self._note(f"the rotation by {first.rotation} degrees is lost: this container cannot say it")
             elif turning:
@@ -576,7 +583,7 @@ class Source:
 def is_whole(path: Path) -> bool:
     """Tell whether a file opens as a video, which one that broke off while it was written mostly does not."""
     try:
-        with open_input(path) as container:
+        with opened(path) as container:
             return film_stream(container) is not None
     except (av.FFmpegError, OSError, ValueError, InputError):
         return False
@@ -600,6 +607,12 @@ def _rate_of(stream, *, untimed):
         known = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
     # Some demuxers take their clock for the rate: 60000 for DV.
     return next((rate for rate in known if rate and rate <= _FASTEST), None) or Fraction(25)
+
+
+def _matrix_of(frame):
+    """Return the display matrix of a frame, (9,) int32; None where it has none."""
+    data = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    return None if data is None else np.frombuffer(bytes(data), np.int32)
 
 
 def _shape_of(stream):

@@ -17,7 +17,6 @@ from imagesr.media.opening import PIPE, is_sequence
 from imagesr.scale import Scale
 
 MAX_THREADS = 256
-_LONGEST_NAME = 255  # bytes, on nearly every file system
 LADDER = ("best", "balanced", "fast", "lanczos")  # of models, from the best to the cheapest
 
 
@@ -123,9 +122,6 @@ def check_paths(path: Path, out: Path, *, overwrite: bool) -> None:
     if out.suffix.lower() not in FORMATS:
         raise ValueError(f"Expected an output file ending in {', '.join(FORMATS)}, or -. Received: {out}")
     part = part_of(out)
-    if len(part.name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
-        longest = _LONGEST_NAME - len(part.name) + len(out.name)
-        raise ValueError(f"Expected a file name of at most {longest} bytes for the output. Received: {out.name}")
     try:
         _check_places(path, out, part, overwrite)
     except OSError as error:

@@ -135,9 +135,11 @@ def test_a_long_gap_of_an_avi_is_filled_one_frame_at_a_time(tmp_path, monkeypatc
     assert number == 400
 
 
-def test_packets_of_an_avi_that_cannot_be_decoded_move_no_later_frame(tmp_path):
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])  # MPEG-4's frames can be decoded in parallel
+def test_packets_of_an_avi_that_cannot_be_decoded_move_no_later_frame(tmp_path, codec):
     source, bad = tmp_path / "in.avi", (3, 8, 9, 15, 20, 21, 30, 37)
-    ffmpeg("-f", "lavfi", "-i", "nullsrc=s=96x64:r=25:d=1.6,geq=lum='20+5*N':cb=128:cr=128", "-c:v", "mjpeg", source)
+    how = ["-c:v", codec, "-g", 1]
+    ffmpeg("-f", "lavfi", "-i", "nullsrc=s=96x64:r=25:d=1.6,geq=lum='20+5*N':cb=128:cr=128", *how, source)
     content = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         packets = [bytes(packet) for packet in container.demux() if packet.size]
@@ -145,7 +147,7 @@ def test_packets_of_an_avi_that_cannot_be_decoded_move_no_later_frame(tmp_path):
         at = content.index(packets[number])
         content[at : at + len(packets[number])] = bytes(len(packets[number]))
     source.write_bytes(content)
-    with Source(source) as frames:
+    with Source(source, threads=4) as frames:
         found = {round(frame.time * 25): frame.to_ndarray(format="gray").mean() for frame in frames}
     assert sorted(found) == list(range(40))
     for number in set(found) - set(bad):
