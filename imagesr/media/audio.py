@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -12,6 +13,7 @@ from imagesr.media.frames import Packet
 
 MODES = ("auto", "copy", "convert", "none")
 _GAP_S = 0.1  # less than that is a clock that is not exact
+_SILENCE_S = 1  # of a gap is made at a time: it may be hours long
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)  # AAC's
 
@@ -36,7 +38,8 @@ def can_decode(stream) -> bool:
 class SoundConverter:
     """Decode the packets of a sound stream and encode them for another container: Opus for WebM, else AAC.
 
-    Silence stands for what is missing, so that sound and picture stay together.
+    Silence stands for what is missing, so that sound and picture stay together. `failed` counts the packets that cannot
+    be decoded.
     """
 
     def __init__(self, source, container):
@@ -53,30 +56,39 @@ class SoundConverter:
         self.told = f"{self.codec.upper() if self.codec == 'aac' else 'Opus'}, {kilobits} kbit/s, {layout}"
         name = "libopus" if self.codec == "opus" else "aac"
         self.stream = container.add_stream(name, rate=self._rate, layout=layout, bit_rate=1000 * kilobits)
+        self.failed = self._early = 0
         self._source, self._layout = source, layout
         self._resampler = self._kind = None
         self._samples = np.zeros((self._channels, 0), np.float32)
         self._at = None  # the sample with which `_samples` begins
+        self._begun = False
 
-    def packets(self, packet: Packet) -> list[Packet]:
-        """Return what a packet becomes."""
+    def packets(self, packet: Packet) -> Iterator[Packet]:
+        """Yield what a packet becomes."""
+        if self._at is None and packet.pts is not None:
+            # The decoder may give nothing for the first packets: what it gives later stays where it belongs.
+            self._at = max(0, round(float(packet.pts * packet.time_base) * self._rate))
+        yield from self._decoded(packet, packet.time_base)
+
+    def flush(self) -> Iterator[Packet]:
+        """Yield what is left at the end."""
+        yield from self._decoded(None, self._source.time_base)
+        yield from self._encode(last=True)
+        if self._kind:
+            yield from self.stream.encode(None)
+        else:
+            self.failed = self._early
+
+    def _decoded(self, packet, tick):
         try:
             frames = self._source.codec_context.decode(packet)
-        except av.FFmpegError:
-            return []  # the gap becomes silence
-        return [made for frame in frames for made in self._convert(frame, packet.time_base)]
-
-    def flush(self) -> list[Packet]:
-        """Return what is left at the end."""
-        made = []
-        try:
-            frames = self._source.codec_context.decode(None)
-        except av.FFmpegError:
-            frames = []
+        except av.FFmpegError:  # the gap becomes silence
+            # A part that begins in the middle lacks what its first packets refer to: that is no damage.
+            self._early += packet is not None
+            self.failed += packet is not None and self._kind is not None
+            return
         for frame in frames:
-            made += self._convert(frame, self._source.time_base)
-        made += self._encode(last=True)
-        return made + (self.stream.encode(None) if self._at is not None else [])
+            yield from self._convert(frame, tick)
 
     def _convert(self, frame, tick):
         kind = frame.sample_rate, frame.format.name, frame.layout.name
@@ -84,26 +96,30 @@ class SoundConverter:
             self._kind, self._resampler = kind, av.AudioResampler("fltp", self._layout, self._rate)
         begin = None if frame.pts is None else round(float(frame.pts * (frame.time_base or tick)) * self._rate)
         for piece in self._resampler.resample(frame):
-            self._append(piece.to_ndarray(), begin)
+            yield from self._placed(piece.to_ndarray(), begin)
             begin = None
+
+    def _placed(self, samples, begin):
+        """Put samples where they belong, and yield what can be encoded."""
+        self._at = self._at or 0
+        if begin is not None:
+            gap = begin - (self._at + self._samples.shape[1])
+            near = _GAP_S * self._rate if self._begun else 0
+            if gap < -near:
+                samples = samples[:, -gap:]
+            while gap > near:
+                some = min(gap, _SILENCE_S * self._rate)
+                yield from self._added(np.zeros((self._channels, some), np.float32))
+                gap, near = gap - some, 0
+        yield from self._added(samples)
+
+    def _added(self, samples):
+        self._begun = self._begun or samples.shape[1] > 0
+        self._samples = np.concatenate([self._samples, samples], 1)
         return self._encode()
 
-    def _append(self, samples, begin):
-        """Put samples where they belong."""
-        if self._at is None:
-            self._at = begin or 0
-            if self._at < 0:
-                samples, self._at = samples[:, -self._at :], 0
-        elif begin is not None:
-            gap = begin - (self._at + self._samples.shape[1])
-            if gap > _GAP_S * self._rate:
-                samples = np.pad(samples, ((0, 0), (gap, 0)))
-            elif gap < -_GAP_S * self._rate:
-                samples = samples[:, -gap:]
-        self._samples = np.concatenate([self._samples, samples], 1)
-
     def _encode(self, *, last=False):
-        made, context = [], self.stream.codec_context
+        context = self.stream.codec_context
         size = context.frame_size or 1024
         while self._samples.shape[1] >= size or (last and self._samples.shape[1]):
             piece, self._samples = self._samples[:, :size], self._samples[:, size:]
@@ -112,8 +128,7 @@ class SoundConverter:
             self._at += piece.shape[1]
             if context.format.name != "fltp":
                 frame = self._packed(frame, context.format.name)
-            made += self.stream.encode(frame)
-        return made
+            yield from self.stream.encode(frame)
 
     def _packed(self, frame, name):
         """Return the frame in the sample format of the encoder."""

@@ -65,7 +65,7 @@ SOUND = {
             "ra_144",
         ),
         *("pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_u8", "pcm_s16be", "pcm_s24be"),
-        *("pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav", "gsm_ms"),
+        *("pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav", "adpcm_yamaha", "gsm_ms", "wmalossless", "wmavoice"),
     },
     "webm": {"opus", "vorbis"},
     "mpegts": {"aac", "mp3", "mp2", "ac3", "eac3", "dts", "opus"},

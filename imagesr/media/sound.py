@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from imagesr.errors import InputError
-from imagesr.media.opening import open_input, reason
+from imagesr.media.opening import opened, reason
 
 _SOUND_GAP_S = 0.1  # less than that is a clock that is not exact
 
@@ -20,7 +20,7 @@ def sound(path: Path, start: float = 0.0, *, rate: int = 48_000) -> Iterator[np.
     Silence stands for what is missing. Raises InputError where there is no sound at all.
     """
     try:
-        with open_input(path) as container:
+        with opened(path) as container:
             if not container.streams.audio:
                 raise InputError(f"Expected a video with sound. {path} has none")
             stream, resampler, done = container.streams.audio[0], None, 0
@@ -40,12 +40,19 @@ def sound(path: Path, start: float = 0.0, *, rate: int = 48_000) -> Iterator[np.
                             if not done and gap < 0:
                                 samples = samples[-gap:]
                             elif gap > _SOUND_GAP_S * rate or (not done and gap > 0):
-                                samples = np.pad(samples, ((gap, 0), (0, 0)))
+                                yield from _silence(gap, rate)
+                                done += gap
                         done += len(samples)
                         if len(samples):
                             yield samples
     except av.FFmpegError as error:
         raise InputError(f"Expected sound that can be decoded in {path}. Received: {reason(error)}") from None
+
+
+def _silence(samples, rate):
+    """Yield silence in pieces of up to a second: a gap may be hours long."""
+    for begin in range(0, samples, rate):
+        yield np.zeros((min(rate, samples - begin), 2), np.float32)
 
 
 def _decoded(packet):

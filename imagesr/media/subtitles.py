@@ -19,9 +19,13 @@ def can_convert(codec: str | None, container: str) -> bool:
 
 
 class SubtitleConverter:
-    """Decode the packets of a text subtitle stream and encode them in the text format of another container."""
+    """Decode the packets of a text subtitle stream and encode them in the text format of another container.
+
+    `failed` counts the packets that cannot be decoded.
+    """
 
     def __init__(self, source, container):
+        self.failed = 0
         self.codec = TEXT_FORMAT[container.format.name]
         self._decoder = source.codec_context
         self.stream = container.add_stream(self.codec)
@@ -40,6 +44,7 @@ class SubtitleConverter:
                 return []
             made = self.stream.codec_context.encode_subtitle(found)
         except (av.FFmpegError, ValueError):
+            self.failed += 1
             return []
         made.stream = self.stream
         made.pts = made.dts = packet.pts

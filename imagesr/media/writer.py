@@ -13,11 +13,11 @@ import av
 
 from imagesr.errors import OutputError
 from imagesr.files import part_of, put_in_place
-from imagesr.media import audio, subtitles
+from imagesr.media import acm, audio, subtitles
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.encoders import encoder_format, ordinary_scheduling
 from imagesr.media.frames import Frame, Packet, VideoInfo, has_alpha
-from imagesr.media.opening import is_cover, open_input, reason
+from imagesr.media.opening import is_cover, opened, reason
 from imagesr.media.sidedata import STEREO_MODES, encoder_side_data
 from imagesr.media.source import Source
 
@@ -37,10 +37,15 @@ _COVERS = {"png": "image/png", "mjpeg": "image/jpeg", "bmp": "image/bmp", "webp"
 
 
 class _Copy:
-    """Write the packets of a stream as they are."""
+    """Write the packets of a stream as they are; `header` is for sound that Matroska knows by Windows' number."""
 
-    def __init__(self, source, container):
-        self.stream = container.add_stream_from_template(source, opaque=True)
+    failed = 0
+
+    def __init__(self, source, container, header=None):
+        if header:
+            self.stream = acm.add_stream(container, header)
+        else:
+            self.stream = container.add_stream_from_template(source, opaque=True)
 
     def packets(self, packet):
         packet.stream = self.stream
@@ -54,7 +59,7 @@ class Writer:
     """Write a video: frames of one size through an encoder, a Source's other streams copied, else converted.
 
     Everything goes into `path` + `.part`; `finish` checks it and renames it, `discard` removes it. `kept` and
-    `dropped` name the streams, a dropped one with the reason.
+    `dropped` name the streams, a dropped one with the reason. `video_bytes` counts what the encoder made.
 
     Args:
         path: The output; its suffix is one of FORMATS.
@@ -93,8 +98,9 @@ class Writer:
         self.dropped: list[str] = []
         self.notes: list[str] = []
         self.conversions: list[str] = []
-        self.frames = 0
+        self.frames = self.video_bytes = 0
         self._size, self._sound, self._verify = size, sound, verify
+        self._acm: list[bytes] = []
         self._durations: dict[int, int] = {}
         self._written = Counter()
         self._beside = {}
@@ -194,6 +200,9 @@ class Writer:
             self.dropped.append(f"{name}: no sound was asked for")
         elif copied and audio.can_copy(stream, fmt) and _muxer_takes(stream, fmt):
             self._join(stream, _Copy(stream, self._container), name, "copied")
+        elif copied and fmt == "matroska" and audio.can_copy(stream, fmt) and (header := acm.header_of(stream)):
+            self._acm.append(header)
+            self._join(stream, _Copy(stream, self._container, header), name, "copied")
         elif self._sound == "copy":
             self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
         elif not audio.can_decode(stream):
@@ -285,22 +294,36 @@ class Writer:
     def _mux_video(self, frame):
         for packet in self._video.encode(frame):
             packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self.video_bytes += packet.size
             self._container.mux_one(packet)
             self._written[self._video.index] += 1
 
     def finish(self) -> None:
         """Flush, check the file against what was written into it, and give it its name."""
+        self.close()
+        self.place()
+
+    def close(self) -> None:
+        """Flush, and check the file against what was written into it; it has no name yet."""
         try:
             if not self._encoded:
                 self._mux_video(None)
             for handler in self._beside.values():
                 self._mux(handler.flush(), handler.stream)
             self._container.close()
+            if self._acm:
+                acm.finish(self.part, self._acm)
             self._check()
             if self._verify:
                 self._verify(self)
-            put_in_place(self.part, self.path)
         except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def place(self) -> None:
+        """Give the file that was closed its name."""
+        try:
+            put_in_place(self.part, self.path)
+        except OSError as error:
             raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
         for index, name in self._names.items():
             if self._written[index]:
@@ -321,13 +344,17 @@ class Writer:
 
     @property
     def lost(self) -> str:
-        """Say how many packets of the copied streams the container did not take; empty if none."""
-        return ", ".join(f"{count} packets of {self._names[index]} lost" for index, count in self._refused.items())
+        """Say how many packets of other streams the container did not take, or no decoder; empty if none."""
+        told = [f"{_packets(count)} of {self._names[index]} lost" for index, count in self._refused.items()]
+        for handler in self._beside.values():
+            name = self._names[handler.stream.index].partition(",")[0]
+            told += [f"{_packets(handler.failed)} of {name} cannot be decoded"] * bool(handler.failed)
+        return ", ".join(told)
 
     def _check(self):
         """Read the file back: its size, its packets per stream, its length."""
         found, begun, end, texts = Counter(), Fraction(10**9), Fraction(0), set()
-        with open_input(self.part) as container:
+        with opened(self.part) as container:
             video = container.streams.video[0]
             size = (video.codec_context.width, video.codec_context.height)
             texts = {stream.index for stream in container.streams.subtitles}
@@ -415,6 +442,10 @@ def _muxer_takes(stream, fmt):
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _packets(count):
+    return f"{count} packet{'s' * (count > 1)}"
 
 
 def _tags(metadata):

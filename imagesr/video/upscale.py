@@ -230,7 +230,9 @@ def _find_cards(model):
 def _open(path, options, suffix, *, alpha=False):
     part = {"start": options.start, "duration": options.duration, "threads": options.threads, "rate": options.rate}
     upright = FORMATS.get(suffix) not in TURNS
-    return Source(path, **part, deinterlace=options.deinterlace, upright=upright, alpha=alpha)
+    return Source(
+        path, **part, deinterlace=options.deinterlace, upright=upright, alpha=alpha, sound=options.audio != "none"
+    )
 
 
 def _preview(path, options):
