@@ -21,6 +21,9 @@ HARDWARE = {
     "h264_mf": "no Media Foundation encoder",
     "h264_vaapi": "no usable VA-API driver",
 }
+
+
+SMALLEST = 0.93  # of a wanted size: what is smaller is encoded once more
 _SOUND_KBITS = 160  # where a sound's rate is not known
 
 
@@ -74,21 +77,6 @@ def keeps_transparency(encoders: dict[str, dict[str, str]], suffix: str) -> bool
     return keeps_alpha(next(iter(encoders)), suffix)
 
 
-def with_rate(encoder: dict[str, str], options: Options, seconds: float | None, streams: int) -> dict[str, str]:
-    """Return an encoder's options with the bit rate that a wanted size comes to.
-
-    Raises ValueError where the length is unknown, or the size too small for it.
-    """
-    if options.target_size is None:
-        return encoder
-    if not seconds:
-        raise ValueError("Expected a video that says how long it is for a target size. Use --bitrate")
-    kilobits = options.target_size * 8000 * 0.98 / seconds - _SOUND_KBITS * streams
-    if kilobits < 10:
-        raise ValueError(f"Expected a larger target size for {seconds:.0f} s. Received: {options.target_size:g} MB")
-    return {**encoder, **_average(kilobits)}
-
-
 def _options_of(codec, wanted):
     """Return what is sent to an encoder; raises ValueError for an option of the user's that it does not know."""
     options, unknown = encoder_options(codec, wanted.encoder)
@@ -97,7 +85,7 @@ def _options_of(codec, wanted):
         given = f"{key}={wanted.encoder[key]}"
         raise ValueError(f"Expected an option that {codec} knows and a value it takes. Received: {given}")
     if wanted.bitrate or wanted.target_size:
-        quality = _average(wanted.bitrate or 1000)
+        quality = average(codec, wanted.bitrate or 1000)
     else:
         crf = f"{CRF if wanted.crf is None else wanted.crf:g}"
         quality = encoder_options(codec, {"crf": crf, "cq": crf})[0]
@@ -110,10 +98,18 @@ def _options_of(codec, wanted):
     return quality | preset | quiet | options
 
 
-def _average(kilobits):
-    """Return the options of an average bit rate, whose peaks are held to twice of it over two seconds."""
-    rate = round(kilobits)
+def average(codec: str, kilobits: float) -> dict[str, str]:
+    """Return an encoder's options for an average bit rate, whose peaks are held to twice of it over two seconds."""
+    rate = max(1, round(kilobits))
+    if codec == "libsvtav1":
+        return {"b": f"{rate}k"}  # it takes a limit only beside a quality
     return {"b": f"{rate}k", "maxrate": f"{2 * rate}k", "bufsize": f"{4 * rate}k"}
+
+
+def check_target(megabytes: float | None, seconds: float | None, sounds: int) -> None:
+    """Raise ValueError for a wanted size that leaves nothing for the picture; `sounds` counts streams of sound."""
+    if megabytes and seconds and megabytes * 8000 / seconds - _SOUND_KBITS * sounds < 10:
+        raise ValueError(f"Expected a larger target size for {seconds:.0f} s. Received: {megabytes:g} MB")
 
 
 def expected_size(

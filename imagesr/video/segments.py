@@ -33,7 +33,8 @@ LONG_S = 60.0  # runs that are expected to take longer are cut
 _MACS_PER_S, _PIXELS_PER_S = 2e11, 1e8  # of a laptop's network and encoder; fixed, so that every run decides alike
 _SAMPLE = 1 << 20  # bytes at both ends of the input that tell it from another
 _LONGEST_NAME = 240  # bytes, so that an ending fits
-_JOURNAL, _LOCK, _ENDING = "journal.json", "lock", ".segment"
+_JOURNAL, _LOCK, _ENDING, _FILM = "journal.json", "lock", ".segment", "upscaled.mov"
+_OWN = {name for own in (_JOURNAL, _FILM) for name in (own, part_of(Path(own)).name)}
 _THREADS = ((32, 6), (16, 5), (8, 3), (4, 2), (0, 1))  # of x265: cores from which on it works on so many frames
 
 
@@ -99,6 +100,11 @@ class Folder:
         finally:
             self.release()
 
+    @property
+    def film(self) -> Path:
+        """The name of the whole upscaled film, where it is kept to be encoded several times."""
+        return self.path / _FILM
+
     def segment(self, number: int) -> Path:
         """Return the name of a segment."""
         return self.path / f"{number:06}{_ENDING}"
@@ -122,7 +128,7 @@ class Folder:
     def remove(self) -> None:
         """Remove the folder and all that runs keep in it; what else lies there stays."""
         for file in self.path.iterdir():
-            if file.name in (_JOURNAL, part_of(Path(_JOURNAL)).name) or _is_segment(file):
+            if file.name in _OWN or _is_segment(file):
                 file.unlink()
         with suppress(OSError):
             (self.path / _LOCK).unlink(missing_ok=True)
@@ -267,7 +273,12 @@ def writing(
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """Return what tells an input from another: sizes, times, and a checksum of its beginning and end."""
+    """Return what tells an input from another: sizes, times, and a checksum of its beginning and end.
+
+    Nothing tells what comes through a pipe: it is no input that an earlier run began with.
+    """
+    if path == PIPE:
+        return {}
     files = sequence_files(path) if is_sequence(path) else [path]
     try:
         digest, size = hashlib.sha256(), 0

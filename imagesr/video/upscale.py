@@ -24,7 +24,8 @@ from imagesr.media.source import Source
 from imagesr.media.verify import verify_output
 from imagesr.media.writer import EMPTY
 from imagesr.video import realtime, segments
-from imagesr.video.encoding import choose_encoders, expected_size, keeps_transparency, with_rate
+from imagesr.video import target as wanted_size
+from imagesr.video.encoding import SMALLEST, check_target, choose_encoders, expected_size, keeps_transparency
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
 from imagesr.video.report import Report
@@ -157,7 +158,7 @@ def _source(stack, path, out, options, encoders):
 
 
 def _writer(stack, folder, job, source, reopen, *, restart):
-    """Return the writer of a file: in segments where the run is long or goes on with an interrupted one.
+    """Return the writer of a file: in segments where the run is long or goes on with an interrupted one, or of a size.
 
     With `restart` the segments of earlier runs are removed: now, when nothing is left to check.
     """
@@ -166,10 +167,12 @@ def _writer(stack, folder, job, source, reopen, *, restart):
     with _discarded_on_failure(writer):
         if restart:
             folder.restart()
-        if not segments.wanted(folder, job, source.info):
+        parts = segments.wanted(folder, job, source.info)
+        if not parts and job.options.target_size is None:
             return writer
     writer.discard()  # it has said what it keeps and loses, and is made anew at the end
-    return stack.enter_context(segments.writing(folder, job, source, writer, reopen))
+    writing = segments.writing if parts else wanted_size.writing
+    return stack.enter_context(writing(folder, job, source, writer, reopen))
 
 
 @contextmanager
@@ -289,15 +292,16 @@ def _describe(report, engines, detail):
     report.precision, report.detail = engines[0].precision, checked_detail(detail, takes) if takes else None
 
 
-def _encoding(source, target, encoders, options):
+def _encoding(source, size, encoders, options):
     """Return how a Writer encodes frames: its keyword arguments."""
     info = source.info
     name = list(encoders)[-1 if info.bits > 8 else 0]
     sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
+    check_target(options.target_size, _seconds(info, options), sounds)
     return {
-        "size": target,
+        "size": size,
         "codec": name,
-        "options": with_rate(encoders[name], options, _seconds(info, options), sounds),
+        "options": encoders[name],
         "pix_fmt": options.pix_fmt,
         "threads": options.threads,
         "shape": pixel_shape(info, square=options.square),
@@ -328,6 +332,8 @@ def _rounded(number):
 def _expected_megabytes(path, source, encoding, options):
     """Return between which sizes the output will lie; None where nothing of the input tells."""
     info, seconds, length = source.info, _seconds(source.info, options), source.info.duration
+    if options.target_size:
+        return SMALLEST * options.target_size, options.target_size
     size = _megabytes_of(path)
     if not (seconds and length and size):
         return None

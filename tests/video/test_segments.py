@@ -548,3 +548,16 @@ def test_packets_come_back_as_they_were_written(interrupted):
     assert {packet.time_base for packet in packets} == {Fraction(1, 12800)}
     assert [p.dts for p in joined([folder / "000000.segment"])] == [p.dts for p in packets]
     assert json.loads((folder / "journal.json").read_text())["command"]["segment length"] == LENGTH
+
+
+def test_what_comes_through_a_pipe_is_not_what_an_earlier_run_began_with(tmp_path, film):
+    out, begun, frames = tmp_path / "out.mp4", tmp_path / "out.mp4.segments", tmp_path / "in.y4m"
+    ffmpeg("-i", film, "-pix_fmt", "yuv420p", frames)
+    begun.mkdir()
+    (begun / "journal.json").write_text(json.dumps({"threads": 1, "input": {"bytes": 1}, "command": {}}))
+    for more, expected in (([], 2), (["--restart"], 0)):
+        with frames.open() as file:
+            code, _, told = finished(start("-", out, "-n", "lanczos", *more, stdin=file))
+        assert code == expected, told
+        assert (out.exists(), begun.exists()) == ((True, False) if more else (False, True))
+        assert more or "--restart begins anew" in told

@@ -1,9 +1,11 @@
 """How large the output becomes: said before and after, and as asked."""
 
 import json
+from fractions import Fraction
 
+import av
 import pytest
-from conftest import run_video, write_clip
+from conftest import ffmpeg, frame_times, packet_hashes, run_video, write_clip
 
 import imagesr
 
@@ -14,18 +16,63 @@ def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4", frames=100, size=(320, 180))
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
-@pytest.mark.parametrize("megabytes", [0.2, 0.4])
-def test_target_size(tmp_path, clip, codec, megabytes):
-    out = tmp_path / "out.mp4"
-    report = imagesr.upscale_video(clip, out, model="lanczos", target_size=megabytes, codec=codec, scale=3)
-    assert 0.6 * megabytes < out.stat().st_size / 1e6 < 1.1 * megabytes  # a short clip leaves little time to balance
+SIZES = [
+    (".mp4", "libx264", 0.2),
+    (".mp4", "libx264", 0.4),
+    (".mkv", "libx265", 0.3),
+    (".webm", None, 0.25),
+    (".mov", "mpeg4", 0.4),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec", "megabytes"), SIZES)
+def test_target_size(tmp_path, clip, suffix, codec, megabytes):
+    out = tmp_path / f"out{suffix}"
+    options = {"preset": "ultrafast"} if codec != "mpeg4" and codec else {}
+    report = imagesr.upscale_video(clip, out, model="lanczos", target_size=megabytes, codec=codec, scale=3, **options)
+    assert 0.92 * megabytes < out.stat().st_size / 1e6 <= megabytes
     assert report.megabytes == pytest.approx(out.stat().st_size / 1e6, abs=0.001)
-    assert report.megabytes_expected[0] < megabytes < report.megabytes_expected[1]
+    assert report.megabytes_expected[0] < megabytes <= report.megabytes_expected[1]
+    assert report.frames == 100
+    assert any(line.startswith("audio") for line in report.kept)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [out.name]
 
 
-def test_bitrate(tmp_path, clip):
-    out = tmp_path / "out.mkv"
+def test_a_file_of_a_wanted_size_has_the_same_times_and_sound(tmp_path):
+    times = [4500 + 3000 * i + (37 * i * i) % 1500 for i in range(40)]
+    source = write_clip(tmp_path / "in.mkv", frames=40, size=(96, 54), pts=times)
+    found = []
+    for more in ({}, {"target_size": 0.05}, {"target_size": 0.05, "start": 0.5, "duration": 0.6}):
+        report = imagesr.upscale_video(source, tmp_path / "out.mkv", model="lanczos", overwrite=True, **more)
+        found.append((frame_times(report.output)[0], packet_hashes(report.output)))
+    assert found[0] == found[1]
+    assert found[2][0] == [time - Fraction(1, 2) for time in found[0][0] if 0.4995 <= time < 1.0995]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv422p12le", "gray"])
+def test_a_target_size_keeps_the_pixel_format(tmp_path, pix_fmt):
+    source = tmp_path / "in.mkv"
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=128x96:r=25:d=1", "-c:v", "ffv1", "-pix_fmt", pix_fmt]
+    ffmpeg(*moving, "-colorspace", "bt2020nc", source)
+    report = imagesr.upscale_video(source, tmp_path / "out.mkv", model="lanczos", target_size=0.06, codec="libx265")
+    with av.open(report.output) as container:
+        frame = next(container.decode(video=0))
+    assert frame.format.name == pix_fmt
+    assert frame.colorspace == (2 if pix_fmt == "gray" else 9)
+    assert report.megabytes <= 0.06
+
+
+def test_a_size_that_cannot_be_reached_leaves_nothing(tmp_path, clip):
+    done = run_video(clip, tmp_path / "out.mkv", "-n", "lanczos", "-s", "3", "--target-size", "0.09", "-c", "ffv1")
+    assert done.returncode in (2, 4)
+    assert "target size" in done.stderr or "encoder" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_bitrate(tmp_path, clip, suffix):
+    out = tmp_path / f"out{suffix}"
     imagesr.upscale_video(clip, out, model="lanczos", bitrate=600, audio="none", scale=3)
     assert out.stat().st_size * 8 / 4 / 1000 == pytest.approx(600, rel=0.35)
 
