@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from imagesr.errors import InputError, OutputError, TrainingError
+from imagesr.files import disk_full
 from imagesr.scale import Scale
 
 SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
@@ -154,6 +155,14 @@ def exit_code(error: Exception) -> int:
     return UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN
 
 
+def _told(error):
+    """Return the line for an error."""
+    if isinstance(error, ImportError):
+        return install_hint(error)
+    full = disk_full(error.errno) if isinstance(error, OSError) else ""
+    return f"{full}: {error.filename}" if full and error.filename else full or error
+
+
 def run_command(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run what a command does and return its exit code; what goes wrong is told in one line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow lists the machine's features, at length
@@ -161,7 +170,7 @@ def run_command(command: str, function: Callable[[argparse.Namespace], int], opt
         try:
             return function(options)
         except (ImportError, ValueError, InputError, OutputError, TrainingError, OSError) as error:
-            told, code = install_hint(error) if isinstance(error, ImportError) else error, exit_code(error)
+            told, code = _told(error), exit_code(error)
         except (Interrupted, KeyboardInterrupt) as error:
             number = getattr(error, "number", signal.SIGINT)
             told, code = str(error) or "interrupted", 128 + number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InputError(Exception):
     """An input that is missing or cannot be read."""
@@ -17,3 +19,11 @@ class ModelError(ValueError):
 
 class TrainingError(Exception):
     """A training that failed after it had begun."""
+
+
+def together(errors: Iterable[str]) -> str:
+    """Return texts `Expected …. Received: …` as one line, in which each expectation stands once."""
+    found: dict[str, list[str]] = {}
+    for expected, received, what in (error.partition(" Received: ") for error in errors):
+        found.setdefault(expected + received, []).append(what)
+    return ". ".join(expected + "; ".join(filter(None, whats)) for expected, whats in found.items())

@@ -70,7 +70,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_whole(path: Path, data: str | bytes) -> None:
+def write_whole(path: Path, data: str | bytes | memoryview) -> None:
     """Write a small file at once, text as UTF-8; raises OSError."""
     with whole(path) as part:
         part.write_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)

@@ -42,20 +42,19 @@ class DataSource(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> DataSource:
-        """Read `NAME=DIR`, `NAME=DIR@WEIGHT`, or a mere folder of photographs; raises ValueError."""
+        """Read `NAME=DIR`, `NAME=DIR@WEIGHT`, or a mere folder of photographs; raises ValueError.
+
+        A folder that exists is taken by its whole name, also where this has `=` or ends in `@NUMBER`.
+        """
         name, equals, place = text.partition("=")
-        if not equals:
+        if not equals or (name not in DATASETS and _weighed(text)[0].is_dir()):
             name, place = "folder", text
         if name not in DATASETS:
             raise ValueError(f"Expected NAME=DIR with a data set ({', '.join(DATASETS)}). Received: {text}")
-        path, _, number = place.rpartition("@")
-        try:
-            weight = float(number) if path else None
-        except ValueError:  # a folder with an @ in its name
-            path, weight = "", None
+        path, weight = _weighed(place)
         if weight is not None and not weight > 0:
             raise ValueError(f"Expected a weight above 0 behind the @. Received: {text}")
-        return cls(name, Path(path or place), weight)
+        return cls(name, path, weight)
 
     def absolute(self) -> DataSource:
         """Return the same data set with an absolute folder; `tfds` stays as it is."""
@@ -63,6 +62,17 @@ class DataSource(NamedTuple):
 
     def __str__(self):
         return f"{self.name}={self.place}" + ("" if self.weight is None else f"@{self.weight:g}")
+
+
+def _weighed(text):
+    """Return a folder and the weight behind its @, or None."""
+    path, _, number = text.rpartition("@")
+    if not path or Path(text).is_dir():
+        return Path(text), None
+    try:
+        return Path(path), float(number)
+    except ValueError:  # a folder with an @ in its name
+        return Path(text), None
 
 
 def load(

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.film import KEPT, PannedPhoto, window
 from imagesr.depth.maps import DepthSource, resized
+from imagesr.errors import together
 from imagesr.media.images import kind, read_rgb
 from imagesr.pixels import downscale, luma, resize
 from imagesr.scale import Scale
@@ -54,12 +55,13 @@ def load_pairs(
             is missing.
 
     Raises ValueError for items that are not pairs; for pictures that do not decode, are deeper than 8 bits or smaller
-    than `size`; for an LR whose size does not fit its HR; and for more pictures than fit into memory.
+    than `size`; for an LR whose size does not fit its HR; and for more pictures than fit into memory. The error names
+    every file that is wrong.
     """
     degradation = degradation or Degradation()
-    for pair in pairs:
-        _check(pair, scale, size, colour=colour, depth=bool(depth))
-    _check_memory(pairs, scale, channels + 2 * bool(depth), sizes)  # a map's numbers have 16 bits
+    faults = [_fault(_check, pair, scale, size, colour=colour, depth=bool(depth)) for pair in pairs]
+    if not any(faults):
+        _check_memory(pairs, scale, channels + 2 * bool(depth), sizes)  # a map's numbers have 16 bits
 
     def read(pair):
         if isinstance(pair.hr, PannedPhoto):
@@ -73,9 +75,28 @@ def load_pairs(
         maps = (resized(whole, size)[: len(hr), : hr.shape[1]] for _, hr, size in shown)
         return [(lr, hr, m.astype(np.float16)) for (lr, hr, _), m in zip(shown, maps, strict=True)]
 
+    def attempt(pair, fault):
+        if any(faults):  # nothing will be trained: what decodes need not be kept
+            return [], fault or _fault(_read, pair.hr, channels)
+        loaded = []
+        return loaded, _fault(lambda: loaded.extend(read(pair)))
+
     with ThreadPoolExecutor() as pool:
-        loaded = tqdm(pool.map(read, pairs), "reading pictures", len(pairs), unit="", leave=False, disable=None)
-        return [pair for shown in loaded for pair in shown]
+        results = pool.map(attempt, pairs, faults)
+        bar = tqdm(results, "reading pictures", len(pairs), unit="", leave=False, disable=None)
+        loaded, wrong = zip(*bar, strict=True) if pairs else ((), ())
+    if any(wrong):
+        raise ValueError(together(filter(None, wrong)))
+    return [pair for shown in loaded for pair in shown]
+
+
+def _fault(function, *arguments, **options):
+    """Call a function and return the text of its ValueError; "" where there is none."""
+    try:
+        function(*arguments, **options)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _check(pair, scale, size, *, colour, depth):
@@ -117,6 +138,8 @@ def _shown(pair, scale, channels, degradation, sizes, size):
 
 
 def _read(picture, channels):
+    if isinstance(picture, PannedPhoto):
+        picture = picture.photo
     if isinstance(picture, Path):
         picture = read_rgb(picture)
     return luma(picture) if channels == 1 else picture
@@ -138,7 +161,9 @@ def shape(picture, colour=False):
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected a picture that can be read. Received: {picture} ({error})") from None
     if "-bit" in what or (colour and what.startswith(("grey", "bilevel"))):
-        raise ValueError(f"Expected RGB pictures of 8 bits. Received: {picture} ({what}); convert it or take it out")
+        raise ValueError(
+            f"Expected RGB pictures of 8 bits; convert others or take them out. Received: {picture} ({what})"
+        )
     return (width, height) if turned else (height, width)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from imagesr.card import ModelCard, models_with_detail
 from imagesr.errors import ModelError
+from imagesr.models import import_keras
 
 
 class Runtime(NamedTuple):
@@ -129,6 +130,8 @@ def import_engine(engine: str) -> ModuleType:
         raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
     module, extra, _ = ENGINES[engine]
     try:
+        if engine in ("keras", "saved_model"):
+            import_keras()
         return import_module(module)
     except ModuleNotFoundError as error:
         install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"

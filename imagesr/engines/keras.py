@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -29,8 +31,25 @@ def read_network(file: Path, *, depth: bool = False) -> keras.Model:
     try:
         network = keras.saving.load_model(file, compile=False)
     except Exception as error:  # Keras raises whatever its zip and JSON readers do
+        if own := _own_classes(file):
+            raise ModelError(
+                f"Expected built-in layers in {file}. Received: {', '.join(own)}. In Python, load it by keras.saving."
+                f"load_model(FILE, custom_objects={{'{own[0]}': {own[0]}}}), and give the model to imagesr.evaluate"
+            ) from None
         raise _no_network(file, error) from None
     return checked_network(network, file, depth=depth)
+
+
+def _own_classes(file):
+    """Return the names of the classes of layers in a `.keras` file that are not Keras's; none of a broken file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+        names = [layer["class_name"] for layer in layers if not str(layer.get("module")).startswith("keras")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+        return []
+    ours = keras.saving.get_custom_objects().values()
+    return sorted({*names} - {known.__name__ for known in ours})
 
 
 def checked_network(network: keras.Model, place: Path | str, *, depth: bool = True) -> keras.Model:
@@ -46,6 +65,8 @@ def checked_network(network: keras.Model, place: Path | str, *, depth: bool = Tr
         if len(model.inputs) != 1 + takes_detail(model) or len(model.outputs) != 1:
             raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
         shapes = model.inputs[0].shape, model.output.shape
+        if any(getattr(layer, "data_format", "") == "channels_first" for layer in model.layers):
+            raise ValueError(f"channels first, {shapes[0]}; build it with data_format='channels_last'")
         if any(len(shape) != 4 for shape in shapes) or shapes[0][3] != shapes[1][3] or shapes[0][3] not in (1, 3):
             raise ValueError(f"input {shapes[0]}, output {shapes[1]}")
         scale = cost.model_scale(model)

@@ -21,7 +21,7 @@ from imagesr.engines import ENGINES, PRECISIONS, Engine
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.evaluate import film
 from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
-from imagesr.evaluate.inputs import Item, check_maps, check_picture, find_items, labels
+from imagesr.evaluate.inputs import Item, check_each, check_maps, check_picture, find_items, labels
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
 from imagesr.evaluate.perceptual import JUDGE, perceptual_figures
 from imagesr.evaluate.protocol import BASELINES, evaluate, load_network, on_frames, on_pictures
@@ -179,16 +179,19 @@ def _networks(options):
 
 
 def _check_items(options, items, networks, maps):
-    """Raise ValueError or InputError for a file that cannot be measured by every network."""
-    for item in items:
+    """Raise ValueError or InputError, with the names of all files that cannot be measured by every network."""
+
+    def check(item):
         check_interrupted()
         if info := item.info:
             for model, network in networks.items():
                 on_frames(model, network)(lr_info(info, options.scale), (info.width, info.height))
-            continue
+            return
         check_picture(item.path, options.scale)
         if options.depth or options.edges:
             check_maps(item.path, options.scale, maps)
+
+    check_each(items, check)
 
 
 def _columns(options, plan):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagesr.depth.maps import DepthSource
-from imagesr.errors import InputError
+from imagesr.errors import InputError, together
 from imagesr.evaluate import clips
 from imagesr.evaluate.clips import clip_info
 from imagesr.media.frames import VideoInfo
@@ -54,6 +54,18 @@ def find_items(places: Sequence[Path], scale: Scale) -> tuple[list[Item], list[s
 
 def _item(file, scale):
     return Item(file) if file.suffix.lower() in SUFFIXES else Item(file, clip_info(file, scale))
+
+
+def check_each(items: Iterable[Item], check: Callable[[Item], None]) -> None:
+    """Call `check` on every item; raises its first ValueError or InputError, with what it says of the others, too."""
+    errors = []
+    for item in items:
+        try:
+            check(item)
+        except (ValueError, InputError) as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])(together(map(str, errors)))
 
 
 def check_picture(path: Path, scale: Scale) -> None:

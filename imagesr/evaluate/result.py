@@ -12,7 +12,7 @@ from imagesr.card import ModelCard
 from imagesr.engines import import_engine
 from imagesr.evaluate import protocol
 from imagesr.evaluate.clips import Condition
-from imagesr.evaluate.inputs import check_picture, find_items, labels
+from imagesr.evaluate.inputs import check_each, check_picture, find_items, labels
 from imagesr.evaluate.table import COLUMNS, Table, cells
 from imagesr.metrics.fidelity import means
 from imagesr.scale import Scale
@@ -95,9 +95,9 @@ def evaluate(
     items, _ = find_items([Path(place) for place in ([data] if isinstance(data, str | Path) else data)], scale)
     if clips := [item.path for item in items if item.info]:
         raise ValueError(f"Expected pictures. Received: {clips[0]}; `imagesr evaluate` measures clips")
+    check_each(items, lambda item: check_picture(item.path, scale))
     upscale, rows = protocol.on_pictures(name, network, scale), []
     for item, label in zip(tqdm(items, "evaluating", unit="", leave=False, disable=None), labels(items), strict=True):
-        check_picture(item.path, scale)
         (row,) = protocol.evaluate(upscale, [item.path], scale, condition=condition)["images"]
         rows.append(row | {"image": label})
     told = {"model": name, "scale": str(scale), "precision": network.precision if network else None}

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from imagesr.card import SAVED_MODELS
-from imagesr.cli import Parser, hidden_stderr, run_command
+from imagesr.cli import Parser, run_command
+from imagesr.models import import_keras
 
 DESCRIPTION = """\
 Make a trained network runnable.
@@ -62,8 +63,7 @@ def _export(options):
         raise ValueError(f"Expected formats to add to a saved model ({', '.join(FOR_PLAYERS)}), by --also")
     if not add_to and not options.name:
         raise ValueError("Expected a name for the model, by --name")
-    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
-        import keras  # noqa: F401
+    import_keras()
     from imagesr.export.export import add_formats, export
     from imagesr.media.images import find_images
 

@@ -33,15 +33,38 @@ MODELS = {
     "srresnet": "srresnet",
 }
 
+BACKENDS = ("jax", "torch")  # TensorFlow comes with the extra `train`
+
 
 def import_keras() -> None:
-    """Import Keras, and let TensorFlow look for its devices, without TensorFlow's own lines on stderr."""
-    if sys.modules.get("keras"):
-        return
+    """Import Keras, and let TensorFlow look for its devices, without TensorFlow's own lines on stderr.
+
+    Raises ValueError where Keras is set to images with their channels first, and ImportError, with the remedy, for a
+    backend that is not installed.
+    """
+    if not sys.modules.get("keras"):
+        _import_keras()
+    form = sys.modules["keras"].config.image_data_format()
+    if form != "channels_last":
+        raise ValueError(
+            f"Expected Keras's image_data_format to be channels_last: keras.config.set_image_data_format, or "
+            f"~/.keras/keras.json. Received: {form}"
+        )
+
+
+def _import_keras():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what it writes later on
     # A notebook's kernel watches the file descriptor itself.
     with contextlib.nullcontext() if "ipykernel" in sys.modules else hidden_stderr():
-        import keras
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            if (package := (error.name or "").partition(".")[0]) in BACKENDS:
+                raise ImportError(
+                    f"Keras's backend is {package}, which is not installed: pip install {package}, or set the "
+                    "environment variable KERAS_BACKEND to another (tensorflow, jax or torch)"
+                ) from None
+            raise
 
         if keras.backend.backend() == "tensorflow":
             keras.distribution.list_devices()

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from imagesr.cli import Parser, hidden_stderr, run_command, scale_argument
-from imagesr.models import MODELS, builder
+from imagesr.cli import Parser, run_command, scale_argument
+from imagesr.models import MODELS, builder, import_keras
 from imagesr.scale import Scale
 
 DESCRIPTION = """\
@@ -43,8 +43,7 @@ def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
 
 
 def _models(options):
-    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
-        import keras  # noqa: F401
+    import_keras()
     print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
     for row in rows(options.scale):
         print("| " + " | ".join(row) + " |", flush=True)

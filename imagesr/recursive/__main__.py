@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from imagesr.cli import Parser, check_record, hidden_stderr, run_command
+from imagesr.cli import Parser, check_record, run_command
+from imagesr.models import import_keras
 
 DESCRIPTION = """\
 Pixel Recursive Super Resolution, 8x8 to 32x32.
@@ -67,8 +68,7 @@ def _parser():
 
 
 def _train(options):
-    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
-        import keras  # noqa: F401
+    import_keras()
     from imagesr.datasets import DataSource
     from imagesr.recursive.train import RecursiveConfig, train
 
@@ -89,8 +89,7 @@ def _sample(options):
             raise ValueError(f"Expected a .png for --sheet. Received: {options.sheet}")
     if options.patches < 1:
         raise ValueError(f"Expected --patches above 0. Received: {options.patches}")
-    with hidden_stderr():
-        import keras  # noqa: F401
+    import_keras()
     import numpy as np
 
     from imagesr.recursive.sampler import sample

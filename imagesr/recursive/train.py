@@ -20,7 +20,7 @@ from imagesr.recursive.network import pixel_recursive
 from imagesr.scale import Scale
 from imagesr.train.config import RunConfig, Texts
 from imagesr.train.optimizers import adam
-from imagesr.train.runs import read_rows, write_rows
+from imagesr.train.runs import read_rows, save_weights, write_rows
 
 SIDE = 32  # HR pixels of a patch, as in the paper
 SIZES = (0.5, 0.25, 0.125)  # photographs are reduced to these: a patch of a whole one would show next to nothing
@@ -99,8 +99,7 @@ def _run_steps(model, crops, val, out):
             losses.clear()
             bar.write(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
             write_rows(history, rows)
-            with whole(out / "checkpoint.weights.h5", ending=".weights.h5") as part:
-                model.save_weights(part)
+            save_weights(model, out / "checkpoint.weights.h5")
 
 
 def _step(model, lr, hr):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesr.cli import Interrupted, Parser, run_command
+from imagesr.errors import OutputError
+from imagesr.files import disk_full
 
 if TYPE_CHECKING:
     from imagesr.train.config import Config
@@ -193,6 +195,11 @@ def _train(parser, options):
     except Interrupted as interrupted:
         interrupted.hint = f"go on with --resume --out {options.out}"
         raise
+    except OSError as error:
+        if not (options.out / "config.json").exists():
+            raise
+        told = disk_full(error.errno) or error
+        raise OutputError(f"{told}; go on with --resume --out {options.out}") from None
     return 0
 
 

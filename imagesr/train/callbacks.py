@@ -13,7 +13,7 @@ import numpy as np
 from imagesr.files import whole
 from imagesr.models.layers import collapsed
 from imagesr.train import plots
-from imagesr.train.runs import add_row, keep_rows, last_checkpoint
+from imagesr.train.runs import add_row, keep_rows, last_checkpoint, save_weights
 
 PICTURES_EVERY = 60  # seconds between two drawings of the statistics
 
@@ -136,8 +136,7 @@ class RunFolder(keras.callbacks.Callback):
 
     def _save(self, checkpoint):
         older = set(checkpoint.parent.glob("[0-9]*.weights.h5"))
-        with whole(checkpoint, ending=".weights.h5") as part:
-            self.model.save_weights(part)
+        save_weights(self.model, checkpoint)
         for file in older - {checkpoint}:
             file.unlink(missing_ok=True)
 

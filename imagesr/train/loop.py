@@ -72,6 +72,7 @@ def fit(
     """
     if steps < 1:
         raise ValueError(f"Expected at least 1 step. Received: {steps}")
+    check_backend()
     out = Path(out)
     if (
         not model.compiled or inner_optimizer(model).name == NAME
@@ -156,6 +157,12 @@ def run_epochs(
                 f"Expected a {name} that is a number. Received: {values[-1]} in epoch {epoch}; {remedy}"
             )
     return history
+
+
+def check_backend() -> None:
+    """Raise ValueError for a backend of Keras that runs networks and does not train them."""
+    if (backend := keras.backend.backend()) not in ("tensorflow", "jax", "torch"):
+        raise ValueError(f"Expected KERAS_BACKEND to be tensorflow, jax or torch, which train. Received: {backend}")
 
 
 def fed(crops: RandomCrops) -> tf.data.Dataset | RandomCrops:

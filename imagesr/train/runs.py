@@ -70,6 +70,23 @@ def last_checkpoint(run: Path) -> tuple[int, Path] | None:
     return (int(files[-1].name.split(".")[0]), files[-1]) if files else None
 
 
+class _Memory(io.BytesIO):
+    """A file in memory, with a name that Keras accepts."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def save_weights(model: keras.Model, file: Path) -> None:
+    """Write a model's weights and its optimizer's, whole or not at all; raises OSError.
+
+    They are put together in memory: the HDF5 library, writing to a full disk itself, crashes the process.
+    """
+    memory = _Memory()
+    model.save_weights(memory)
+    write_whole(file, memory.getbuffer())
+
+
 def read_rows(file: Path) -> list[dict[str, str]]:
     """Return the rows of a history, none where there is no file."""
     return list(csv.DictReader(io.StringIO(file.read_text("utf-8")))) if file.exists() else []

@@ -16,17 +16,17 @@ from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.pairs import SIZES, load_pairs, shape
 from imagesr.depth.estimator import depth_source
 from imagesr.depth.network import without_depth
-from imagesr.files import whole, write_whole
+from imagesr.files import write_whole
 from imagesr.metrics.perceptual import Extractor, content_loss, load_extractor
 from imagesr.models import cost
 from imagesr.scale import Scale
 from imagesr.train import plots
 from imagesr.train.callbacks import PICTURES_EVERY, RunFolder, save_network
 from imagesr.train.config import DETAIL, WEIGHTS, Config
-from imagesr.train.loop import fed, momentum, run_epochs
+from imagesr.train.loop import check_backend, fed, momentum, run_epochs
 from imagesr.train.losses import LOSSES, at_edges
 from imagesr.train.optimizers import adam
-from imagesr.train.runs import keep_rows, last_checkpoint
+from imagesr.train.runs import keep_rows, last_checkpoint, save_weights
 from imagesr.train.start import start_from_linear, warm_start
 from imagesr.train.validation import Validation
 
@@ -47,6 +47,7 @@ def train(config: Config, out: Path) -> keras.Model:
     checkpoint. Raises ValueError, before the first step, for data or a config that cannot be trained with, and
     TrainingError where a loss stops being a number.
     """
+    check_backend()
     # Decided once: a run that is resumed elsewhere with another optimizer would forget all that it has learned.
     config = config.changed(precision=_policy(config.precision))
     new, saved = not out.exists(), out / "config.json"
@@ -159,8 +160,7 @@ class Run:
             self.trainer.settle()
         inputs = self.model.inputs if len(self.model.inputs) > 1 else self.model.input
         weights = keras.Model(inputs, self.model.output)  # without the optimizer
-        with whole(self.out / "training.weights.h5", ending=".weights.h5") as part:
-            weights.save_weights(part)
+        save_weights(weights, self.out / "training.weights.h5")
         plain = save_network(self.model, self.out)
         self.draw()
         self.benchmark(plain)
