@@ -27,6 +27,7 @@ COMMANDS = {
     "blind": ("imagesr.compare.blind", "ask people which of two looks better"),
     "recursive": ("imagesr.recursive.__main__", "draw pixels one by one: train, sample"),
 }
+EXAMPLES = ("video in.mp4 out.mp4", "image photo.jpg large.png", "play film.mp4")
 
 
 def find_main(command: str) -> Callable[[list[str] | None], int]:
@@ -44,7 +45,9 @@ def main() -> int:
         return 0
     if name not in COMMANDS:
         listing = "\n".join(f"  {command:10} {what}" for command, (_, what) in COMMANDS.items())
-        text = f"usage: imagesr COMMAND …\n\n{listing}\n\nimagesr COMMAND --help lists the options of one."
+        examples = "\n".join(f"  imagesr {line}" for line in EXAMPLES)
+        more = f"Examples:\n{examples}\n\nimagesr COMMAND --help lists the options of one."
+        text = f"usage: imagesr COMMAND …\n\n{listing}\n\n{more}"
         if name in ("-h", "--help"):
             print(text)
             return 0

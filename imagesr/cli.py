@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill, indent
 from typing import NoReturn
 
 from imagesr.errors import InputError, OutputError, TrainingError
@@ -17,6 +18,7 @@ from imagesr.files import disk_full
 from imagesr.scale import Scale
 
 SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
+WIDTH = 100  # columns of the texts of --help
 DETAIL_HELP = "0 is the faithful picture, 1 the most natural-looking one (default: the model's, if it takes one)"
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
 
@@ -32,7 +34,30 @@ EXTRAS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Report a wrong option in one line."""
+    """Report a wrong option in one line; show `examples`, one command a line, before the options."""
+
+    def __init__(self, *, examples: str = "", description: str | None = None, epilog: str | None = None, **options):
+        if examples:
+            lines = indent("\n".join(line.strip() for line in examples.strip().splitlines()), "  ")
+            description = f"{fill(description or '', WIDTH)}\n\nExamples:\n{lines}"
+            epilog = epilog and fill(epilog, WIDTH)
+            options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, epilog=epilog, **options)
+
+    def format_help(self):
+        """Return the help; its first line names what must be given, not every option."""
+        if self.usage is None:
+            needed = [
+                f"{a.option_strings[-1]} {self._metavar(a)}" for a in self._actions if a.required and a.option_strings
+            ]
+            places = [self._metavar(action) for action in self._actions if not action.option_strings]
+            self.usage = " ".join([self.prog, "[options]", *needed, *places]).replace("%", "%%")
+        return super().format_help()
+
+    def _metavar(self, action):
+        name = action.metavar or action.dest
+        more = {"?": f"[{name}]", "+": f"{name} ...", "*": f"[{name} ...]", argparse.PARSER: f"{name} ..."}
+        return more.get(action.nargs, name)
 
     def error(self, message) -> NoReturn:
         """Print the message and exit."""

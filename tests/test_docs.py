@@ -153,11 +153,25 @@ def test_commands_parse(page, parse, capsys):
         assert code == 0, f"{' '.join(words)}: {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_examples_in_help_parse(command, parse, capsys):
+PARTS = {
+    "datasets": ("verify", "leaks", "film", "scenes"),
+    "recursive": ("train", "sample"),
+    "blind": ("page", "count"),
+}
+HELPS = [*COMMANDS, *(f"{command} {part}" for command, parts in PARTS.items() for part in parts)]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_every_help_has_examples_first_and_they_parse(command, parse, capsys):
+    name, *part = command.split()
     with pytest.raises(SystemExit):
-        parse(COMMANDS[command][0], ["--help"])
+        parse(COMMANDS[name][0], [*part, "--help"])
     text = capsys.readouterr().out
+    lines = text.splitlines()
+    shown = next(i for i, line in enumerate(lines) if line.lower() == "examples:")
+    assert shown < next((i for i, line in enumerate(lines) if line.endswith(":") and i != shown), len(lines))
+    assert lines[0].startswith(f"usage: imagesr {command}")
+    assert len(max(lines[:shown], key=len)) <= 120
     for words in commands("\n".join(line for line in text.splitlines() if line.startswith("  imagesr "))):
         if found := ours(words):
             assert parse(*found) == 0, words

@@ -12,7 +12,14 @@ from imagesr.files import write_whole
 
 
 def _parser():
-    parser = Parser(prog="imagesr compare", description="Compare two videos of the same scene, on one page.")
+    parser = Parser(
+        prog="imagesr compare",
+        description="Compare two videos of the same scene, on one page.",
+        examples="""
+            imagesr compare fast.mp4 best.mp4
+            imagesr compare fast.mp4 best.mp4 --reference original.mp4 -o page.html
+        """,
+    )
     add = parser.add_argument
     add("a", metavar="A", type=Path, help="a video")
     add("b", metavar="B", type=Path, help="another video of the same scene")

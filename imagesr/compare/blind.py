@@ -216,10 +216,20 @@ def _count(options):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = Parser(
-        prog="imagesr blind", description="Ask people which of two looks better, without saying which is which."
+        prog="imagesr blind",
+        description="Ask people which of two looks better, without saying which is which.",
+        examples="""
+            imagesr blind page lanczos/ best/ -o blind.html
+            imagesr blind count votes-anna.json votes-ben.json
+        """,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    page = commands.add_parser("page", help="write a page that shows pairs of pictures and collects votes")
+    page = commands.add_parser(
+        "page",
+        help="write a page that shows pairs of pictures and collects votes",
+        description="Write a page that shows pairs of pictures and collects votes.",
+        examples="imagesr blind page lanczos/ best/ -o blind.html",
+    )
     page.add_argument("a", type=Path, metavar="A", help="a folder of pictures or clips")
     page.add_argument("b", type=Path, metavar="B", help="another, with files of the same names and sizes")
     page.add_argument("-o", "--out", type=Path, default=Path("blind.html"), help="default: blind.html")
@@ -232,7 +242,12 @@ def main(arguments: list[str] | None = None) -> int:
     page.add_argument("--seed", type=int, help="seed of sides and order, stored in the page (default: a random one)")
     page.add_argument("-y", dest="overwrite", action="store_true", help="overwrite OUT")
     page.set_defaults(run=_make)
-    counted = commands.add_parser("count", help="say which one was preferred, with a 95 %% interval")
+    counted = commands.add_parser(
+        "count",
+        help="say which one was preferred, with a 95 %% interval",
+        description="Say which one was preferred, with a 95 %% interval.",
+        examples="imagesr blind count votes-anna.json votes-ben.json",
+    )
     counted.add_argument("votes", type=Path, nargs="+", metavar="VOTES", help="files that the page saved")
     counted.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
     counted.set_defaults(run=_count)

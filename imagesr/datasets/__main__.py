@@ -37,28 +37,49 @@ def _parser():
     parser = Parser(prog="imagesr datasets", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
-    def command(name, run, what):
+    def command(name, run, what, example):
         prog = f"imagesr datasets {name}"
-        one = commands.add_parser(name, prog=prog, help=what, description=what.capitalize(), epilog=EPILOG)
-        one.formatter_class = raw
+        one = commands.add_parser(
+            name, prog=prog, help=what, description=f"{what.capitalize()}.", epilog=EPILOG, examples=example
+        )
         one.set_defaults(run=run)
         return one.add_argument
 
-    add = command("verify", run_verify, "look for damaged, duplicate, changed and unpaired files")
+    add = command(
+        "verify",
+        run_verify,
+        "look for damaged, duplicate, changed and unpaired files",
+        "imagesr datasets verify photos/train",
+    )
     add("folder", type=Path, metavar="DIR")
     add("--write", action="store_true", help="write the checksums to DIR/SHA256SUMS")
 
-    add = command("leaks", run_leaks, "look for pictures, or crops of them, that are in both folders")
+    add = command(
+        "leaks",
+        run_leaks,
+        "look for pictures, or crops of them, that are in both folders",
+        "imagesr datasets leaks photos/train Set5",
+    )
     add("a", type=Path, metavar="A")
     add("b", type=Path, metavar="B")
     add("--json", type=Path, metavar="FILE", help="write the leaks to FILE")
 
-    add = command("film", run_film, "pan across photographs, into lossless clips to measure on")
+    add = command(
+        "film",
+        run_film,
+        "pan across photographs, into lossless clips to measure on",
+        "imagesr datasets film photos/val clips --frames 60",
+    )
     add("folder", type=Path, metavar="PHOTOS")
     add("out", type=Path, metavar="OUT", help="a new folder for the clips")
     add("--frames", type=int, default=60, help="frames of each clip (default: 60)")
 
-    add = command("scenes", run_scenes, "render scenes with their depth, for networks that take depth")
+    add = command(
+        "scenes",
+        run_scenes,
+        "render scenes with their depth, for networks that take depth",
+        "imagesr datasets scenes scenes/train --count 100",
+    )
     add("out", type=Path, metavar="OUT", help="a new folder for the pictures, and depth/ in it")
     add("--count", type=int, default=12, help="number of scenes (default: 12)")
     add("--seed", type=int, default=0, help="different seeds render different scenes (default: 0)")

@@ -74,6 +74,11 @@ def _parser():
     parser = Parser(
         prog="imagesr evaluate",
         description="Reduce HR pictures and clips to LR, upscale them, and measure PSNR, SSIM and, on clips, VMAF-NEG.",
+        examples="""
+            imagesr evaluate --model best-photo --scale 2 --data Set5
+            imagesr evaluate --model lanczos fast best --data clips --codec libx264 --crf 18 28
+            imagesr evaluate --model runs/mine/model.keras --data photos/val --sheet worst.png
+        """,
     )
     add = parser.add_argument
     add(

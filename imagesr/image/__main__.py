@@ -20,8 +20,14 @@ def _parser():
     parser = Parser(
         prog="imagesr image",
         usage="imagesr image [options] IN ... OUT",
-        description="Upscale photographs, such as: imagesr image photo.jpg large.png. "
-        "OUT is a file for one photograph and a folder for several; - is standard input and output.",
+        description="Upscale photographs. OUT is a file for one photograph and a folder for several; - is standard "
+        "input and output.",
+        examples="""
+            imagesr image photo.jpg large.png  # twice as large
+            imagesr image photo.jpg large.png -s 1.5
+            imagesr image photo.jpg large.png --size 3840x2160
+            imagesr image photos/ large/ -r  # a folder and its sub-folders
+        """,
         epilog=f"A result has at most {MAX_PIXELS / 1e6:,.0f} megapixels.",
     )
     add = parser.add_argument

@@ -17,6 +17,10 @@ def _parser():
     parser = Parser(
         prog="imagesr play",
         description="Play a video upscaled, with its sound.",
+        examples="""
+            imagesr play film.mp4
+            imagesr play film.mp4 --start 90 -n best
+        """,
         epilog="Keys beside those of imagesr webcam: " + "; ".join(f"{key}: {what}" for key, what in KEYS),
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the video")

@@ -42,6 +42,11 @@ def _parser():
     parser = Parser(
         prog="imagesr webcam",
         description="Upscale a camera as it films. The newest frame wins: a slow machine drops the others.",
+        examples="""
+            imagesr webcam
+            imagesr webcam 1 --size 1280x720 --fps 30
+            imagesr webcam rtsp://camera.local/stream --reconnect
+        """,
         epilog="Keys: " + "; ".join(f"{key}: {what}" for key, what in KEYS),
     )
     add = parser.add_argument

@@ -34,7 +34,12 @@ def _parser():
 
     what = "train a network"
     one = commands.add_parser(
-        "train", prog="imagesr recursive train", help=what, description=what, argument_default=argparse.SUPPRESS
+        "train",
+        prog="imagesr recursive train",
+        help=what,
+        description="Train a network that draws pixels one by one.",
+        examples="imagesr recursive train --data photos/train --val photos/val --out runs/pixels",
+        argument_default=argparse.SUPPRESS,
     )
     one.set_defaults(run=_train)
     add = one.add_argument
@@ -53,7 +58,13 @@ def _parser():
     add("--seed", type=int, help="of weights and patches (default: 0)")
 
     what = "measure a network on held-out patches and draw samples"
-    two = commands.add_parser("sample", prog="imagesr recursive sample", help=what, description=what)
+    two = commands.add_parser(
+        "sample",
+        prog="imagesr recursive sample",
+        help=what,
+        description="Measure a network on held-out patches and draw samples.",
+        examples="imagesr recursive sample runs/pixels --data photos/val --sheet samples.png",
+    )
     two.set_defaults(run=_sample)
     add = two.add_argument
     add("model", type=Path, metavar="RUN", help="a finished run, or its model.keras")

@@ -30,7 +30,12 @@ def _parser():
 
     parser = Parser(
         prog="imagesr serve",
-        description="Upscale photographs over HTTP. The first signal drains the service, a second one ends it.",
+        description="Upscale photographs over HTTP. After a first signal the service finishes its pictures and takes "
+        "no more; a second signal ends it at once.",
+        examples="""
+            imagesr serve
+            imagesr serve --host 0.0.0.0 --port 8000 -n fast
+        """,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")

@@ -361,6 +361,7 @@ def _parser():
         prog="imagesr send",
         description="Send PNG and JPEG photographs to a running service and keep its answers. "
         "Pictures whose answers are there already are not sent again: a second run goes on where the first one ended.",
+        examples="imagesr send photos/ --to http://127.0.0.1:5000 --out large/",
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="DIR", help="a folder of pictures, or pictures, or patterns")

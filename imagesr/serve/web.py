@@ -79,7 +79,9 @@ def _unpack(package, folder):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = Parser(
-        prog="imagesr serve.web", description="Fetch the files that the page needs to upscale in the browser."
+        prog="imagesr serve.web",
+        description="Fetch the files that the page needs to upscale in the browser. Once is enough.",
+        examples="imagesr serve.web",
     )
     return run_command("serve.web", fetch, parser.parse_args(arguments))
 

@@ -34,14 +34,14 @@ from imagesr.scale import Scale
 _LINE_S = 10.0  # between lines of progress where there is no terminal
 _BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
 _BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
-_EXAMPLES = """examples:
-  imagesr video in.mp4 out.mp4                     1.5 times as large
-  imagesr video dvd.vob out.mp4 --size 1080p       fitted into 1920x1080
-  imagesr video in.mp4 out.mp4 --dry-run           what the whole will take; nothing is written
-  imagesr video in.mp4 out.mp4 --preview           three seconds, and what the whole will take
-  imagesr video a.mp4 b.mov upscaled/              several, into a folder
-  imagesr video films upscaled -r                  a folder and its sub-folders
-  imagesr video %05d.png out.mp4 --rate 24         numbered pictures
+_EXAMPLES = """
+  imagesr video in.mp4 out.mp4  # 1.5 times as large
+  imagesr video dvd.vob out.mp4 --size 1080p  # fitted into 1920x1080
+  imagesr video in.mp4 out.mp4 --dry-run  # what the whole will take; nothing is written
+  imagesr video in.mp4 out.mp4 --preview  # three seconds, and what the whole will take
+  imagesr video a.mp4 b.mov upscaled/  # several, into a folder
+  imagesr video films upscaled -r  # a folder and its sub-folders
+  imagesr video %05d.png out.mp4 --rate 24  # numbered pictures
   ffmpeg -i in.mp4 -f yuv4mpegpipe - | imagesr video - - | mpv -
 """
 
@@ -84,8 +84,7 @@ def _parser():
         prog="imagesr video",
         usage="imagesr video [options] IN ... OUT",
         description="Upscale videos; sound, subtitles and timestamps are kept.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     add = parser.add_argument
     outputs = " ".join(FORMATS)
