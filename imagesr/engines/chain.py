@@ -13,6 +13,7 @@ from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
 MAX_SCALE = 8
+SHORT = Fraction(9, 8)  # what Lanczos may add for film: 480 lines become 960 by x2, and then 1080
 
 
 def load_chain(
@@ -36,17 +37,18 @@ def chain_name(cards: Sequence[ModelCard]) -> str:
 def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCard]:
     """Choose the models to run one after another: the fewest that reach `factor`, of these the least beyond it.
 
-    What is beyond it is computed in vain, and is taken away again by Lanczos. The smallest scale runs first, so that
-    the others see fewer pixels.
+    What is beyond it is computed in vain, and is taken away again by Lanczos. For film they may end up to `SHORT` below
+    it, where that saves a run: Lanczos makes the rest, which is better, too (docs/experiments.md). The smallest scale
+    runs first, so that the others see fewer pixels.
     """
-    factor, best = _fraction(factor), None
+    factor = _fraction(factor)
+    short = SHORT if all(card.flavour == "film" for card in cards) else 1
     for length in range(1, 8):
-        for combination in combinations_with_replacement(cards, length):
-            product = math.prod((_fraction(card.scale) for card in combination), start=Fraction(1))
-            if product >= factor and (best is None or product < best[0]):
-                best = product, combination
-        if best:
-            return sorted(best[1], key=lambda card: card.scale)
+        found = [(_product(chosen), chosen) for chosen in combinations_with_replacement(cards, length)]
+        reaching = [pair for pair in found if pair[0] >= factor]
+        product, chosen = min(reaching or found, key=lambda pair: abs(pair[0] - factor))
+        if product * short >= factor:
+            return sorted(chosen, key=lambda card: card.scale)
     raise ModelError(f"Expected a scale within reach of {cards[0].name}. Received: {float(factor):g}")
 
 
@@ -76,6 +78,10 @@ def reach(engines: Sequence[Engine]) -> int:
         pixels += math.ceil((card.receptive_field // 2 + card.multiple) / float(scale))
         scale = scale * card.scale
     return pixels
+
+
+def _product(cards):
+    return math.prod((_fraction(card.scale) for card in cards), start=Fraction(1))
 
 
 def _fraction(scale):

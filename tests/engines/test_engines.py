@@ -198,7 +198,9 @@ def test_chains_reach_the_scale_with_the_least_surplus():
     from imagesr.engines.chain import chain
 
     card = find_model("fast", Scale(3, 2))
-    assert [len(chain([card], Fraction(f))) for f in ("5/4", "3/2", "2", "9/4", "4", "8")] == [1, 1, 2, 2, 4, 6]
+    assert [len(chain([card], Fraction(f))) for f in ("5/4", "3/2", "2", "9/4", "4", "8")] == [1, 1, 2, 2, 4, 5]
+    photo = find_model("fast-photo", Scale(3, 2))
+    assert [len(chain([photo], Fraction(f))) for f in ("3/2", "27/16", "4", "8")] == [1, 2, 4, 6]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,8 @@ def test_chains_reach_the_scale_with_the_least_surplus():
         ("5/3", "fast x2"),  # 576 lines to 960
         ("1.875", "fast x2"),  # 576 lines to 1080
         ("2", "fast x2"),
-        ("2.25", "fast x1.5 then x1.5"),  # 480 lines to 1080
+        ("2.25", "fast x2"),  # 480 lines to 1080: Lanczos makes the last eighth
+        ("2.26", "fast x1.5 then x2"),
         ("3", "fast x1.5 then x2"),  # 360 lines to 1080; the smaller scale first, at fewer pixels
         ("4", "fast x2 then x2"),
         ("8", "fast x2 then x2 then x2"),
