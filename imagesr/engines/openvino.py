@@ -46,15 +46,51 @@ def load(
     own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
     file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:
-        return _OpenVINO(
-            card,
-            partial(core.compile_model, device_name=device, config=options),
-            core.read_model(file),
-            precision,
-            detail,
-        )
+        model = core.read_model(file)
+        if options["INFERENCE_PRECISION_HINT"] == "bf16":
+            _round_filters(model)
+        compile_model = partial(core.compile_model, device_name=device, config=options)
+        return _OpenVINO(card, compile_model, model, precision, detail)
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
+
+
+def _round_filters(model):
+    """Round the floating-point weights of convolutions to bf16, so that every filter keeps its sum.
+
+    OpenVINO rounds each weight by itself. The gains of an anchor's phases then differ by some 0.3 %, and level areas
+    show a mesh: at a period of a cell the spectrum stood out up to 47 times, and 1.8 times with the sums kept.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "Convolution":
+            weights = node.input_value(1).get_node()
+            if weights.get_type_name() == "Constant" and weights.get_element_type() == ov.Type.f32:
+                rounded = ov.opset13.constant(keep_sums(np.array(weights.data)))
+                node.input(1).replace_source_output(rounded.output(0))
+
+
+def keep_sums(kernel: np.ndarray) -> np.ndarray:
+    """Return a float32 kernel, filters first, in numbers that bf16 has; each filter keeps its sum.
+
+    The error of a weight is carried to the next smaller one, so that what is left is that of the smallest.
+    """
+    flat = kernel.reshape(len(kernel), -1)
+    order = np.argsort(-np.abs(flat), 1)
+    weights = np.take_along_axis(flat, order, 1)
+    error = np.zeros(len(flat), np.float32)
+    for i in range(weights.shape[1]):
+        wanted = weights[:, i] + error
+        weights[:, i] = _bf16(wanted)
+        error = wanted - weights[:, i]
+    result = np.empty_like(flat)
+    np.put_along_axis(result, order, weights, 1)
+    return result.reshape(kernel.shape)
+
+
+def _bf16(values):
+    """Round float32 to the nearest numbers whose last 16 bits are zero."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
 def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:

@@ -10,6 +10,7 @@ from imagesr.card import SAVED_MODELS, ModelCard, find_model, models_for, saved_
 from imagesr.engines import load_engine
 from imagesr.errors import ModelError
 from imagesr.metrics.fidelity import psnr
+from imagesr.metrics.texture import cells, mesh
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
@@ -96,6 +97,29 @@ def test_lower_precision_stays_close(name, precision):
     # `best` is deep, and a second end is strong on noise: int8 adds up.
     sensitive = precision == "int8" and (card.name.startswith("best") or card.detail is not None)
     assert close > (35 if sensitive else 40)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bf16_draws_no_mesh(name):
+    card = card_of(name)
+    y, x = np.mgrid[:240, :240]
+    ramp = 40 + x / 2.2 + y / 3 + np.random.default_rng(0).normal(0, 0.7, x.shape)
+    lr = np.rint(ramp).astype(np.uint8)[np.newaxis, ..., np.newaxis]
+    low, high = (
+        mesh(np.array(engine(lr))[0, ..., 0], cells(card.scale))
+        for engine in (loaded(card, "bf16"), load_engine(card, precision="fp32"))
+    )
+    assert low < 1.2 * high + 0.1  # up to 16 where every weight is rounded by itself
+
+
+def test_weights_in_bf16_keep_the_sum_of_each_filter():
+    from imagesr.engines.openvino import keep_sums
+
+    kernel = np.random.default_rng(0).normal(0, 0.1, (9, 4, 5, 5)).astype(np.float32)
+    rounded = keep_sums(kernel)
+    assert not (rounded.view(np.uint32) & 0xFFFF).any()
+    np.testing.assert_allclose(rounded, kernel, rtol=2**-6, atol=2**-12)
+    np.testing.assert_allclose(rounded.sum((1, 2, 3)), kernel.sum((1, 2, 3)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
