@@ -6,6 +6,8 @@ Colour and containers are in `image`, `video` and `media`. OpenVINO, ONNX Runtim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -107,11 +109,32 @@ def load_engine(
     return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, detail=detail or 0.0)
 
 
-def checked_detail(detail: float | None, card: ModelCard | None) -> float | None:
+@dataclass(frozen=True)
+class AtDetail:
+    """Run a loaded engine at another detail than its default: a view of it, which costs nothing."""
+
+    engine: Engine
+    detail: float
+
+    @property
+    def card(self) -> ModelCard:
+        """Return the engine's card."""
+        return self.engine.card
+
+    @property
+    def precision(self) -> str:
+        """Return the engine's precision."""
+        return self.engine.precision
+
+    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray:
+        return self.engine(planes, self.detail if detail is None else detail)
+
+
+def checked_detail(detail: float | None, card: ModelCard | None, *, known: Sequence[str] | None = None) -> float | None:
     """Return the detail that a model runs at: the one given, or the card's default; None for a model that takes none.
 
     `card` is None for plain resizing. Raises ModelError for a detail outside 0 to 1, and for one given to a model that
-    takes none.
+    takes none; it names those that do, `known` or the shipped ones.
     """
     if detail is None:
         return card.detail if card else None
@@ -119,7 +142,7 @@ def checked_detail(detail: float | None, card: ModelCard | None) -> float | None
         raise ModelError(f"Expected a detail from 0 to 1. Received: {detail:g}")
     if card is None or card.detail is None:
         received = f"{card.name} x{card.scale}" if card else "lanczos"
-        takes = ", ".join(models_with_detail()) or "none yet"
+        takes = ", ".join(models_with_detail() if known is None else known) or "none yet"
         raise ModelError(f"Expected a model that takes a detail ({takes}). Received: {received}")
     return detail
 

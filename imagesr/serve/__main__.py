@@ -15,7 +15,8 @@ def serve(options) -> int:
     from imagesr.serve import server
     from imagesr.serve.service import Service
 
-    service = Service(model=options.model, queue=options.queue, megapixels=options.megapixels, threads=options.threads)
+    how = {name: getattr(options, name) for name in ("model", "queue", "megapixels", "threads", "detail")}
+    service = Service(**how)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
     with server.listen(options.host, options.port) as sock:
@@ -41,6 +42,7 @@ def _parser():
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=int, default=5000, help="default: 5000; 0 for any")
     add("-n", "--model", default="best", help="model for requests that name none (default: best)")
+    add("--detail", type=float, metavar="0..1", help="for requests that name none (default: the model's own)")
     add("--queue", type=int, default=8, metavar="N", help="pictures that may wait behind the first (default: 8)")
     add(
         "--megapixels",

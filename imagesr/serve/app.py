@@ -56,7 +56,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _name_models(app, service):
-    """Have the OpenAPI document list the service's models, which the routes do not know."""
+    """Have the OpenAPI document list the service's models, which the routes do not know. They have the details."""
     document = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -65,6 +65,8 @@ def _name_models(app, service):
             for parameter in described["paths"][path]["post"]["parameters"]:
                 if parameter["name"] == "model":
                     parameter["schema"] |= {"enum": list(service.names), "default": service.model}
+                elif parameter["name"] == "detail":
+                    parameter["schema"].pop("default", None)
         return described
 
     app.openapi = openapi

@@ -207,6 +207,8 @@ async def _send_all(pairs, options, sent, tell):
     import httpx
 
     query = {"scale": str(options.scale), "model": options.model, "format": options.format}
+    if options.detail is not None:
+        query["detail"] = f"{options.detail:g}"
     limits = httpx.Limits(max_connections=options.jobs)
     timeout = httpx.Timeout(options.patience, connect=min(options.patience, 10))
     async with httpx.AsyncClient(base_url=options.to, limits=limits, timeout=timeout) as client:
@@ -344,6 +346,8 @@ def _telling(quiet: bool, pictures: int) -> Iterator:
 def _check_numbers(options):
     if not 1 < float(options.scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
+    if options.detail is not None and not 0 <= options.detail <= 1:
+        raise ValueError(f"Expected a detail from 0 to 1. Received: {options.detail:g}")
     if not 1 <= options.jobs <= 64:
         raise ValueError(f"Expected 1 to 64 jobs. Received: {options.jobs}")
     if not 0 < options.patience < math.inf:
@@ -369,6 +373,7 @@ def _parser():
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the answers")
     add("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
+    add("--detail", type=float, metavar="0..1", help="of models that take one (default: the service's)")
     add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")
     add("--jobs", type=int, default=2, metavar="N", help="pictures that are sent at a time (default: 2)")
     away = "seconds to wait for a service that is away or silent"

@@ -4,7 +4,8 @@
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from imagesr.engines.chain import MAX_SCALE
+from imagesr.errors import ModelError
 from imagesr.scale import Scale
 from imagesr.serve.metrics import STAGES
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.schemas import Error, Models, describe_models
-from imagesr.serve.service import Service
+from imagesr.serve.service import Service, Wanted
 from imagesr.serve.uploads import MAX_BYTES, UPLOAD_SECONDS, accept, receive, unless_gone
 
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
@@ -50,15 +52,6 @@ async def _service(request: Request) -> Service:
 ServiceOf = Annotated[Service, Depends(_service)]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Hold what a query asks for."""
-
-    scale: Scale
-    model: str
-    format: str
-
-
 async def _wanted(
     request: Request,
     service: ServiceOf,
@@ -83,16 +76,28 @@ async def _wanted(
             json_schema_extra={"enum": [*MEDIA]},
         ),
     ] = "png",
+    detail: Annotated[
+        str,
+        Query(
+            description="From 0, the faithful picture, to 1, the most natural-looking one, of models that take it: "
+            "those with a `detail` in `/models`, which is their default",
+            json_schema_extra={"type": "number", "minimum": 0, "maximum": 1},
+        ),
+    ] = "",
 ) -> Wanted:
-    """Return what the query asks for; raises a Refusal for an unknown parameter, model or scale."""
+    """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale or detail."""
     given = request.query_params
     wanted = Wanted(_parse_scale(scale), model if "model" in given else service.model, _parse_format(format))
-    unknown = set(given) - {"scale", "model", "format"}
+    unknown = set(given) - {"scale", "model", "format", "detail"}
     if wanted.model not in service.names or unknown:
         names = ", ".join(service.names)
-        expected, received = ("scale, model and format", min(unknown)) if unknown else (names, wanted.model)
+        expected, received = ("scale, model, format and detail", min(unknown)) if unknown else (names, wanted.model)
         raise Refusal(422, "query", f"Expected {expected}. Received: {received[:50]!r}")
-    return wanted
+    number = _parse_detail(detail) if "detail" in given else None
+    try:
+        return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale))
+    except ModelError as error:
+        raise Refusal(422, "query", str(error)) from None
 
 
 def _parse_scale(text):
@@ -102,6 +107,13 @@ def _parse_scale(text):
         if scale and 1 < Fraction(text) <= MAX_SCALE:
             return scale
     raise Refusal(422, "query", f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {text[:50]!r}")
+
+
+def _parse_detail(text):
+    if re.fullmatch(r"[0-9.eE+-]{1,40}", text):  # float() also takes words and underscores
+        with suppress(ValueError):
+            return float(text)
+    raise Refusal(422, "query", f"Expected a detail from 0 to 1. Received: {text[:50]!r}")
 
 
 def _parse_format(text):
@@ -130,7 +142,7 @@ async def supersize(
         begun = time.perf_counter()
         await receive(request, source)
         times["upload"] = time.perf_counter() - begun
-    made = await unless_gone(request, service.make(source, wanted.model, wanted.scale, wanted.format, times))
+    made = await unless_gone(request, service.make(source, wanted, times))
     for stage in STAGES:
         service.metrics.stages.labels(stage).observe(times[stage])
     headers = {

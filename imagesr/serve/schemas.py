@@ -30,6 +30,7 @@ class Measured(BaseModel):
         description="height and width of the input of its files must be multiples of it", examples=[1]
     )
     receptive_field: int = Field(description="in pixels of the picture", examples=[15])
+    detail: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[None])
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.511])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]
@@ -66,6 +67,7 @@ def describe_models(service: Service) -> dict[str, Any]:
                 "channels": card.channels,
                 "multiple": card.multiple,
                 "receptive_field": card.receptive_field,
+                "detail": card.detail if card.detail is None or service.detail is None else service.detail,
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }

@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from imagesr.card import ModelCard, find_models, models_for, saved_models
-from imagesr.engines import load_engine
+from imagesr.engines import AtDetail, checked_detail, load_engine
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
 from imagesr.image.upscale import upscaling
@@ -32,15 +33,28 @@ _FILES = 128  # that the service itself has open, at most
 _CHAINS = 8  # models loaded at a time
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Hold what a query asks for; `detail` None is the models' own, or none."""
+
+    scale: Scale
+    model: str
+    format: str
+    detail: float | None = None
+
+
 class Service:
     """Hold what all requests share: models, places, scheduler, decoders, metrics."""
 
-    def __init__(self, *, model: str, queue: int, megapixels: float, threads: int):
+    def __init__(self, *, model: str, queue: int, megapixels: float, threads: int, detail: float | None = None):
         self.most = round(megapixels * 1e6)
         self.models, self.names = photo_models()
         if model not in self.names:
             raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
-        self.model = model
+        self.model, self.detail = model, detail
+        if detail is not None:
+            cards = self.models[self.names[model]]
+            self._check_detail(detail, next((card for card in cards if card.detail is not None), cards[0]))
         self.files = {  # by (folder, name): the path and its SHA-256
             (card.folder.name, file): (card.folder / file, digest)
             for cards in self.models.values()
@@ -93,11 +107,30 @@ class Service:
         if not (self.warming and self.warming.done()):
             raise Refusal(503, "cold", "Expected a service that is warm. It is starting", {"Retry-After": "1"})
 
-    async def make(self, source: Path, model: str, scale: Scale, format: str, times: dict[str, float]) -> Path:
+    def detail_of(self, wanted: float | None, model: str, scale: Scale) -> float | None:
+        """Return the detail that a request runs at: `wanted`, or the service's; None is the models' own, or none.
+
+        Raises ModelError where `wanted` is outside 0 to 1, or one of the networks that reach the scale takes none.
+        """
+        cards = self._chain(model, scale)
+        if wanted is None:
+            return self.detail if all(card.detail is not None for card in cards) else None
+        for card in cards:
+            self._check_detail(wanted, card)
+        return wanted
+
+    def _check_detail(self, detail, card):
+        every = (card for cards in self.models.values() for card in cards)
+        checked_detail(
+            detail, card, known=[f"{other.name} x{other.scale}" for other in every if other.detail is not None]
+        )
+
+    async def make(self, source: Path, wanted: Wanted, times: dict[str, float]) -> Path:
         """Upscale the picture in the file `source`, and return the new file, beside it.
 
         The seconds that each stage takes go into `times`. Raises a Refusal.
         """
+        model, scale, format = wanted.model, wanted.scale, wanted.format
         decoded, made = source.with_name("decoded.v"), source.with_name("made")
         with self.places.one():
             begun = time.perf_counter()
@@ -109,7 +142,7 @@ class Service:
             with ExitStack() as spools:
                 spools.callback(_forget, decoded)  # a download may take long
                 begun = time.perf_counter()
-                steps = self._upscale(open_decoded(decoded), model, scale, spools)
+                steps = self._upscale(open_decoded(decoded), model, scale, spools, wanted.detail)
                 large, times["network"] = await self.scheduler.run(steps)
                 times["wait"] = time.perf_counter() - begun - times["network"]
                 begun = time.perf_counter()
@@ -119,9 +152,11 @@ class Service:
         self.metrics.pixels.labels("results").inc(large.width * large.height)
         return made
 
-    def _upscale(self, picture, model, scale, spools):
+    def _upscale(self, picture, model, scale, spools, detail=None):
         size = scale.grow(picture.width), scale.grow(picture.height)
         steps = self._steps(self.names[model], tuple(card.scale for card in self._chain(model, scale)))
+        if detail is not None:
+            steps = [AtDetail(engine, detail) for engine in steps]
         return (yield from upscaling(picture, size, steps, fixed=True, spools=spools))
 
     def _chain(self, model, scale):

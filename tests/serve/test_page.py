@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from PIL import Image
 from running import running_service
 
 import imagesr
+from imagesr.card import find_models
+from imagesr.engines import load_engine
 from imagesr.metrics.fidelity import psnr
-from imagesr.pixels import luma_of
+from imagesr.pixels import luma, luma_of
 from imagesr.serve import web
 
 STATIC = Path(imagesr.__file__).parent / "serve" / "static"
@@ -57,6 +60,7 @@ class Grudging(SimpleHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
         self.answer(*self.server.answers.pop(0))
 
     def do_GET(self):
@@ -86,6 +90,7 @@ def grudging(service):
     """Serve the page from a server whose `answers` a test lays ready; /models waits until it is `ready`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: Grudging(*arguments, directory=STATIC))
     server.service, server.files, server.answers, server.ready = service, {}, [], threading.Event()
+    server.asked = []
     server.ready.set()
     server.models = (200, ask(service + "models"), {})
     server.address = f"http://127.0.0.1:{server.server_port}/"
@@ -335,6 +340,39 @@ def test_formats_and_models_are_chosen(browser, service, lake):
     assert browser.find_element("id", "download").get_attribute("download") == "lake_x2.jpg"
     linear = imagesr.upscale_image(picture(*SIZE), model="linear")
     assert psnr(np.asarray(image), linear) > 35
+
+
+def with_detail(grudging, model, scale, detail, file=None):
+    """Have the page told that a network takes a detail, and where its file is."""
+    models = json.loads(grudging.models[1])
+    told = next(one for one in models["models"] if one["name"] == model)
+    own = next(one for one in told["scales"] if one["scale"] == scale)
+    own["detail"] = detail
+    if file:
+        own["files"]["model.onnx"] = file
+    grudging.models = (200, json.dumps(models).encode(), {})
+
+
+def set_detail(browser, value):
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', {bubbles: true}))"
+    browser.execute_script(script, browser.find_element("id", "detail"), value)
+
+
+def test_a_detail_is_chosen_where_the_model_takes_one(browser, grudging, lake):
+    with_detail(grudging, "best-photo", "2", 0.4)
+    visit(browser, grudging.address)
+    slider = browser.find_element("id", "detail")
+    assert slider.is_displayed() and slider.get_attribute("value") == "0.4"
+    select(browser, "scale", "3")
+    assert not slider.is_displayed()
+    select(browser, "scale", "2")
+    grudging.answers += [(200, png(picture(192, 128)), {"Content-Type": "image/png"})] * 2
+    choose(browser, lake)
+    enlarged(browser)
+    set_detail(browser, 1)
+    browser.find_element("id", "enlarge").click()
+    wait(browser, lambda: not grudging.answers and shown(browser, "download"))
+    assert [parse_qs(urlsplit(path).query)["detail"] for path in grudging.asked] == [["0.4"], ["1"]]
 
 
 def test_a_phone_shows_it_all(browser, service, lake):
@@ -604,6 +642,31 @@ def test_the_browser_agrees_with_python(runtime, browser, service, tmp_path):
     choose(browser, tmp_path / "odd.png")  # by another worker: that one was ended
     assert "150 × 101" in enlarged(browser, 60)
     visit(browser, service)  # its log was read; what is checked at the end is there again
+
+
+def test_the_browser_runs_a_network_at_the_chosen_detail(runtime, browser, grudging, tmp_path):
+    card = find_models("balanced")[0]
+    assert card.detail is not None
+    grudging.files["/two.onnx"] = (card.folder / "model.onnx").read_bytes()
+    with_detail(grudging, "best-photo", "1.5", card.detail, "/two.onnx")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 1), np.uint8).repeat(3, 2)
+    (tmp_path / "noise.png").write_bytes(png(noise))
+    ends = [
+        load_engine(card, precision="fp32", detail=detail)(luma(noise)[np.newaxis, ..., np.newaxis])
+        for detail in (0, 1)
+    ]
+    close = []
+    for detail in (0, 1):
+        visit(browser, grudging.address)
+        browser.find_element("id", "browser").click()
+        select(browser, "scale", "1.5")
+        set_detail(browser, detail)
+        choose(browser, tmp_path / "noise.png")
+        enlarged(browser, 60)
+        sr = luma(np.asarray(result(browser).convert("RGB")))
+        close.append([psnr(sr, end[0, ..., 0], shave=24) for end in ends])
+    assert close[0][0] > close[0][1] + 6
+    assert close[1][1] > close[1][0] + 6
 
 
 def test_the_webcam_is_enlarged_as_it_films_and_gives_a_picture(runtime, browser, service):

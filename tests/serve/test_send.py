@@ -153,6 +153,12 @@ def test_scale_model_and_format_go_into_the_query(photos, tmp_path):
     assert sizes(tmp_path / "out") == {"a.jpg": (60, 45), "b.jpg": (60, 45), "c.JPEG": (60, 45)}
 
 
+def test_a_detail_goes_into_the_query_where_it_is_asked_for(photos):
+    with serving() as server:
+        assert run(photos, server.url, "--detail", "0.25", "-q") == 0
+    assert {path for _, path, *_ in server.seen} == {"/supersizeme?scale=2&model=best&format=png&detail=0.25"}
+
+
 def test_what_is_there_is_not_sent_again(photos, tmp_path, capsys):
     with serving() as server:
         assert run(photos, server.url) == 0
@@ -287,6 +293,7 @@ def test_what_was_interrupted_goes_on_where_it_was(photos, end, tmp_path):
         (["--out", "nowhere/out"], "Expected an existing folder", 2),
         (["-s", "9"], "Expected a scale", 2),
         (["--jobs", "0"], "Expected 1 to 64 jobs", 2),
+        (["--detail", "1.5"], "Expected a detail from 0 to 1. Received: 1.5", 2),
         (["--patience", "nan"], "Expected a patience", 2),
         (["--format", "tiff"], "invalid choice", 2),
         (["nothing/*.png"], "Expected pictures (.jfif .jpe .jpeg .jpg .png). There is none in nothing", 3),

@@ -209,6 +209,7 @@ def test_models_and_their_files(server):
     assert [one["scale"] for one in best["scales"]] == ["1.5", "2", "3", "4"]
     card = json.loads((ROOT / "saved_models/best-photo_x2/card.json").read_text())
     told = best["scales"][1]
+    assert next(model for model in models["models"] if model["name"] == "linear")["scales"][0]["detail"] is None
     assert (told["parameters"], told["psnr_y_b100"]) == (card["parameters"], card["measured"]["B100"]["fp32"]["psnr_y"])
     file = httpx.get(server.url + told["files"]["model.onnx"])
     assert hashlib.sha256(file.content).hexdigest() == card["sha256"]["model.onnx"]
@@ -325,6 +326,10 @@ REFUSALS = {
     "none": (422, SMALL, "?scale=", "up to 8"),
     "model": (422, SMALL, "?model=../saved_models/best-photo_x2", "Expected balanced, "),
     "format": (422, SMALL, "?format=tiff", "format as one of 'png', 'jpeg', 'webp'. Received: 'tiff'"),
+    "detail": (422, SMALL, "?detail=1.1", "Expected a detail from 0 to 1. Received: 1.1"),
+    "no number": (422, SMALL, "?detail=nan", "Expected a detail from 0 to 1. Received: 'nan'"),
+    "no detail": (422, SMALL, "?detail=", "Expected a detail from 0 to 1. Received: ''"),
+    "one end": (422, SMALL, "?detail=0.5&model=linear", "Expected a model that takes a detail ("),
     "misspelt": (422, SMALL, "?sacle=3", "Received: 'sacle'"),
     "result": (422, header(3999, 4000) + SMALL[33:], "?scale=3", "result of at most 64 megapixels"),
     "disk": (422, header(3000, 3400) + SMALL[33:], "?scale=2.01&model=best", "results of at most 1,024 MB"),
@@ -440,7 +445,7 @@ def test_the_openapi_document_keeps_its_word(server):
         assert post["responses"][status]["content"]["application/json"]["schema"] == error
     for parameter in post["parameters"]:
         schema = parameter["schema"]
-        for value in [*schema.get("examples", []), *schema.get("enum", []), schema["default"]]:
+        for value in [*schema.get("examples", []), *schema.get("enum", []), *filter(None, [schema.get("default")])]:
             assert server.post(SMALL, f"?{parameter['name']}={value}").status_code == 200
     parts = document["paths"]["/models/{folder}/{file}"]["get"]["parameters"]
     path = "/".join(part["schema"]["examples"][0] for part in parts)

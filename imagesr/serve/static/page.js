@@ -18,6 +18,7 @@ let service = { models: [] }; // what GET /models tells
 let picture = null; // the File to enlarge
 let work = null; // the AbortController of what is under way
 let camera = null;
+let moved = false; // the slider of the detail
 let urls = []; // of what the stage shows
 
 const here = () => $("browser").checked;
@@ -50,11 +51,12 @@ const scales = () => service.models.find(({ name }) => name === $("model").value
 
 function choices() {
   if (!service.models.length) return;
-  const native = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
-  const offered = here() ? native : [...new Set([...native, ...SCALES])].sort((a, b) => a - b);
+  const own = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
+  const offered = here() ? own : [...new Set([...own, ...SCALES])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
   $("file").accept = here() ? "image/*" : TAKEN;
   $("scale").replaceChildren(...offered.map((scale) => new Option(`× ${scale}`, scale, false, scale === chosen)));
+  offerDetail();
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once."
     : "The picture goes to the server, which keeps nothing." +
@@ -62,14 +64,26 @@ function choices() {
   $("enlarge").disabled = !picture;
 }
 
+const native = () => scales().find(({ scale }) => scale === $("scale").value);
+
+/* The detail that is chosen; undefined where the network takes none. */
+const detail = () => ($("ends").hidden ? undefined : $("detail").valueAsNumber);
+
+/* Show the slider where the network at the chosen scale takes a detail, at its default unless the reader has moved it. */
+function offerDetail() {
+  const own = native()?.detail ?? null;
+  $("ends").hidden = own === null;
+  if (own !== null && !moved) $("detail").value = own;
+}
+
 /* What the worker must know of the network that is chosen. */
 function network() {
-  const { scale, multiple, receptive_field, files } = scales().find(({ scale }) => scale === $("scale").value);
-  let [up, down] = [+scale, 1];
+  const { multiple, receptive_field, files } = native();
+  let [up, down] = [+$("scale").value, 1];
   while (up % 1) [up, down] = [2 * up, 2 * down];
   const reach = Math.max(4, Math.ceil(receptive_field / 2) + multiple);
   const [url, runtime] = [files["model.onnx"], service.runtime].map((path) => new URL(path, location).href);
-  return { url, runtime, up, down, multiple, reach };
+  return { url, runtime, up, down, multiple, reach, detail: detail() };
 }
 
 /* One picture */
@@ -95,7 +109,7 @@ async function enlarge() {
     const options = { signal: mine.signal, progress: showProgress };
     const result = here()
       ? await enlargeHere(file, network(), { type: `image/${format}`, ...options })
-      : await enlargeThere(file, { scale, model: $("model").value, format }, { max: service.max_bytes, ...options });
+      : await enlargeThere(file, { scale, model: $("model").value, format, ...(detail() === undefined ? {} : { detail: detail() }) }, { max: service.max_bytes, ...options });
     const took = `${((performance.now() - began) / 1000).toFixed(1)} s`;
     await present(result, { file, scale, took, signal: mine.signal });
   } catch (error) {
@@ -281,6 +295,7 @@ $("snap").addEventListener("click", async () => take(await camera.picture()));
 $("cancel").addEventListener("click", () => (work?.abort(), $("enlarge").focus()));
 $("settings").addEventListener("submit", (event) => (event.preventDefault(), enlarge()));
 $("settings").addEventListener("change", (event) => {
+  moved ||= event.target.id === "detail";
   choices();
   if (camera && event.target.name === "place") (camera.stop(), film());
 });
