@@ -16,6 +16,7 @@ COMMANDS = {
     "models": ("imagesr.models.__main__", "list the networks and what they cost"),
     "datasets": ("imagesr.datasets.__main__", "check data sets, make some, publish versions of them"),
     "train": ("imagesr.train.__main__", "train a network"),
+    "track": ("imagesr.tracking.__main__", "send runs to MLflow; tell where a model comes from"),
     "export": ("imagesr.export.__main__", "make a trained network runnable"),
     "shaders": ("imagesr.export.players", "copy the shaders for mpv and other players"),
     "evaluate": ("imagesr.evaluate.__main__", "measure a model on pictures and clips"),

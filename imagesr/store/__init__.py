@@ -7,6 +7,7 @@ store, and alone knows obstore. `versions` publishes trees of files and fetches 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -68,7 +69,4 @@ def local_folder(url: str | Path) -> Path | None:
 
 def without_secrets(url: str) -> str:
     """Return an address without the user, password and query that it may hold."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return re.sub(r"(?<=://)[^/]*@", "", url).partition("?")[0] if "://" in url else url

@@ -8,9 +8,15 @@ belongs in `datasets`, networks in `models`. Only `plots` imports Matplotlib, an
 
 from importlib import import_module
 
-__all__ = ["PSNR", "RunFolder", "fit", "losses", "start_from_linear"]
+__all__ = ["PSNR", "RunFolder", "Tracked", "fit", "losses", "start_from_linear"]
 
-_MODULES = {"PSNR": "metrics", "RunFolder": "callbacks", "fit": "loop", "start_from_linear": "start"}
+_MODULES = {
+    "PSNR": "metrics",
+    "RunFolder": "callbacks",
+    "Tracked": "callbacks",
+    "fit": "loop",
+    "start_from_linear": "start",
+}
 
 
 def __getattr__(name):

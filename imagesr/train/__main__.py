@@ -26,6 +26,7 @@ Examples:
   imagesr train --resume --steps 40000 --out runs/first
   imagesr train --gan --init runs/edsr --config runs/edsr/config.json --out runs/gan
   imagesr train --interpolate runs/edsr runs/gan --alpha 0.8 --out runs/blend
+  imagesr train --data photos/train --val photos/val --out runs/second --track
 """
 GAN_LEARNING_RATE = 1e-4  # SRGAN's
 
@@ -55,6 +56,9 @@ def _parser():
     add("--seed", type=int, help="of weights and crops (default: 0)")
     add("--precision", help="auto, float32, mixed_float16 or mixed_bfloat16 (default: auto, float16 on a GPU)")
     add("--strategy", metavar="mirrored", help="share every batch among all GPUs")
+    text = "mirror the run to an MLflow server (default: MLFLOW_TRACKING_URI, or an SQLite file beside the run)"
+    add("--track", nargs="?", const="", metavar="URI", help=text)
+    add("--tensorboard", action="store_true", help="also write the curves for TensorBoard, to RUN/tensorboard")
 
     add = parser.add_argument_group("network").add_argument
     add("--model", help="a network that `imagesr models` lists (default: realtime)")
@@ -180,6 +184,17 @@ def _settings(given):
     return given
 
 
+def _server(uri, out):
+    """Return the address of the tracking server; raises ModuleNotFoundError where MLflow is missing."""
+    from importlib.util import find_spec
+
+    from imagesr.tracking import address
+
+    if find_spec("mlflow") is None:
+        raise ModuleNotFoundError(name="mlflow")
+    return address(uri, out.absolute().parent)
+
+
 def _train(parser, options):
     from imagesr.models import import_keras
 
@@ -187,11 +202,18 @@ def _train(parser, options):
     if options.interpolate:
         _interpolate(parser, vars(options))
         return 0
-    config = _config(parser, vars(options).copy())
+    settings = vars(options).copy()
+    track, tensorboard = settings.pop("track"), settings.pop("tensorboard")
+    config = _config(parser, settings)
+    if track is not None:
+        track = _server(track, options.out)
+    import keras
+
     from imagesr.train.training import train
 
+    callbacks = [keras.callbacks.TensorBoard(options.out / "tensorboard", write_graph=False)] if tensorboard else []
     try:
-        train(config, options.out)
+        train(config, options.out, track=track, callbacks=callbacks)
     except Interrupted as interrupted:
         interrupted.hint = f"go on with --resume --out {options.out}"
         raise

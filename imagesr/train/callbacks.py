@@ -12,6 +12,8 @@ import numpy as np
 
 from imagesr.files import whole
 from imagesr.models.layers import collapsed
+from imagesr.tracking import address
+from imagesr.tracking.follow import Follower
 from imagesr.train import plots
 from imagesr.train.runs import add_row, keep_rows, last_checkpoint, save_weights
 
@@ -139,6 +141,32 @@ class RunFolder(keras.callbacks.Callback):
         save_weights(self.model, checkpoint)
         for file in older - {checkpoint}:
             file.unlink(missing_ok=True)
+
+
+class Tracked(keras.callbacks.Callback):
+    """Mirror a run folder to an MLflow server while `fit` goes on; a server that dies stops nothing.
+
+    Example:
+        folder = imagesr.train.RunFolder("runs/a")
+        model.fit(train, epochs=10, callbacks=[folder, imagesr.train.Tracked("runs/a")])
+
+    Args:
+        out: The folder of a `RunFolder`, which stands before it in the list.
+        uri: The server's address; None is MLFLOW_TRACKING_URI, or an SQLite file beside the folder.
+    """
+
+    def __init__(self, out: str | Path, uri: str | None = None):
+        super().__init__()
+        self.out, self.uri, self._follower = Path(out), uri, None
+
+    def on_train_begin(self, logs=None):
+        """Start the process that sends the folder."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._follower = Follower(self.out, address(self.uri, self.out.absolute().parent))
+
+    def on_train_end(self, logs=None):
+        """Let it send the rest."""
+        self._follower.end()
 
 
 def inner_optimizer(network: keras.Model) -> keras.optimizers.Optimizer:

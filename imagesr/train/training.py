@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -20,6 +21,8 @@ from imagesr.files import write_whole
 from imagesr.metrics.perceptual import Extractor, content_loss, load_extractor
 from imagesr.models import cost
 from imagesr.scale import Scale
+from imagesr.tracking.follow import Follower
+from imagesr.tracking.lineage import write_lineage
 from imagesr.train import plots
 from imagesr.train.callbacks import PICTURES_EVERY, RunFolder, save_network
 from imagesr.train.config import DETAIL, WEIGHTS, Config
@@ -39,13 +42,16 @@ LINEAR = (
 RANDOM = "The network starts from random weights. A first run needs some 20,000 steps."
 
 
-def train(config: Config, out: Path) -> keras.Model:
+def train(
+    config: Config, out: Path, *, track: str | None = None, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> keras.Model:
     """Train as `config` says into the run folder `out`, and return the collapsed float32 network.
 
     The folder gets `config.json`, `history.csv`, `checkpoints/`, `statistics/*.png`, and at the end `model.keras` and
     `benchmark.json`. The network's weights are the moving average. An interrupted run goes on from its last
-    checkpoint. Raises ValueError, before the first step, for data or a config that cannot be trained with, and
-    TrainingError where a loss stops being a number.
+    checkpoint. With the address `track` the run is mirrored to that tracking server meanwhile, and gets `lineage.json`.
+    `callbacks` are more callbacks of Keras. Raises ValueError, before the first step, for data or a config that cannot
+    be trained with, and TrainingError where a loss stops being a number.
     """
     check_backend()
     # Decided once: a run that is resumed elsewhere with another optimizer would forget all that it has learned.
@@ -61,21 +67,40 @@ def train(config: Config, out: Path) -> keras.Model:
     config.write(saved)
     policy = keras.config.dtype_policy()
     try:
-        run = Run(config, out)
+        run = Run(config, out, callbacks)
     except ValueError:
         if new:
             shutil.rmtree(out)
         raise
     finally:
         keras.config.set_dtype_policy(policy)
-    return run.train()
+    if track is None:
+        return run.train()
+    write_lineage(out, data_files(config), Path(config.init) if config.init else None)
+    with Follower(out, track):
+        return run.train()
+
+
+def data_files(config: Config) -> dict[str, list[Path]]:
+    """Return the files of every data source of a config, those of the validation too; none of what has no files."""
+    scale, found = Scale.parse(config.scale), {}
+    for texts, split in ((config.data, "train"), (config.val, "val")):
+        for source in map(DataSource.parse, texts):
+            if source.name == "clips":  # reading its pairs would decode them
+                files = [file for file in source.place.iterdir() if file.is_file()]
+            else:
+                pairs = DATASETS[source.name](source.place, scale, split)
+                files = [getattr(side, "photo", side) for pair in pairs for side in pair if side is not None]
+            found[f"{source} ({split})"] = [file for file in files if isinstance(file, Path)]
+    return found
 
 
 class Run:
     """Hold the network of a run, its data, and what `fit` is called on."""
 
-    def __init__(self, config: Config, out: Path):
+    def __init__(self, config: Config, out: Path, callbacks: Sequence[keras.callbacks.Callback] = ()):
         self.config, self.out, self.scale = config, out, Scale.parse(config.scale)
+        self.callbacks = callbacks
         keras.utils.set_random_seed(config.seed)
         keras.config.set_dtype_policy(_policy(config.precision))
         with _scope(config.strategy):
@@ -150,7 +175,14 @@ class Run:
         )
         folder.step = done
         remedy = f"try a lower --learning-rate than {config.learning_rate:g}"
-        run_epochs(self.trainer, fed(self.crops), done=done, steps=config.steps, callbacks=[folder], remedy=remedy)
+        run_epochs(
+            self.trainer,
+            fed(self.crops),
+            done=done,
+            steps=config.steps,
+            callbacks=[folder, *self.callbacks],
+            remedy=remedy,
+        )
 
     def _finish(self):
         """Give the network its moving average, save it, draw, and measure it."""

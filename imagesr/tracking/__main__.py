@@ -1,0 +1,122 @@
+"""Runs on a tracking server, and where a model comes from: `imagesr track sync RUN`, `imagesr track lineage MODEL`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from imagesr.cli import Parser, run_command
+from imagesr.tracking import URI
+
+DESCRIPTION = """\
+Send runs to a tracking server, and tell where a model comes from.
+
+Examples:
+  imagesr track sync runs/*
+  imagesr track lineage runs/mine
+  imagesr track lineage mine_x2@champion --uri https://mlflow.example.org
+"""
+EPILOG = f"""\
+Without --uri, the address is the one that the run was tracked at, or {URI}. An address with a password
+belongs into {URI}, where other users do not see it."""
+
+
+def _parser():
+    raw = argparse.RawDescriptionHelpFormatter
+    usage = "imagesr track {sync,lineage} ..."
+    parser = Parser(prog="imagesr track", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+
+    def command(name, run, what):
+        prog = f"imagesr track {name}"
+        one = commands.add_parser(name, prog=prog, help=what, description=what.capitalize(), epilog=EPILOG)
+        one.formatter_class = raw
+        one.set_defaults(run=run)
+        one.add_argument("--uri", help="an MLflow server, or sqlite:///FILE")
+        return one.add_argument
+
+    add = command("sync", run_sync, "send what the server lacks of runs; repeated, it changes nothing")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folders of imagesr train --track")
+
+    add = command("lineage", run_lineage, "tell data, code, config and parents of a model, and check the files")
+    add("model", metavar="MODEL", help="a run, a model's folder, NAME@ALIAS, or NAME@NUMBER in the registry")
+    return parser
+
+
+def _uri(options, run=None):
+    from imagesr.tracking.mirror import RECORD, read_record
+
+    if uri := options.uri or os.environ.get(URI):
+        return uri
+    if run and (run / RECORD).exists():
+        return read_record(run)["uri"]
+    raise ValueError(f"Expected the address of a tracking server, by --uri or {URI}. Received: none")
+
+
+def run_sync(options: argparse.Namespace) -> int:
+    """Send the runs, and return the exit code."""
+    from imagesr.tracking.mirror import Mirror, begin
+    from imagesr.tracking.server import Server
+
+    lacking = 0
+    for run in options.runs:
+        uri = _uri(options, run)
+        begin(run, uri)
+        mirror = Mirror(run, Server(uri))
+        before = mirror.missing()
+        mirror.send(last=True)
+        after = mirror.missing()
+        lacking += after
+        left = f", {after} are still missing" if after else ""
+        print(f"{run}: {before - after} values were missing and are sent{left}")
+    return 1 if lacking else 0
+
+
+def run_lineage(options: argparse.Namespace) -> int:
+    """Print the lineage and what has changed since, and return the exit code."""
+    from imagesr.card import ModelCard
+    from imagesr.tracking.lineage import changes, describe, read_lineage
+
+    with tempfile.TemporaryDirectory(prefix="imagesr-lineage-") as scratch:
+        folder = Path(options.model)
+        if not folder.is_dir():
+            folder = _fetched(options, Path(scratch))
+        if (folder / "card.json").is_file():
+            ModelCard.read(folder)  # raises where a file is not what the card says
+        record = read_lineage(folder)
+        print("\n".join([options.model, *describe(record, indent="  ")]))
+        changed = changes(record, folder)
+    for line in changed:
+        print(f"changed since: {line}", file=sys.stderr)
+    return 1 if changed else 0
+
+
+def _fetched(options, folder):
+    from imagesr.tracking.server import Server
+
+    name, at, which = options.model.rpartition("@")
+    if not at:
+        raise ValueError(f"Expected a run, a model's folder, or NAME@ALIAS. Received: {options.model}")
+    server = Server(_uri(options))
+    version = server.version(name, which) if which.isdecimal() else server.alias(name, which)
+    if version is None:
+        raise ValueError(f"Expected a version in the registry. Received: {options.model}")
+    server.download(version, folder)
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
+    return run_command("track", options.run, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
