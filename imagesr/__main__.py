@@ -26,6 +26,8 @@ COMMANDS = {
     "serve": ("imagesr.serve.__main__", "upscale photographs over HTTP"),
     "serve.web": ("imagesr.serve.web", "fetch, once, what its page needs to enlarge in the browser"),
     "blind": ("imagesr.compare.blind", "ask people which of two looks better"),
+    "promote": ("imagesr.mlops.promote", "let a trained network become the champion, if it is better"),
+    "retrain": ("imagesr.mlops.retrain", "train anew where the data has changed"),
     "recursive": ("imagesr.recursive.__main__", "draw pixels one by one: train, sample"),
 }
 EXAMPLES = ("video in.mp4 out.mp4", "image photo.jpg large.png", "play film.mp4")

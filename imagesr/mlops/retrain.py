@@ -1,0 +1,215 @@
+"""Train anew where the data has changed, and promote what is better: `imagesr retrain --if-changed CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imagesr.cli import SOME_FAILED, Parser, run_command
+from imagesr.errors import InputError, TrainingError
+
+DESCRIPTION = """\
+Train on the newest version of the data, and promote the run if it is better than the champion. Each version of the data
+is trained on once with each config. An interrupted run goes on where it was.
+
+Examples:
+  imagesr retrain --if-changed retrain.toml
+"""
+EPILOG = """\
+Exit codes: 0 promoted, or nothing to do with --if-changed; 1 refused, nothing to do, or failed before without --retry;
+2 a wrong config; 3 unreadable data; 4 the store, the registry or the disk has failed, and the next call goes on."""
+STEPS = ("claim", "fetch", "train", "export", "promote", "record")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold a config: where the data, runs and models are, and the settings of the training."""
+
+    name: str
+    store: str
+    train: Mapping[str, Any]
+    pictures: tuple[str, ...] = ("b100",)
+    runs: str = "runs"
+    registry: str | None = None
+    calibrate: bool = True
+    limits: str | None = None
+    folder: Path = field(default=Path(), compare=False)
+
+    @classmethod
+    def read(cls, file: Path) -> Plan:
+        """Read a config in TOML; relative paths are those beside it. Raises ValueError."""
+        try:
+            given = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"Expected a config in TOML. Received: {file} ({error})") from None
+        known = {"name", "store", "train", "pictures", "runs", "registry", "calibrate", "limits"}
+        if odd := sorted((given.keys() - known) | ({"name", "store", "train"} - given.keys())):
+            what = "name, store and train" if odd[0] not in given else f"keys ({', '.join(sorted(known))})"
+            raise ValueError(f"Expected {what} in {file}. Received: {odd[0]}")
+        train = dict(given["train"])
+        if not train.get("data") or not train.get("val"):
+            raise ValueError(f"Expected data and val under [train] in {file}, as data = ['div2k']. Received: none")
+        return cls(**given | {"pictures": tuple(given.get("pictures", cls.pictures))}, folder=file.absolute().parent)
+
+    def place(self, path: str) -> Path:
+        """Return a path as the config means it."""
+        return self.folder / path
+
+    @property
+    def address(self) -> str:
+        """Return the address of the store."""
+        return self.store if "://" in self.store else str(self.place(self.store))
+
+    def key(self, version: str) -> str:
+        """Return the name of the run on a version of the data: the same for the same data and settings."""
+        limits = self.place(self.limits).read_text("utf-8") if self.limits else None
+        settings = [self.name, dict(self.train), list(self.pictures), self.calibrate, limits]
+        return hashlib.sha256(json.dumps([version, settings], sort_keys=True).encode()).hexdigest()
+
+
+def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
+    """Do what is left of the run on the newest version of the data; return its state and what came of it.
+
+    The state is "promoted", "refused", "failed", or "running" where another process does it. What had ended is not done
+    again, but a failed run with `retry`. Raises ValueError, InputError or TrainingError for a run that has failed, and
+    OutputError for a store, registry or disk that has: the run goes on with the next call then.
+    """
+    from imagesr.mlops.claims import claim
+    from imagesr.store import open_store
+    from imagesr.store.versions import current
+
+    store = open_store(plan.address)
+    version = current(store)
+    if version is None:
+        raise InputError(
+            f"Expected data in the store, which imagesr datasets load makes. Received: {plan.store}, empty"
+        )
+    key = plan.key(version)
+    ours, record = claim(store, f"retrain/{key}.json", again=lambda old: retry and old["state"] == "failed")
+    if ours is None:
+        return record["state"], record["result"] | {"new": False}
+    run = plan.place(plan.runs) / key[:16]
+    _tell(f"{STEPS[0]}: run {run.name} on version {version[:12]}")
+    try:
+        result = _steps(plan, version, run, ours)
+    except (ValueError, InputError, TrainingError, ImportError) as error:
+        ours.end("failed", {"error": str(error), "run": run.name})
+        raise
+    state = "promoted" if result["promoted"] else "refused"
+    ours.end(state, result)
+    _tell(f"{STEPS[5]}: {state}")
+    return state, result | {"new": True}
+
+
+def _steps(plan, version, run, ours):
+    """Fetch, train, export and promote; each finds what it has done before."""
+    from imagesr.mlops.promote import exported, picture_sets, promote, tell
+    from imagesr.store.versions import fetch
+    from imagesr.tracking import address
+
+    ours.check(STEPS[1])
+    data = fetch(f"{plan.address}#{version}")
+    _tell(f"{STEPS[1]}: {data}")
+    ours.check(STEPS[2])
+    run.parent.mkdir(parents=True, exist_ok=True)
+    registry = address(plan.registry, plan.place(plan.runs))
+    config = _config(plan, data)
+    if not (run / "benchmark.json").exists():
+        _train(config, run, registry)
+    _tell(f"{STEPS[2]}: {run}")
+    ours.check(STEPS[3])
+    calibrate = [data / "div2k/train"] if plan.calibrate else []
+    card = exported(run, plan.name, calibrate)
+    _tell(f"{STEPS[3]}: {card.folder}")
+    ours.check(STEPS[4])
+    number, passed, file = promote(
+        run,
+        plan.name,
+        registry,
+        pictures=picture_sets([f"{name}={data}" for name in plan.pictures], config.scale),
+        calibrate=calibrate,
+        limits=plan.place(plan.limits) if plan.limits else None,
+    )
+    tell(number, passed, file)
+    ours.check(STEPS[5])
+    return {"run": run.name, "model": card.folder.name, "version": number, "promoted": passed, "data": version}
+
+
+def _config(plan, data):
+    """Return the config of the run: that of the plan, its data sets in the folder of the version."""
+    from imagesr.train.config import Config
+
+    def placed(names):
+        return tuple(f"{name}={data}@{weight}" if weight else f"{name}={data}" for name, weight in map(_parted, names))
+
+    given = dict(plan.train)
+    return Config(**given | {key: placed(given[key]) for key in ("data", "val")})
+
+
+def _parted(text):
+    name, _, weight = text.partition("@")
+    return name, weight
+
+
+def _train(config, run, registry):
+    from imagesr.models import import_keras
+
+    import_keras()
+    from imagesr.train.training import train
+
+    if (run / "config.json").exists():  # whose precision was decided then
+        config = config.changed(precision=type(config).read(run / "config.json").precision)
+    train(config, run, track=registry)
+
+
+def _tell(text):
+    print(text, flush=True)
+
+
+def _parser():
+    parser = Parser(
+        prog="imagesr retrain",
+        usage="imagesr retrain [--if-changed] CONFIG",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG", help="a TOML file: name, store, runs, registry, pictures, [train]")
+    add("--if-changed", action="store_true", help="it is well where there is nothing to do: exit code 0")
+    add("--retry", action="store_true", help="try a run again that has failed")
+    return parser
+
+
+def _retrain(options):
+    plan = Plan.read(options.config)
+    state, result = retrain(plan, retry=options.retry)
+    what = {
+        "promoted": f"version {result.get('version')} of {result.get('model')} was promoted",
+        "refused": f"version {result.get('version')} of {result.get('model')} was refused",
+        "failed": f"it has failed: {result.get('error')}; --retry tries again",
+        "running": "another process is at it",
+    }[state]
+    if result.get("new"):
+        print(what)
+        return 0 if state == "promoted" else SOME_FAILED
+    print(f"nothing to do for this data and config: {what}")
+    return 0 if options.if_changed and state != "failed" else SOME_FAILED
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return run_command("retrain", _retrain, _parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
