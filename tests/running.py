@@ -29,9 +29,11 @@ def until(true, process=None, seconds=90):
 class Running:
     """Start `imagesr serve` on a free port and hold its process and address."""
 
+    program = (sys.executable, "-m", "imagesr.serve")
+
     def __init__(self, *options, **more):
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115, until it has ended
-        command = [sys.executable, "-m", "imagesr.serve", "--port", "0", *map(str, options)]
+        command = [*self.program, "--port", "0", *map(str, options)]
         self.process = subprocess.Popen(command, stderr=self._log, **more)
         try:
             self.url = until(lambda: re.search(r"(http://\S+?)/?\n", self.log()), self.process)[1]

@@ -15,8 +15,10 @@ def serve(options) -> int:
     from imagesr.serve import server
     from imagesr.serve.service import Service
 
-    how = {name: getattr(options, name) for name in ("model", "queue", "megapixels", "threads", "detail")}
-    service = Service(**how)
+    champions = _champions(options) if options.registry or options.follow else None
+    model = options.model or (options.follow[0].rpartition("_x")[0] if options.follow else "best")
+    how = {name: getattr(options, name) for name in ("queue", "megapixels", "threads", "detail")}
+    service = Service(model=model, champions=champions, **how)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
     with server.listen(options.host, options.port) as sock:
@@ -24,6 +26,32 @@ def serve(options) -> int:
         print(f"imagesr serve: http://{f'[{host}]' if ':' in host else host}:{port}/", file=sys.stderr, flush=True)
         server.serve(service, sock)
     return 0
+
+
+def _champions(options):
+    """Return the champions that the service follows; raises ValueError for a half of --registry and --follow."""
+    from functools import partial
+
+    from imagesr.serve.follow import Champions
+    from imagesr.store.versions import cache_folder
+
+    if not (options.registry and options.follow):
+        raise ValueError("Expected --registry URI and --follow NAME_xSCALE together. Received: one of them")
+    _check_mlflow()
+    return Champions(partial(_connect, options.registry), options.follow, cache_folder() / "models")
+
+
+def _check_mlflow():
+    from importlib.util import find_spec
+
+    if find_spec("mlflow") is None:
+        raise ModuleNotFoundError(name="mlflow")
+
+
+def _connect(uri):
+    from imagesr.tracking.server import Server  # it takes seconds
+
+    return Server(uri, seconds=10, tries=1)
 
 
 def _parser():
@@ -41,8 +69,11 @@ def _parser():
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=int, default=5000, help="default: 5000; 0 for any")
-    add("-n", "--model", default="best", help="model for requests that name none (default: best)")
+    add("-n", "--model", help="model for requests that name none (default: best, or the first of --follow)")
     add("--detail", type=float, metavar="0..1", help="for requests that name none (default: the model's own)")
+    add("--registry", metavar="URI", help="an MLflow server, or sqlite:///FILE, whose champions are served, too")
+    text = "models in the registry; a new champion is served within seconds, and no request fails"
+    add("--follow", nargs="+", default=[], metavar="NAME_xSCALE", help=text)
     add("--queue", type=int, default=8, metavar="N", help="pictures that may wait behind the first (default: 8)")
     add(
         "--megapixels",

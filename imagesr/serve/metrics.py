@@ -32,6 +32,8 @@ class Metrics:
         self.uploads = Gauge("imagesr_uploads", "Uploads under way; they hold no place", **to)
         self.places_taken = Gauge("imagesr_places_taken", "Pictures accepted and not yet made", **to)
         self.places = Gauge("imagesr_places", "Pictures that can be accepted at a time", **to)
+        self.versions = Gauge("imagesr_model_version", "Versions served from the registry", ["model", "version"], **to)
+        self.refused_models = Counter("imagesr_refused_models", "Versions that were damaged or did not run", **to)
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
 
     def text(self) -> bytes:

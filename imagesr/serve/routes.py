@@ -142,12 +142,14 @@ async def supersize(
         begun = time.perf_counter()
         await receive(request, source)
         times["upload"] = time.perf_counter() - begun
+    wanted = replace(wanted, model=service.pin(wanted.model))  # a version that comes meanwhile is for the next request
     made = await unless_gone(request, service.make(source, wanted, times))
     for stage in STAGES:
         service.metrics.stages.labels(stage).observe(times[stage])
     headers = {
         "Content-Length": str(made.stat().st_size),
         "Cache-Control": "no-store",
+        "Imagesr-Model": service.label(wanted.model),
         "Server-Timing": ", ".join(f"{stage};dur={1000 * times[stage]:.1f}" for stage in STAGES),
     }
     return StreamingResponse(_chunks(made), headers=headers, media_type=MEDIA[wanted.format])

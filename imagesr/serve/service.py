@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import imagesr
 from imagesr.card import ModelCard, find_models, models_for, saved_models
 from imagesr.engines import AtDetail, checked_detail, load_engine
 from imagesr.engines.chain import chain
@@ -23,6 +24,7 @@ from imagesr.image.upscale import upscaling
 from imagesr.media.photos import Picture, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import DecodeRequest, Decoders
+from imagesr.serve.follow import Champions, follow
 from imagesr.serve.metrics import Metrics
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.scheduler import Places, Scheduler
@@ -46,24 +48,37 @@ class Wanted:
 class Service:
     """Hold what all requests share: models, places, scheduler, decoders, metrics."""
 
-    def __init__(self, *, model: str, queue: int, megapixels: float, threads: int, detail: float | None = None):
+    def __init__(
+        self,
+        *,
+        model: str,
+        queue: int,
+        megapixels: float,
+        threads: int,
+        detail: float | None = None,
+        champions: Champions | None = None,
+    ):
         self.most = round(megapixels * 1e6)
         self.models, self.names = photo_models()
+        self.metrics = Metrics()
+        self.champions = champions
+        self.labels: dict[str, str] = {}  # of what the registry names: the version that is served
+        self._pinned: dict[str, list[ModelCard]] = {}  # by label, also those that only a request under way still uses
+        self.files: dict[tuple[str, str], tuple[Path, str]] = {}  # by (folder, name): the path and its SHA-256
+        for cards in self.models.values():
+            self._add_files(cards)
+        for label, card in champions.first() if champions else ():
+            if card.name in self.names and card.name not in {label.rpartition("_x")[0] for label in self.labels}:
+                raise ModelError(f"Expected another name than a shipped model's. Received: {card.name}")
+            self.adopt(label, card)
+            champions.keep(label)
         if model not in self.names:
             raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
         self.model, self.detail = model, detail
         if detail is not None:
             cards = self.models[self.names[model]]
             self._check_detail(detail, next((card for card in cards if card.detail is not None), cards[0]))
-        self.files = {  # by (folder, name): the path and its SHA-256
-            (card.folder.name, file): (card.folder / file, digest)
-            for cards in self.models.values()
-            for card in cards
-            for file, digest in card.sha256.items()
-            if file.endswith(".onnx")
-        }
         self.places = Places(queue + 1)
-        self.metrics = Metrics()
         self.metrics.places.set(self.places.number)
         self.metrics.places_taken.set_function(lambda: self.places.taken)
         self.metrics.open.set_function(lambda: self.open)
@@ -74,6 +89,7 @@ class Service:
         self._threads = threads
         self.warming: asyncio.Task | None = None
         self._steps = lru_cache(_CHAINS)(self._load)
+        self._engine = lru_cache(2 * _CHAINS)(self._load_engine)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -88,17 +104,65 @@ class Service:
                 self.decoders = stack.enter_context(Decoders(self.folder))
                 self.scheduler = stack.enter_context(Scheduler())
                 self.warming = asyncio.create_task(self._warm_up())
+                tasks = [self.warming]
+                if self.champions:
+                    tasks.append(asyncio.create_task(follow(self, self.champions)))
                 try:
                     yield
                 finally:
-                    self.warming.cancel()
-                    await asyncio.wait([self.warming])
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
 
     async def _warm_up(self):
         picture = from_array(np.zeros((1, 1, 3), np.uint8))
         with ExitStack() as spools:
             await self.decoders.warm()
             await self.scheduler.run(self._upscale(picture, self.model, Scale(2), spools))
+
+    def adopt(self, label: str, card: ModelCard) -> None:
+        """Serve a version from the registry in place of the one before, from the next request on."""
+        others = [other for other in self.models.get(card.name, []) if other.scale != card.scale]
+        cards = [*others, card]
+        registered = label.rpartition("/")[0]
+        if before := self.labels.get(registered):
+            self.metrics.versions.remove(registered, before.rpartition("/")[2])
+        self.labels[registered] = label
+        self._pinned[self._named(card.name)] = cards
+        self._add_files(cards)
+        self.models[card.name], self.names[card.name] = cards, card.name
+        self.metrics.versions.labels(registered, label.rpartition("/")[2]).set(1)
+
+    def pin(self, model: str) -> str:
+        """Return the name that means a model's present version for as long as a request takes."""
+        label = self._named(model)
+        return label if label in self._pinned else model
+
+    def label(self, model: str) -> str:
+        """Return the version behind a name, a pinned one too, as answers tell it."""
+        return model if model in self._pinned else f"{self.names[model]}@{imagesr.__version__}"
+
+    def _named(self, model):
+        """Return the labels of a model's versions from the registry, "" for a shipped model."""
+        return ", ".join(sorted(label for name, label in self.labels.items() if name.rpartition("_x")[0] == model))
+
+    async def warm(self, card: ModelCard) -> None:
+        """Load a model and upscale a picture by it, beside the requests; raises what a model raises that cannot run."""
+        key = f"warming {card.folder}"
+        self._pinned[key] = [card]
+        try:
+            await asyncio.to_thread(self._engine, card.folder, 0)
+            picture = from_array(np.zeros((1, 1, 3), np.uint8))
+            with ExitStack() as spools:
+                await self.scheduler.run(self._upscale(picture, key, card.scale, spools))
+        finally:
+            del self._pinned[key]
+
+    def _add_files(self, cards):
+        for card in cards:
+            for file, digest in card.sha256.items():
+                if file.endswith(".onnx"):
+                    self.files[card.folder.name, file] = card.folder / file, digest
 
     def check_ready(self) -> None:
         """Raise a Refusal while no picture is accepted."""
@@ -154,17 +218,20 @@ class Service:
 
     def _upscale(self, picture, model, scale, spools, detail=None):
         size = scale.grow(picture.width), scale.grow(picture.height)
-        steps = self._steps(self.names[model], tuple(card.scale for card in self._chain(model, scale)))
+        steps = self._steps(tuple(card.folder for card in self._chain(model, scale)))
         if detail is not None:
             steps = [AtDetail(engine, detail) for engine in steps]
         return (yield from upscaling(picture, size, steps, fixed=True, spools=spools))
 
     def _chain(self, model, scale):
-        return chain(self.models[self.names[model]], scale)
+        return chain(self._pinned.get(model) or self.models[self.names[model]], scale)
 
-    def _load(self, name, scales):
-        cards = {card.scale: card for card in self.models[name]}
-        return [load_engine(cards[scale], bits=16, threads=self._threads) for scale in scales]
+    def _load(self, folders):
+        # A place in a chain has an engine of its own: runtimes compile for one size.
+        return [self._engine(folder, place) for place, folder in enumerate(folders)]
+
+    def _load_engine(self, folder, place):
+        return load_engine(ModelCard.read(folder), bits=16, threads=self._threads)
 
     async def _encode(self, picture: Picture, out: Path, format: str):
         loop = asyncio.get_running_loop()
