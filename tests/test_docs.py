@@ -154,7 +154,8 @@ def test_commands_parse(page, parse, capsys):
 
 
 PARTS = {
-    "datasets": ("verify", "leaks", "film", "scenes"),
+    "datasets": ("verify", "leaks", "film", "scenes", "extract", "transform", "load", "prune"),
+    "track": ("sync", "lineage"),
     "recursive": ("train", "sample"),
     "blind": ("page", "count"),
 }

@@ -40,7 +40,7 @@ def _parser():
     def command(name, run, what, example):
         prog = f"imagesr datasets {name}"
         one = commands.add_parser(
-            name, prog=prog, help=what, description=f"{what.capitalize()}.", epilog=EPILOG, examples=example
+            name, prog=prog, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=EPILOG, examples=example
         )
         one.set_defaults(run=run)
         return one.add_argument

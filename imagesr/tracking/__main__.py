@@ -30,18 +30,20 @@ def _parser():
     parser = Parser(prog="imagesr track", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
-    def command(name, run, what):
+    def command(name, run, what, example):
         prog = f"imagesr track {name}"
-        one = commands.add_parser(name, prog=prog, help=what, description=what.capitalize(), epilog=EPILOG)
-        one.formatter_class = raw
+        described = {"help": what, "description": f"{what[0].upper()}{what[1:]}.", "epilog": EPILOG, "examples": example}
+        one = commands.add_parser(name, prog=prog, **described)
         one.set_defaults(run=run)
         one.add_argument("--uri", help="an MLflow server, or sqlite:///FILE")
         return one.add_argument
 
-    add = command("sync", run_sync, "send what the server lacks of runs; repeated, it changes nothing")
+    what = "send what the server lacks of runs; repeated, it changes nothing"
+    add = command("sync", run_sync, what, "imagesr track sync runs/*")
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of imagesr train --track")
 
-    add = command("lineage", run_lineage, "tell data, code, config and parents of a model, and check the files")
+    what = "tell data, code, config and parents of a model, and check the files"
+    add = command("lineage", run_lineage, what, "imagesr track lineage runs/mine")
     add("model", metavar="MODEL", help="a run, a model's folder, NAME@ALIAS, or NAME@NUMBER in the registry")
     return parser
 
