@@ -1,16 +1,23 @@
 """Clips made by PyAV, and ffmpeg as the independent reader of what came of them."""
 
+import inspect
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import av
 import numpy as np
 import pytest
+from needs import TESTS, imports_keras, needs, of_tests
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # As this process has it; `imagesr serve`, run within it, sets it for the processes that follow.
@@ -30,10 +37,32 @@ SMALL = {
 }
 
 
+def left_out(config):
+    """Return the files that are not read because every test in them needs Keras, which is not wanted."""
+    wanted = not re.search(r"\bnot \(?keras\b", config.option.markexpr)
+    return [] if wanted else [file for file in TESTS.rglob("test_*.py") if imports_keras(file)]
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out files whose import takes many seconds for tests that are not run."""
+    return True if collection_path in left_out(config) else None
+
+
+def pytest_report_header(config):
+    """Say what is left out."""
+    unread = f"; not read, because they need Keras: {len(left_out(config))} files" if left_out(config) else ""
+    return f"chosen: -m {config.option.markexpr!r}{unread}"
+
+
 def pytest_collection_modifyitems(items):
-    """Leave out what needs the shared pictures and clips where there are none: such tests do more, not else."""
-    if DATA is None:
-        items[:] = [item for item in items if "data" not in item.fixturenames]
+    """Give every test the marks of what it needs, and skip those whose data are not there."""
+    for item in items:
+        fixtures = [one.func for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
+        functions = [function for function in (item.function, *fixtures) if of_tests(inspect.unwrap(function))]
+        for mark in sorted(needs(functions, item.fixturenames, item.path)):
+            item.add_marker(mark)
+        if DATA is None and "data" in item.fixturenames:
+            item.add_marker(pytest.mark.skip(reason="needs the shared pictures and clips (IMAGESR_DATA)"))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +72,46 @@ def scheduling():
 
     with ordinary_scheduling():
         yield
+
+
+@pytest.fixture(autouse=True)
+def keras_is_marked(request):
+    """Fail a test that imports Keras and does not say so; this is seen where no test before it has."""
+    before = "keras" in sys.modules
+    yield
+    assert before or "keras" not in sys.modules or request.node.get_closest_marker("keras"), "mark it with keras"
+
+
+class Clock:
+    """Stand in for the module `time`: its time goes on when somebody sleeps, and things happen `later`."""
+
+    def __init__(self):
+        self._now, self._events, self._lock = 1000.0, [], threading.Lock()
+
+    def perf_counter(self):
+        return self._now
+
+    monotonic = time = perf_counter
+
+    def later(self, seconds, event):
+        """Call a function once so much time has passed."""
+        self._events.append((self._now + seconds, event))
+
+    def sleep(self, seconds):
+        """Let time pass for everybody."""
+        with self._lock:
+            self._now += max(seconds, 1e-4)  # a system does no better
+            due = [event for moment, event in self._events if moment <= self._now]
+            self._events = [(moment, event) for moment, event in self._events if moment > self._now]
+        for event in due:
+            event()
+        time.sleep(0.001)  # for other threads, which a busy loop would hold up
+
+
+@pytest.fixture
+def clock():
+    """Return a clock that stands in for the module `time`."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")
@@ -151,13 +220,37 @@ def thumbnails(path, size, pix_fmt):
     return [np.split(frame, cuts) for frame in samples]
 
 
-def run_video(*arguments, timeout=120):
-    """Run `python -m imagesr.video` as a user does; returns the finished process."""
-    command = [sys.executable, "-m", "imagesr.video", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+def run_command(name, *arguments):
+    """Run a command within this process and return what `subprocess.run` returns; twenty times as fast as a new one."""
+    from imagesr.__main__ import find_main
+
+    main, arguments = find_main(name), [str(argument) for argument in arguments]
+    saved = os.dup(1), os.dup(2)
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        try:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            with redirect_stdout(out), redirect_stderr(err):
+                try:
+                    code = main(arguments)
+                except SystemExit as end:
+                    code = end.code
+                out.flush()
+                err.flush()
+        finally:
+            for number, descriptor in enumerate(saved, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+        out.seek(0), err.seek(0)
+        return subprocess.CompletedProcess([name, *arguments], code or 0, out.read(), err.read())
 
 
-def run_python(*arguments, timeout=120, environment=None):
+def run_video(*arguments):
+    """Run `imagesr video` within this process; returns what `subprocess.run` returns."""
+    return run_command("video", *arguments)
+
+
+def run_python(*arguments, timeout=300, environment=None):
     """Run Python with arguments as a user does; returns the finished process."""
     command = [sys.executable, *map(str, arguments)]
     env = os.environ | (environment or {})
