@@ -196,36 +196,6 @@ def test_the_command_counts(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["b"] == 12
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["page", "A", "A"], 2, "two folders"),
-        (["page", "A", "none"], 2, "none"),
-        (["page", "A", "fewer"], 2, "photo1"),
-        (["page", "A", "smaller"], 2, "one size"),
-        (["page", "A", "twice"], 2, "different names"),
-        (["page", "A", "B", "-o", "page.txt"], 2, ".html"),
-        (["page", "A", "B", "-o", "none/page.html"], 2, "folder"),
-        (["page", "A", "B", "--crop", "0"], 2, "1 pixel"),
-        (["count", "none.json"], 3, "none.json"),
-    ],
-)
-def test_mistakes_are_one_line(folders, tmp_path, arguments, code, message):
-    for name in ("fewer", "smaller", "twice"):
-        (tmp_path / name).mkdir()
-        for i, photo in enumerate(NAMES[: 1 if name == "fewer" else 6]):
-            Image.new("RGB", (50, 40) if name == "smaller" else (90 + i, 64)).save(tmp_path / name / f"{photo}.png")
-    Image.new("RGB", (90, 64)).save(tmp_path / "twice/photo0.jpg")
-    places = {"A": folders[0], "B": folders[1]} | {name: tmp_path / name for name in ("fewer", "smaller", "twice")}
-    arguments = [places.get(argument, argument) for argument in arguments]
-    if arguments[0] == "page" and "-o" not in arguments:
-        arguments += ["-o", tmp_path / "page.html"]
-    done = run(*arguments)
-    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
-    assert message in done.stderr
-    assert not list(tmp_path.glob("*.html*"))
-
-
 # the page
 
 

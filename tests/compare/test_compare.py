@@ -176,31 +176,6 @@ def test_the_command_leaves_a_page_a_sheet_and_figures(films, tmp_path):
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["A", "nothing.mp4"], 3, "There is none"),
-        (["A", __file__], 3, "video"),
-        (["A", "B", "-o", "page.txt"], 2, ".html"),
-        (["A", "B", "-o", "no/page.html"], 2, "folder"),
-        (["A", "B", "--start", "99"], 3, "start within the video"),
-        (["A", "B", "--seconds", "-1"], 2, "0 s"),
-        (["A", "B", "--json", "A"], 2, "of its own"),
-        (["A", "B", "--json", "no/figures.json"], 2, "folder"),
-    ],
-)
-def test_what_cannot_be_compared_is_one_line(films, tmp_path, arguments, code, message):
-    files = {"A": films[2], "B": films[1]}
-    arguments = [files.get(argument, argument) for argument in arguments]
-    if "-o" not in arguments:
-        arguments += ["-o", tmp_path / "page.html"]
-    done = run(*arguments)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_damaged_video_is_said(films, tmp_path):
     broken, data = tmp_path / "broken.ts", tmp_path / "whole.ts"
     ffmpeg("-i", films[1], "-c", "copy", data)

@@ -203,28 +203,6 @@ def test_sha256sum_reads_what_is_written_and_the_other_way_round(tidy, capsys):
     assert not found(tidy)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["verify", "nowhere"], "Expected a folder. Received: nowhere"),
-        (["verify", "empty"], "Expected a folder with pictures"),
-        (["verify", "garbled"], "Expected lines of a SHA-256"),
-        (["leaks", "tidy", "nowhere"], "Expected a folder. Received: nowhere"),
-        (["leaks", "tidy", "empty"], "Expected a folder with pictures"),
-        (["leaks", "tidy", "tidy/deeper"], "neither inside the other"),
-        (["leaks", "tidy", "empty", "--json", "nowhere/out.json"], "for --json"),
-    ],
-)
-def test_options_and_folders_that_are_wrong_are_one_sentence(tidy, capsys, monkeypatch, arguments, expected):
-    monkeypatch.chdir(tidy.parent)
-    (tidy.parent / "empty").mkdir()
-    (tidy.parent / "garbled").mkdir()
-    (tidy.parent / "garbled/SHA256SUMS").write_text("MD5 (a.png) = 0\n")
-    code, lines, said = run(capsys, *arguments)
-    assert (code, lines) == (2, [])
-    assert said.startswith("imagesr datasets: ") and expected in said and said.count("\n") == 1
-
-
 def test_without_a_command_the_commands_are_listed(capsys):
     code, lines, _ = run(capsys)
     assert code == 0 and any("verify" in line for line in lines) and any("leaks" in line for line in lines)

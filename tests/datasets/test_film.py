@@ -146,25 +146,3 @@ def test_photographs_are_filmed_without_loss(folder, tmp_path, capsys):
     for frame, seen in zip(film, camera(photo, size, 3, np.random.default_rng(1)), strict=True):
         luma = 16 + 219 / 255 * (seen @ np.array([0.2126, 0.7152, 0.0722]))  # BT.709, studio range
         assert np.abs(frame - luma).max() < 1.5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["film", "{nothing}", "{new}"], "Expected a folder with pictures"),
-        (["film", "{photos}", "{photos}"], "Expected a new folder"),
-        (["film", "{photos}", "{new}", "--frames", "0"], "at least 1"),
-        (["film", "{small}", "{new}"], "at least 28 pixels"),
-        (["film", "{twins}", "{new}"], "different names"),
-    ],
-)
-def test_films_that_cannot_be_made_are_one_sentence(folder, tmp_path, capsys, arguments, words):
-    places = {name: tmp_path / name for name in ("nothing", "new", "small", "twins")} | {"photos": folder}
-    for file in ("small/a.png", "twins/a.png", "twins/a.bmp"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        Image.fromarray(picture(60, 20 if file.startswith("small") else 60)).save(tmp_path / file)
-    assert main([argument.format(**places) for argument in arguments]) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err
-    assert captured.err.count("\n") == 1
-    assert not (tmp_path / "new").exists()

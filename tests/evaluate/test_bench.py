@@ -1,16 +1,9 @@
 import json
-import subprocess
-import sys
 
 from imagesr.card import find_model
 from imagesr.evaluate import bench
 from imagesr.evaluate.bench import network_seconds, table
 from imagesr.scale import Scale
-
-
-def run_bench(*arguments):
-    command = [sys.executable, "-m", "imagesr", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_every_model_and_lanczos_are_measured(tmp_path, clip, monkeypatch, capsys):
@@ -44,10 +37,3 @@ def test_a_table_leaves_out_what_was_not_measured():
     text = table([{"model": "ffmpeg lanczos", "fps": 100.0, "seconds_30_end_to_end": 0.3}])
     assert "| ffmpeg lanczos |" in text
     assert "0.30 s" in text
-
-
-def test_a_clip_that_is_none(tmp_path):
-    done = run_bench(tmp_path / "missing.mp4")
-    assert done.returncode == 3
-    assert len([line for line in done.stderr.splitlines() if line.startswith("imagesr bench:")]) == 1
-    assert run_bench("--frames", 0).returncode == 2

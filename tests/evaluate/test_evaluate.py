@@ -325,59 +325,22 @@ def test_a_folder_says_what_it_leaves_out(pictures, film, tmp_path, capsys):
     assert [line.split()[0] for line in out.splitlines()] == ["bicubic", "a.png", "film.mp4", "mean"]
 
 
-def wrong(folder):
-    """Return wrong arguments, each with the words that name what is wrong."""
-    good, film = folder / "good.png", folder / "full.mp4"
-    Image.fromarray(picture(90, 60)).save(good)
-    Image.fromarray(picture(20, 14)).save(folder / "small.png")
-    Image.fromarray(picture(90, 60)[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
-    (folder / "broken.png").write_bytes(good.read_bytes()[:900])
-    (folder / "not.keras").write_bytes(b"no network")
-    (folder / "empty").mkdir()
-    write_clip(film, pix_fmt="yuv444p", frames=2, sound=None)
-    data = ["--data", good]
-    return {
-        "no data": (["--data", folder / "none"], "none"),
-        "an empty folder": (["--data", folder / "empty"], "empty"),
-        "a broken picture": (["--data", good, folder / "broken.png"], "broken.png"),
-        "a deep picture": (["--data", folder / "deep.png"], "8 bits"),
-        "a small picture": (["--data", folder / "small.png"], "20 pixels"),
-        "a clip in 4:4:4": (["--data", film], "full.mp4 (yuv444p)"),
-        "a broken clip": (["--data", folder / "not.keras"], "not.keras"),
-        "no model": (["--model", "perfect", *data], "perfect"),
-        "no scale of it": (["--model", "fast", "--scale", "2", *data], "1.5"),
-        "no scale": (["--scale", "wide", *data], "wide"),
-        "a scale that shrinks": (["--scale", "0.5", *data], "0.5"),
-        "a scale beyond reason": (["--scale", "9", *data], "up to 8"),
-        "no kernel": (["--kernel", "bicubic", "round", *data], "round"),
-        "no codec": (["--codec", "x42", *data], "x42"),
-        "a codec of sound": (["--codec", "aac", *data], "aac"),
-        "a codec without crf": (["--codec", "mpeg4", "--crf", "20", *data], "mpeg4"),
-        "a crf without codec": (["--crf", "20", *data], "--codec"),
-        "no such crf": (["--codec", "libx264", "--crf", "20", "99", *data], "99"),
-        "no frames": (["--frames", "0", *data], "--frames"),
-        "no engine": (["--engine", "steam", *data], "openvino"),
-        "no place for json": (["--json", folder / "none" / "a.json", *data], "--json"),
-        "a folder for json": (["--json", folder / "empty", *data], "--json"),
-        "an input for json": (["--json", good, *data], "input"),
-        "no place for the sheet": (["--sheet", folder / "none" / "a.png", *data], "--sheet"),
-        "a sheet of two": (["--model", "fast", "lanczos", "--sheet", folder / "a.png", *data], "one model"),
-        "a lossy sheet": (["--sheet", folder / "a.jpg", *data], ".png"),
-        "a file that is no network": (["--model", folder / "not.keras", *data], "not.keras"),
-        "no file of a network": (["--model", folder / "none.keras", *data], "none.keras"),
-        "a network on another engine": (["--model", folder / "not.keras", "--engine", "onnx", *data], "onnx"),
-    }
-
-
-def test_mistakes_are_told_in_one_sentence(tmp_path, capsys):
-    for name, (arguments, words) in wrong(tmp_path).items():
-        code, out, err = run(capsys, *arguments)
-        assert code == (3 if name == "a broken clip" else 2), name
-        assert not out, name
-        lines = [line for line in err.splitlines() if line.startswith("imagesr evaluate: ")]
-        assert len(lines) == 1, (name, err)
-        assert words in lines[0], (name, err)
-    assert not list(tmp_path.glob("a.*"))
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["not.keras"], "not.keras"),
+        (["none.keras"], "none.keras"),
+        (["not.keras", "--engine", "onnx"], "onnx"),
+    ],
+)
+def test_a_file_that_is_no_network_is_told_in_one_sentence(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "not.keras").write_bytes(b"no network")
+    Image.fromarray(picture(90, 60)).save(tmp_path / "a.png")
+    code, out, err = run(capsys, "--data", "a.png", "--model", *arguments)
+    (line,) = [line for line in err.splitlines() if line.startswith("imagesr evaluate: ")]
+    assert (code, out) == (2, "")
+    assert words in line
 
 
 def test_an_interrupt_ends_it(pictures, capsys, monkeypatch):

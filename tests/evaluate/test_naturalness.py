@@ -207,8 +207,6 @@ def test_the_command_prints_them_beside_psnr_and_draws_the_trade(place, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--plot", "trade.jpg"], ".png"),
-        (["--plot", "none/trade.png"], "--plot"),
         (["--lpips", "none.onnx"], "none.onnx"),
         (["--dists", "photo.png"], "photo.png"),
     ],

@@ -99,10 +99,3 @@ def test_film_without_clips_names_where_they_are_looked_for(monkeypatch, capsys)
     assert "Expected --data with --film, or IMAGESR_DATA" in capsys.readouterr().err
     assert main(["--model", "lanczos"]) == 2
     assert "by --data, or --film" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("model", ["linear", "fast-photo"])
-def test_a_detail_of_a_model_that_takes_none_is_refused(model, tmp_path, capsys):
-    Image.fromarray(picture(120, 120)).save(tmp_path / "a.png")
-    assert main(["--model", model, "--detail", "0.5", "--data", str(tmp_path)]) == 2
-    assert "Expected a model that takes a detail" in capsys.readouterr().err

@@ -196,14 +196,6 @@ def test_the_video_command_takes_it(exported, tmp_path):
     assert sizes["0"] != sizes["1"]
 
 
-@pytest.mark.parametrize("options", [("-n", "linear", "--detail", "0.5"), ("-n", "lanczos", "--detail", "0.5")])
-def test_the_video_command_refuses_it_in_one_line(options, tmp_path):
-    write_clip(tmp_path / "in.mp4", frames=3)
-    done = run_video(tmp_path / "in.mp4", tmp_path / "out.mp4", *options)
-    assert done.returncode == 2
-    assert "Expected a model that takes a detail" in done.stderr and len(done.stderr.strip().splitlines()) == 1
-
-
 def test_the_image_command_takes_it(exported, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)  # colours of any range around them
     Image.fromarray(noise).save(tmp_path / "in.png")

@@ -259,43 +259,6 @@ def broken(tmp_path, photo):
     return tmp_path / "broken.jpg"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["IN", "OUT.foo"], 2, "--format"),
-        (["IN", "IN"], 2, "another file for the output than the input"),
-        (["IN", "THERE.png"], 2, "-y overwrites"),
-        (["IN", "nowhere/deep/OUT.png"], 2, "existing folder"),
-        (["none.png", "OUT.png"], 3, "There is none at"),
-        (["IN"], 2, "IN and OUT"),
-        (["IN", "OUT.png", "-s", "9"], 2, "up to 8"),
-        (["IN", "OUT.png", "-s", "1"], 2, "above 1"),
-        (["IN", "OUT.png", "--size", "30x30"], 2, "above the picture's own"),
-        (["IN", "OUT.png", "-n", "magic"], 2, "Expected a model"),
-        (["IN", "OUT.webp", "-s", "8", "--times", "3"], 2, "16383 pixels a side"),
-        (["IN", "OUT.png", "-s", "8", "--times", "9"], 2, "megapixels"),
-        (["IN", "OUT.png", "--quality", "0"], 2, "1 to 100"),
-        (["TEXT", "OUT.png"], 3, "none of them"),
-        (["SVG", "OUT.png"], 3, "none of them"),
-        (["BROKEN", "OUT.png"], 3, "--allow-truncated"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_line(arguments, code, says, photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    photo.save("in.png")
-    photo.save("THERE.png")
-    Path("text.png").write_text("this is no picture")
-    Path("a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
-    places = {"IN": "in.png", "TEXT": "text.png", "SVG": "a.svg", "BROKEN": "broken.jpg"}
-    broken(tmp_path, photo)
-    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    assert run(*(places.get(argument, argument) for argument in arguments)) == code
-    told = capsys.readouterr().err
-    assert says in told
-    assert len(told.strip().splitlines()) == 1
-    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
 def test_damage_is_taken_when_it_is_asked_for(photo, tmp_path):
     assert run(broken(tmp_path, photo), tmp_path / "out.png", "--allow-truncated") == 0
     assert opened(tmp_path / "out.png").size == (400, 400)

@@ -656,18 +656,6 @@ def test_files_that_run_out_are_told_once_a_minute(number, capsys):
     loop.default_exception_handler.assert_called_once()
 
 
-def test_what_cannot_be_is_said_in_one_line(server):
-    for options, says in (
-        (["--port", str(server.port)], "a free port"),
-        (["--model", "magic"], "a model for photographs"),
-        (["--port", "0", "--queue", "-1"], "Expected a queue"),
-    ):
-        done = subprocess.run([sys.executable, "-m", "imagesr.serve", *options], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert says in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-
-
 def test_the_line_in_the_readme_works(server, tmp_path):
     line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl "))
     (tmp_path / "photo.jpg").write_bytes(saved(Image.fromarray(picture(60, 44)), "JPEG"))

@@ -212,12 +212,6 @@ def test_what_is_whole_is_skipped(tmp_path, films):
     assert (done.returncode, (out / "a.mp4").read_bytes()) == (0, (films / "a.mp4").read_bytes())
 
 
-def test_a_wrong_option_is_told_once(tmp_path, films):
-    done = run_video(films, tmp_path / "out", "--crf", "99")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_file_is_taken_when_it_has_stopped_growing(tmp_path, small):
     folder, now = tmp_path / "in", [0.0]
     folder.mkdir()

@@ -94,30 +94,11 @@ def test_a_preview_says_what_the_whole_will_take(tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["whole_s"] == pytest.approx(8, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--bitrate", "500", "--crf", "20"], ["--bitrate", "--crf"]),
-        (["--target-size", "0.0001"], ["target size"]),
-        (["--target-size", "0.01"], ["larger target size"]),
-        (["--bitrate", "1"], ["bitrate", "kbit/s"]),
-        (["-n", "besst"], ["lanczos", "balanced"]),
-        (["--encoder", "hardware"], ["hardware encoder", "GPU"]),
-        (["-c", "h264_nvenc"], ["NVIDIA"]),
-        (["--size", "1080q"], ["1920x1080"]),
-        (["--start", "1:xx"], ["1:30"]),
-        (["--deinterlace", "maybe"], ["film"]),
-        (["--audio", "loud"], ["convert"]),
-        (["--rate", "0"], ["rate"]),
-        (["-s", "8", "--size", "20000x20000"], ["--size"]),
-        (["--size", "20000x20000"], ["16384"]),
-    ],
-)
-def test_requests_that_cannot_be_right(tmp_path, clip, options, words):
-    done = run_video(clip, tmp_path / "out.mp4", *options)
-    if options[-1] == "hardware" and done.returncode == 0:
+def test_a_machine_without_a_hardware_encoder_is_told(tmp_path, clip):
+    done = run_video(clip, tmp_path / "out.mp4", "--encoder", "hardware")
+    if done.returncode == 0:
         pytest.skip("there is a hardware encoder here")
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert len(done.stderr.strip().splitlines()) == 1
-    assert all(word in done.stderr for word in words), done.stderr
+    assert "hardware encoder" in done.stderr and "GPU" in done.stderr
     assert not (tmp_path / "out.mp4").exists()

@@ -328,96 +328,6 @@ def assert_refused(done, code, folder, expected_files, *words):
     assert names(folder) == sorted(expected_files)
 
 
-@pytest.fixture
-def bad(tmp_path, clip):
-    """Return a folder with inputs that are none."""
-    (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "text.mp4").write_text("This is not a film.\n" * 50)
-    (tmp_path / "empty.mp4").touch()
-    (tmp_path / "there.mp4").write_bytes(b"somebody's film")
-    shutil.copy(clip, tmp_path / "in.mp4")
-    os.link(tmp_path / "in.mp4", tmp_path / "same.mp4")
-    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
-        audio = container.add_stream("aac", rate=48000, layout="stereo")
-        samples = av.AudioFrame.from_ndarray(np.zeros((2, 4800), np.float32), "fltp", "stereo")
-        samples.sample_rate = 48000
-        container.mux(audio.encode(samples))
-        container.mux(audio.encode())
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        ("missing.mp4", "none"),
-        ("folder.mp4", "folder"),
-        ("text.mp4", "read"),
-        ("empty.mp4", "read"),
-        ("sound.mp4", "video"),
-    ],
-)
-def test_input_that_is_no_film(bad, name, word):
-    before = names(bad)
-    assert_refused(run_video(bad / name, bad / "out.mp4"), 3, bad, before, word, name)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["IN/in.mp4", "IN/none/out.mp4"], ["folder"]),
-        (["IN/in.mp4", "IN/in.mp4"], ["another file"]),
-        (["IN/in.mp4", "IN/same.mp4", "-y"], ["another file"]),
-        (["IN/in.mp4", "IN/there.mp4"], ["exists", "-y"]),
-        (["IN/in.mp4", "IN/out.txt"], [".mp4"]),
-        (["IN/in.mp4", "IN/out.mp4", "-n", "nothing"], ["balanced", "fast"]),
-        (["IN/in.mp4", "IN/out.mp4", "-s", "0"], ["scale"]),
-        (["IN/in.mp4", "IN/out.mp4", "-s", "1"], ["scale"]),
-        (["IN/in.mp4", "IN/out.mp4", "-s", "9"], ["scale"]),
-        (["IN/in.mp4", "IN/out.mp4", "--size", "big"], ["1920x1080"]),
-        (["IN/in.mp4", "IN/out.mp4", "--size", "90x90"], ["at least", "lanczos"]),
-        (["IN/in.mp4", "IN/out.mp4", "-c", "libnothing"], ["libx264"]),
-        (["IN/in.mp4", "IN/out.mp4", "-c", "aac"], ["libx264"]),
-        (["IN/in.mp4", "IN/out.mp4", "-e", "nonsense=1"], ["nonsense=1"]),
-        (["IN/in.mp4", "IN/out.mp4", "-e", "crf"], ["KEY=VALUE"]),
-        (["IN/in.mp4", "IN/out.mp4", "--pix-fmt", "nonsense"], ["nonsense"]),
-        (["IN/in.mp4", "IN/out.mp4", "--precision", "int4"], ["int8"]),
-        (["IN/in.mp4", "IN/out.mp4", "--engine", "abacus"], ["openvino"]),
-        (["IN/in.mp4", "IN/out.mp4", "--duration", "-1"], ["duration"]),
-        (["IN/in.mp4", "IN/out.mp4", "--threads", "-1"], ["threads"]),
-        (["IN/in.mp4", "IN/out.mp4", "--threads", "100000"], ["threads"]),
-        (["IN/in.mp4", "IN/out.mp4", "--start", "inf"], ["start"]),
-        (["IN/in.mp4", "IN/out.mp4", "--start", "nan"], ["start"]),
-        (["IN/in.mp4", "IN/out.mp4", "--crf", "99"], ["crf"]),
-        (["IN/in.mp4", "IN/out.mp4", "--preset", "nonsense"], ["superfast"]),
-        (["IN/in.mp4", "IN/out.webm", "-c", "libx264"], [".webm"]),
-        (["IN/in.mp4", "IN/out.mp4", "-c", "h264_nvenc"], ["h264_nvenc"]),
-        (["IN/in.mp4", "IN/out.mp4", "--preview", "--start", "1"], ["--preview"]),
-        (["IN/in.mp4", "IN/out.mp4", "-s", "2", "--size", "300x300"], ["--size"]),
-        (["IN/in.mp4", "IN/out.mp4", "--json", "IN/none/report.json"], ["folder"]),
-        (["IN/in.mp4"], ["OUT"]),
-        # What is asked is checked before the input is looked at.
-        (["IN/missing.mp4", "IN/out.mp4", "-n", "nothing"], ["fast"]),
-        (["IN/missing.mp4", "IN/there.mp4"], ["exists"]),
-    ],
-)
-def test_request_that_cannot_be_right(bad, arguments, words):
-    before = names(bad)
-    done = run_video(*(argument.replace("IN", str(bad)) for argument in arguments))
-    assert_refused(done, 2, bad, before, *words)
-    assert (bad / "there.mp4").read_bytes() == b"somebody's film"
-
-
-def test_a_model_that_does_not_match_its_card(bad, tmp_path):
-    from imagesr.card import SAVED_MODELS
-
-    shutil.copytree(SAVED_MODELS / "fast_x1.5", tmp_path / "model")
-    model = (tmp_path / "model" / "model_int8.onnx").read_bytes()
-    (tmp_path / "model" / "model_int8.onnx").write_bytes(model[:-1] + b"\0")
-    before = names(bad)
-    done = run_video(bad / "missing.mp4", bad / "out.mp4", "-n", tmp_path / "model")
-    assert_refused(done, 2, bad, before, "model_int8.onnx", "card")
-
-
 @pytest.mark.skipif(os.name != "posix", reason="limits file sizes as POSIX does")
 def test_an_output_that_cannot_be_written(tmp_path, clip):
     import resource
@@ -440,15 +350,6 @@ def test_somebody_elses_part_file_is_not_overwritten(tmp_path, clip):
     shutil.copy(clip, part)
     assert_refused(run_video(part, tmp_path / "out.mp4", "-y"), 2, tmp_path, ["out.mp4.part"], "another name")
     assert part.read_bytes() == clip.read_bytes()
-
-
-@pytest.mark.parametrize("record", ["in.mp4", "out.mp4", "folder"])
-def test_the_report_takes_no_other_files_place(tmp_path, clip, record):
-    shutil.copy(clip, tmp_path / "in.mp4")
-    (tmp_path / "folder").mkdir()
-    done = run_video(tmp_path / "in.mp4", tmp_path / "out.mp4", "--json", tmp_path / record)
-    assert_refused(done, 2, tmp_path, ["in.mp4", "folder"], "report")
-    assert (tmp_path / "in.mp4").read_bytes() == clip.read_bytes()
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

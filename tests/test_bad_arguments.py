@@ -1,0 +1,357 @@
+"""Every command with arguments that cannot be: one line, the documented exit code, and nothing changed on the disk."""
+
+import argparse
+import os
+import shutil
+import socket
+
+import av
+import numpy as np
+import pytest
+from conftest import picture, run_command, write_clip
+from PIL import Image
+
+from imagesr import cli
+from imagesr.__main__ import COMMANDS, find_main
+from imagesr.card import SAVED_MODELS
+
+NAMES = ("photo0", "photo1", "photo2")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return a folder with inputs of every kind, most of which are none."""
+    folder = tmp_path_factory.mktemp("files")
+    write_clip(folder / "in.mp4")
+    shutil.copy(folder / "in.mp4", folder / "other.mp4")
+    os.link(folder / "in.mp4", folder / "same.mp4")
+    write_clip(folder / "444.mp4", pix_fmt="yuv444p", frames=2, sound=None)
+    with av.open(str(folder / "sound.mp4"), "w") as container:
+        audio = container.add_stream("aac", rate=48000, layout="stereo")
+        samples = av.AudioFrame.from_ndarray(np.zeros((2, 4800), np.float32), "fltp", "stereo")
+        samples.sample_rate = 48000
+        container.mux(audio.encode(samples))
+        container.mux(audio.encode())
+    for name in ("folder.mp4", "empty", "films", "tiny", "garbled"):
+        (folder / name).mkdir()
+    shutil.copy(folder / "in.mp4", folder / "films" / "a.mp4")
+    for name in ("text.mp4", "text.png", "junk.keras"):
+        (folder / name).write_text("This is not what its name says.\n" * 50)
+    (folder / "empty.mp4").touch()
+    (folder / "there.mp4").write_bytes(b"somebody's film")
+    (folder / "vector.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    (folder / "garbled" / "SHA256SUMS").write_text("MD5 (a.png) = 0\n")
+    Image.fromarray(picture(90, 60)).save(folder / "in.png")
+    Image.fromarray(picture(90, 60)).save(folder / "there.png")
+    Image.fromarray(picture(20, 14)).save(folder / "tiny" / "a.png")
+    Image.fromarray(picture(90, 60)[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    noise.save(folder / "broken.jpg")
+    (folder / "broken.jpg").write_bytes((folder / "broken.jpg").read_bytes()[:20_000])
+    for name in ("photos", "A", "B", "fewer", "smaller", "twice"):
+        (folder / name).mkdir()
+        for number, photo in enumerate(NAMES[: 1 if name == "fewer" else 3]):
+            size = (50, 40) if name == "smaller" else (120, 100)
+            Image.fromarray(picture(*size, shift=number)).save(folder / name / f"{photo}.png")
+    Image.fromarray(picture(120, 100)).save(folder / "twice" / "photo0.jpg")
+    shutil.copytree(SAVED_MODELS / "fast_x1.5", folder / "changed")
+    model = folder / "changed" / "model_int8.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    return folder
+
+
+@pytest.fixture
+def refused(files, monkeypatch):
+    """Return a function that runs a command in that folder; it must say in one line why it does nothing."""
+    monkeypatch.chdir(files)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def contents():
+        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files.rglob("*")}
+
+    def run(command, arguments, code, *words):
+        before = contents()
+        done = run_command(command, *arguments)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+        assert len(lines) == 1 and lines[0].startswith(("imagesr", "usage: ")), done.stderr
+        assert all(str(word) in lines[0] for word in words), lines[0]
+        assert contents() == before
+
+    return run
+
+
+def parsers(command, monkeypatch):
+    """Return the parser of a command and those of its own commands."""
+    found = []
+
+    def parse(parser, *_, **__):
+        found.append(parser)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(cli.Parser, "parse_known_args", parse)
+        find_main(command)([])
+    inner = [action.choices for action in found[0]._actions if isinstance(action, argparse._SubParsersAction)]
+    return [found[0], *(parser for choices in inner for parser in choices.values())]
+
+
+def is_checked(action):
+    """Tell whether an option takes a number, a choice, or a type of this package's own."""
+    ours = getattr(action.type, "__module__", "").startswith("imagesr")
+    return bool(action.option_strings and (action.choices or action.type in (int, float) or ours))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_of_the_wrong_type_is_one_line(command, monkeypatch, capsys):
+    for parser in parsers(command, monkeypatch):
+        for action in filter(is_checked, parser._actions):
+            with pytest.raises(SystemExit) as end:
+                parser.parse_args([action.option_strings[-1], "nonsense"])
+            (line,) = capsys.readouterr().err.strip().splitlines()
+            assert end.value.code == 2
+            assert action.option_strings[-1] in line and "nonsense" in line
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("datasets", "blind", "recursive")])
+def test_an_option_that_there_is_not_is_one_line(command, refused):
+    needed = {
+        "video": ["in.mp4", "out.mp4"],
+        "image": ["in.png", "out.png"],
+        "send": ["photos", "--to", "http://x", "--out", "out"],
+        "export": ["junk.keras"],
+        "shaders": ["shaders"],
+        "train": ["--data", "photos", "--val", "photos", "--out", "run"],
+        "compare": ["in.mp4", "other.mp4"],
+        "evaluate": ["--model", "fast", "--data", "photos"],
+        "play": ["in.mp4"],
+    }
+    refused(command, [*needed.get(command, []), "--nonsense"], 2, "--nonsense")
+
+
+VIDEO = {
+    "missing.mp4 out.mp4": (3, "none", "missing.mp4"),
+    "folder.mp4 out.mp4": (3, "folder", "folder.mp4"),
+    "text.mp4 out.mp4": (3, "read", "text.mp4"),
+    "empty.mp4 out.mp4": (3, "read", "empty.mp4"),
+    "sound.mp4 out.mp4": (3, "video", "sound.mp4"),
+    "in.mp4": (2, "OUT"),
+    "in.mp4 none/out.mp4": (2, "folder"),
+    "in.mp4 in.mp4": (2, "another file"),
+    "in.mp4 same.mp4 -y": (2, "another file"),
+    "in.mp4 there.mp4": (2, "exists", "-y"),
+    "in.mp4 out.txt": (2, ".mp4"),
+    "in.mp4 out.webm -c libx264": (2, ".webm"),
+    "films out.mp4": (3, "folder as output"),
+    "films out --crf 99": (2, "crf"),
+    # What is asked is checked before the input is looked at.
+    "missing.mp4 out.mp4 -n nothing": (2, "fast"),
+    "missing.mp4 there.mp4": (2, "exists"),
+    "missing.mp4 out.mp4 -n ./changed": (2, "model_int8.onnx", "card"),
+    **{
+        f"in.mp4 out.mp4 {options}": (2, *words.split())
+        for options, words in {
+            "-n nothing": "balanced fast lanczos",
+            "-s 0": "scale",
+            "-s 1": "scale",
+            "-s 9": "scale",
+            "--size big": "1920x1080",
+            "--size 1080q": "1920x1080",
+            "--size 90x90": "at least lanczos",
+            "--size 20000x20000": "16384",
+            "-s 2 --size 300x300": "--size",
+            "-s 8 --size 20000x20000": "--size",
+            "-c libnothing": "libx264",
+            "-c aac": "libx264",
+            "-c h264_nvenc": "h264_nvenc NVIDIA",
+            "-e nonsense=1": "nonsense=1",
+            "-e crf": "KEY=VALUE",
+            "--pix-fmt nonsense": "nonsense",
+            "--precision int4": "int8",
+            "--engine abacus": "openvino",
+            "--duration=-1": "duration",
+            "--threads=-1": "threads",
+            "--threads 100000": "threads",
+            "--start inf": "start",
+            "--start nan": "start",
+            "--start 1:xx": "1:30",
+            "--crf 99": "crf",
+            "--bitrate 500 --crf 20": "--bitrate --crf",
+            "--bitrate 1": "bitrate kbit/s",
+            "--target-size 0.0001": "target size",
+            "--target-size 0.01": "larger target size",
+            "--preset nonsense": "superfast",
+            "--preview --start 1": "--preview",
+            "--deinterlace maybe": "film",
+            "--audio loud": "convert",
+            "--rate 0": "rate",
+            "-n linear --detail 0.5": "model that takes a detail",
+            "-n lanczos --detail 0.5": "model that takes a detail",
+            "--json none/report.json": "folder",
+            "--json in.mp4": "report",
+            "--json out.mp4": "report",
+            "--json empty": "report",
+        }.items()
+    },
+}
+IMAGE = {
+    "in.png out.foo": (2, "--format"),
+    "in.png in.png": (2, "another file for the output than the input"),
+    "in.png there.png": (2, "-y overwrites"),
+    "in.png nowhere/deep/out.png": (2, "existing folder"),
+    "none.png out.png": (3, "There is none at"),
+    "in.png": (2, "IN and OUT"),
+    "in.png out.png -s 0": (2, "positive scale"),
+    "in.png out.png -s abc": (2, "abc"),
+    "in.png out.png -s 9": (2, "up to 8"),
+    "in.png out.png -s 1": (2, "above 1"),
+    "in.png out.png --size 30x30": (2, "above the picture's own"),
+    "in.png out.png -n magic": (2, "Expected a model"),
+    "in.png out.webp -s 6 --times 3": (2, "16383 pixels a side"),
+    "in.png out.png -s 8 --times 9": (2, "megapixels"),
+    "in.png out.png --quality 0": (2, "1 to 100"),
+    "text.png out.png": (3, "none of them"),
+    "vector.svg out.png": (3, "none of them"),
+    "broken.jpg out.png": (3, "--allow-truncated"),
+}
+LIVE = {
+    "no.mp4": (3, "no.mp4"),
+    "text.mp4": (3, "text.mp4"),
+    "empty": (3, "folder"),
+    "in.mp4 -n nobody": (2, "nobody"),
+    "in.mp4 -s 0": (2, "scale"),
+    "in.mp4 -s 9": (2, "scale"),
+    "in.mp4 --seconds 0": (2, "above 0 s"),
+    "in.mp4 --json in.mp4": (2, "of its own"),
+    "in.mp4 --json none/a.json": (2, "folder"),
+}
+COMPARE = {
+    "in.mp4 nothing.mp4 -o page.html": (3, "There is none"),
+    "in.mp4 text.png -o page.html": (3, "video"),
+    "in.mp4 other.mp4 -o page.txt": (2, ".html"),
+    "in.mp4 other.mp4 -o no/page.html": (2, "folder"),
+    "in.mp4 other.mp4 -o page.html --start 99": (3, "start within the video"),
+    "in.mp4 other.mp4 -o page.html --seconds=-1": (2, "0 s"),
+    "in.mp4 other.mp4 -o page.html --json in.mp4": (2, "of its own"),
+    "in.mp4 other.mp4 -o page.html --json no/figures.json": (2, "folder"),
+}
+BLIND = {
+    "page A A -o page.html": (2, "two folders"),
+    "page A none -o page.html": (2, "none"),
+    "page A fewer -o page.html": (2, "photo1"),
+    "page A smaller -o page.html": (2, "one size"),
+    "page A twice -o page.html": (2, "different names"),
+    "page A B -o page.txt": (2, ".html"),
+    "page A B -o none/page.html": (2, "folder"),
+    "page A B -o page.html --crop 0": (2, "1 pixel"),
+    "count none.json": (3, "none.json"),
+    "nonsense": (2, "nonsense"),
+}
+SEND = {
+    "photos --to ftp://x --out out": (2, "expected a URL such as"),
+    "photos --to http://127.0.0.1:1 --out out": (2, "Expected a running service"),
+    "photos --to http://[::::1 --out out": (2, "Expected a running service"),
+    "photos --to http://127.0.0.1:1 --out out -s 9": (2, "Expected a scale"),
+    "photos --to http://127.0.0.1:1 --out out --jobs 0": (2, "Expected 1 to 64 jobs"),
+    "photos --to http://127.0.0.1:1 --out out --patience nan": (2, "Expected a patience"),
+    "photos --to http://127.0.0.1:1 --out out --format tiff": (2, "invalid choice"),
+}
+SERVE = {
+    "--port PORT": (2, "a free port"),
+    "--port 0 --model magic": (2, "a model for photographs"),
+    "--port 0 --queue=-1": (2, "Expected a queue"),
+    "--port 0 --threads=-1": (2, "threads"),
+    "--port 0 --megapixels 0": (2, "megapixels"),
+}
+EVALUATE = {
+    "--data none": (2, "none"),
+    "--data empty": (2, "empty"),
+    "--data in.png broken.jpg": (2, "broken.jpg"),
+    "--data deep.png": (2, "8 bits"),
+    "--data tiny/a.png": (2, "20 pixels"),
+    "--data 444.mp4": (2, "444.mp4 (yuv444p)"),
+    "--data text.mp4": (3, "text.mp4"),
+    **{
+        f"--data in.png {options}": (2, *words)
+        for options, words in {
+            "--model perfect": ["perfect"],
+            "--model fast --scale 2": ["1.5"],
+            "--scale wide": ["wide"],
+            "--scale 0.5": ["0.5"],
+            "--scale 9": ["up to 8"],
+            "--kernel bicubic round": ["round"],
+            "--codec x42": ["x42"],
+            "--codec aac": ["aac"],
+            "--codec mpeg4 --crf 20": ["mpeg4"],
+            "--crf 20": ["--codec"],
+            "--codec libx264 --crf 20 99": ["99"],
+            "--frames 0": ["--frames"],
+            "--engine steam": ["openvino"],
+            "--json none/a.json": ["--json"],
+            "--json empty": ["--json"],
+            "--json in.png": ["input"],
+            "--sheet none/a.png": ["--sheet"],
+            "--model fast lanczos --sheet a.png": ["one model"],
+            "--sheet a.jpg": [".png"],
+            "--plot trade.jpg": [".png"],
+            "--plot none/trade.png": ["--plot"],
+            "--model linear --detail 0.5": ["Expected a model that takes a detail"],
+            "--model fast-photo --detail 0.5": ["Expected a model that takes a detail"],
+        }.items()
+    },
+}
+DATASETS = {
+    "verify nowhere": (2, "Expected a folder. Received: nowhere"),
+    "verify empty": (2, "Expected a folder with pictures"),
+    "verify garbled": (2, "Expected lines of a SHA-256"),
+    "verify photos --nonsense": (2, "--nonsense"),
+    "leaks photos nowhere": (2, "Expected a folder. Received: nowhere"),
+    "leaks photos empty": (2, "Expected a folder with pictures"),
+    "leaks . photos": (2, "neither inside the other"),
+    "leaks photos empty --json nowhere/out.json": (2, "for --json"),
+    "film nowhere new": (2, "Expected a folder with pictures"),
+    "film photos photos": (2, "Expected a new folder"),
+    "film photos new --frames 0": (2, "at least 1"),
+    "film tiny new": (2, "at least 28 pixels"),
+    "film twice new": (2, "different names"),
+}
+BENCH = {"missing.mp4": (3, "missing.mp4"), "--frames 0": (2, "frames"), "--json none/a.json": (2, "folder")}
+SHADERS = {"": (2, "DIR"), "in.png": (4, "in.png")}
+MODELS = {"--scale 0": (2, "scale"), "--scale abc": (2, "abc")}
+CASES = {
+    "video": VIDEO,
+    "image": IMAGE,
+    "webcam": LIVE
+    | {"in.mp4 --sink mjpeg --port 99999": (2, "port"), "97": (3, "camera"), "/dev/video97": (3, "camera")},
+    "play": LIVE,
+    "compare": COMPARE,
+    "blind": BLIND,
+    "send": SEND,
+    "serve": SERVE,
+    "evaluate": EVALUATE,
+    "datasets": DATASETS,
+    "bench": BENCH,
+    "shaders": SHADERS,
+    "models": MODELS,
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "code", "words"),
+    [
+        pytest.param(command, line, code, words, id=f"{command} {line}")
+        for command, cases in CASES.items()
+        for line, (code, *words) in cases.items()
+    ],
+)
+def test_what_cannot_be_is_one_line(command, line, code, words, refused):
+    given = line.split()
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        given = [str(place.getsockname()[1]) if part == "PORT" else part for part in given]
+        if command in ("webcam", "play") and "--sink" not in given:
+            given += ["--headless"]
+        elif command == "evaluate" and "--model" not in given:
+            given += ["--model", "lanczos"]
+        refused(command, given, code, *words)
