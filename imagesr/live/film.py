@@ -98,7 +98,7 @@ class Film:
                 if first:  # shown at once, even while the film is paused; then the clock starts
                     self._begin(start)
                 while not first and self._goes_on() and (left := moment - self._lead() - self._now()) > 0:
-                    time.sleep(min(left, _POLL_S))
+                    time.sleep(_POLL_S if self._paused else min(left, _POLL_S))
                 if not self._goes_on():
                     break
                 with self._lock:

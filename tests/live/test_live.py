@@ -1,9 +1,9 @@
-"""The live loop, cameras, sinks and the player, on real files in real processes."""
+"""The live loop, cameras, sinks and the player, on real files; where time is the subject, on a clock of the tests."""
 
 import contextlib
 import io
+import itertools
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +17,11 @@ from unittest import mock
 import av
 import numpy as np
 import pytest
-from conftest import ffmpeg, picture, run_python, write_clip
+from conftest import ffmpeg, picture, run_command, run_python, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from running import until
 
 from imagesr.cli import install_hint
 from imagesr.errors import InputError
@@ -36,26 +37,30 @@ from imagesr.media.sound import sound
 from imagesr.video.pipeline import Newest
 
 
-def shots(count, rate, size=(64, 36)):
-    """Yield `count` grey shots at a pace, the number of each in its luma."""
-    begun = time.perf_counter()
-    for i in range(count):
-        due = begun + i / rate
-        time.sleep(max(0, due - time.perf_counter()))
-        frame = from_bgr(np.zeros((size[1], size[0], 3), np.uint8))
-        plane(frame, 0)[:] = 16 + i % 200
-        yield Shot(frame, due)
+def shot(number, captured=0.0, size=(64, 36)):
+    """Return a grey shot, its number in its luma."""
+    frame = from_bgr(np.zeros((size[1], size[0], 3), np.uint8))
+    plane(frame, 0)[:] = 16 + number % 200
+    return Shot(frame, captured)
+
+
+def number_of(frame):
+    return int(plane(frame, 0)[0, 0]) - 16
+
+
+def shots(count=None):
+    """Yield shots as fast as they are taken, without end where no count is given."""
+    yield from map(shot, itertools.count() if count is None else range(count))
 
 
 class Kept(Nowhere):
     """Remember what was shown."""
 
-    def __init__(self, slow=0.0):
-        self.numbers, self.figures, self.slow = [], [], slow
+    def __init__(self):
+        self.numbers, self.figures = [], []
 
     def show(self, shot, figures):
-        time.sleep(self.slow)
-        self.numbers.append(int(plane(shot.sr, 0)[0, 0]) - 16)
+        self.numbers.append(number_of(shot.sr))
         self.figures.append(figures)
 
 
@@ -63,11 +68,44 @@ def same(frame):
     return frame, "same"
 
 
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
+class Source:
+    """Yield shots on the clock of a test, 30 of them a second, when it is their turn."""
+
+    def __init__(self, count, clock):
+        self.count, self.clock, self.taken = count, clock, 0
+        self._turns = threading.Semaphore(1)
+
+    def __iter__(self):
+        for number in range(self.count):
+            assert self._turns.acquire(timeout=90), "it has no more turns"
+            self.clock.sleep(1 / 30)
+            yield shot(number, self.clock.perf_counter())
+            self.taken += 1
+
+    def go_on(self, number, turns=6):
+        """Take so many more turns after the shot of a number, and wait until they have been taken."""
+        for _ in range(turns):
+            self._turns.release()
+        until(lambda: self.taken >= min(self.count, number + 1 + turns))
+
+    def stop(self):
+        """Wake it."""
+        self._turns.release()
+
+
+@pytest.fixture
+def loop_clock(clock, monkeypatch):
+    """Put the clock of a test into the loop; returns it."""
+    monkeypatch.setattr("imagesr.live.loop.time", clock)
+    return clock
+
+
+@pytest.fixture
+def film_clock(clock, loop_clock, monkeypatch):
+    """Put the clock of a test into everything that plays films and cameras; returns it."""
+    for module in ("camera", "film", "sound"):
+        monkeypatch.setattr(f"imagesr.live.{module}.time", clock)
+    return clock
 
 
 # the loop
@@ -98,44 +136,57 @@ def test_a_closed_newest_says_why():
         newest.get()
 
 
-def test_a_fast_network_shows_every_frame_in_order():
+def test_a_fast_network_shows_every_frame_in_order(loop_clock):
     sink = Kept()
 
     def source():
         """Yield the next when the one before has been shown: on a busy machine no network is fast."""
-        for i, shot in enumerate(shots(30, 60)):
-            until(lambda i=i: len(sink.numbers) == i)
-            shot.captured = time.perf_counter()
-            yield shot
+        for number in range(30):
+            until(lambda number=number: live.meter.frames == number)
+            yield shot(number, loop_clock.perf_counter())
 
-    live = Live(source(), same)
+    def network(frame):
+        loop_clock.sleep(0.02)
+        return frame, "same"
+
+    live = Live(source(), network)
     live.run(sink)
     assert sink.numbers == list(range(30))
     assert live.dropped == 0
     figures = live.as_dict()
     assert figures["frames"] == 30
-    assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"] < 500
+    assert figures["latency_ms"] == {"p50": 20.0, "p95": 20.0}
+    assert figures["fps"] == 50
     assert any("fps" in line and "latency" in line and "dropped" in line for line in sink.figures[-1])
 
 
-def test_a_slow_network_drops_frames_and_adds_no_delay():
+def test_a_slow_network_drops_frames_and_adds_no_delay(loop_clock):
     """200 ms for a frame at 30 fps: what is shown is at most a frame older than the network takes."""
+    source, sink, begun = Source(75, loop_clock), Kept(), itertools.count()
 
     def slow(frame):
-        time.sleep(0.2)
+        before = next(begun)
+        until(lambda: live.meter.frames == before)
+        source.go_on(number_of(frame))
         return frame, "slow"
 
-    live, sink = Live(shots(75, 30), slow), Kept()
+    live = Live(source, slow)
     live.run(sink)
-    figures = live.as_dict()
-    assert live.dropped >= 50
-    assert len(sink.numbers) + live.dropped == 75
-    assert 200 <= figures["latency_ms"]["p50"] < 800
-    assert figures["latency_ms"]["p95"] < 1500  # in a queue it would be ten seconds
+    assert sink.numbers == [*range(0, 75, 6), 74]
+    assert live.dropped == 75 - len(sink.numbers)
+    assert live.as_dict()["latency_ms"] == {"p50": 200.0, "p95": 200.0}  # in a queue it would be ten seconds
 
 
-def test_a_slow_screen_drops_frames_too():
-    live, sink = Live(shots(30, 60), same), Kept(slow=0.1)
+def test_a_slow_screen_drops_frames_too(loop_clock):
+    source, sink = Source(30, loop_clock), Kept()
+    show = sink.show
+
+    def slow(shot, figures):
+        show(shot, figures)
+        source.go_on(sink.numbers[-1])
+
+    sink.show = slow
+    live = Live(source, same)
     live.run(sink)
     assert len(sink.numbers) + live.dropped == 30
     assert live.dropped >= 15
@@ -148,30 +199,35 @@ def test_what_goes_wrong_anywhere_ends_the_loop(where):
         raise InputError("it broke")
 
     def source():
-        yield from shots(3, 60)
+        yield from shots(3)
         bad()
 
     sink = Kept()
     if where == "sink":
         sink.show = bad
-    live = Live(source() if where == "source" else shots(100, 60), bad if where == "network" else same)
+    live = Live(source() if where == "source" else shots(), bad if where == "network" else same)
     with pytest.raises(InputError, match="it broke"):
         live.run(sink)
-    time.sleep(0.1)
-    assert all(not thread.is_alive() for thread in live._threads)
+    until(lambda: not any(thread.is_alive() for thread in live._threads))
 
 
-def test_a_loop_ends_when_its_time_is_over():
-    begun = time.monotonic()
-    Live(shots(600, 60), same).run(Kept(), seconds=0.5)
-    assert time.monotonic() - begun < 3
+def test_a_loop_ends_when_its_time_is_over(loop_clock):
+    begun, source = loop_clock.monotonic(), Source(1000, loop_clock)
+
+    def network(frame):
+        source.go_on(number_of(frame), turns=1)
+        return frame, "same"
+
+    Live(source, network, stop=source.stop).run(Kept(), seconds=0.5)
+    assert loop_clock.monotonic() - begun >= 0.5
+    assert source.taken < 1000
 
 
 def test_a_sink_can_end_the_loop_and_hand_on_keys():
     keys, sink = [], Kept()
     answers = iter(["x", None, "left", "quit"])
     sink.poll = lambda: next(answers)
-    Live(shots(600, 60), same).run(sink, on_key=keys.append)
+    Live(shots(), same).run(sink, on_key=keys.append)
     assert keys == ["x", "left"]
 
 
@@ -217,28 +273,26 @@ def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", size=(192, 108), frames=25)
 
 
-def test_a_file_comes_at_its_own_pace(clip, monkeypatch):
-    monkeypatch.setattr(camera, "_MOST_LATE_S", 60)  # so that its moments are the file's on a busy machine, too
+def test_a_file_comes_at_its_own_pace(clip, film_clock):
     film = Camera(str(clip))
     assert film.finite
     assert (film.info.width, film.info.height, film.info.rate) == (192, 108, 25)
-    begun, times = time.perf_counter(), []
+    begun, times = film_clock.perf_counter(), []
     for shot in film:
-        assert time.perf_counter() >= shot.captured
+        assert film_clock.perf_counter() == pytest.approx(shot.captured)
         times.append(shot.captured - begun)
-    assert len(times) == 25
-    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.003)
+    np.testing.assert_allclose(times, np.arange(25) / 25, atol=0.003)
 
 
-def test_a_file_that_cannot_be_decoded_at_its_pace_adds_no_delay(clip, monkeypatch):
+def test_a_file_that_cannot_be_decoded_at_its_pace_adds_no_delay(clip, film_clock, monkeypatch):
     """25 frames of 40 ms that take 80 ms each: without end they would be a second late, and more in a longer film."""
     film = Camera(str(clip))
     read = film._read
-    monkeypatch.setattr(film, "_read", lambda: (time.sleep(0.08), read())[1])
+    monkeypatch.setattr(film, "_read", lambda: (film_clock.sleep(0.08), read())[1])
     monkeypatch.setattr(camera, "_MOST_LATE_S", 0.2)
-    late = [time.perf_counter() - shot.captured for shot in film]
+    late = [film_clock.perf_counter() - shot.captured for shot in film]
     assert len(late) == 25
-    assert max(late) < 0.6
+    assert max(late) <= 0.2
 
 
 def test_pictures_keep_their_colours(clip):
@@ -259,22 +313,6 @@ def test_opencvs_pictures_become_frames_and_pictures_again(height):
     larger = Resizer(96, height * 3 // 2, "yuv420p", kernel="lanczos")(frame)
     assert np.abs(bgr(larger).astype(int) - flat[0, 0]).max() <= 3
     assert np.abs(rgb(larger)[..., ::-1].astype(int) - flat[0, 0]).max() <= 3
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("97", "camera"),
-        ("/dev/video97", "camera"),
-        ("nothing.mp4", "There is no"),
-        (__file__, "can be read"),
-        ("tests", "folder"),
-    ],
-)
-def test_what_is_no_source_is_said(source, message, capfd):
-    with pytest.raises(InputError, match=message):
-        Camera(source)
-    assert capfd.readouterr() == ("", "")
 
 
 class Device:
@@ -332,8 +370,8 @@ def test_a_camera_that_comes_back_goes_on(monkeypatch):
 # the command
 
 
-def webcam(*arguments, **options):
-    return run_python("-m", "imagesr.webcam", *arguments, **options)
+def webcam(*arguments):
+    return run_command("webcam", *arguments)
 
 
 def test_headless_figures_go_to_a_file(clip, tmp_path):
@@ -348,7 +386,7 @@ def test_headless_figures_go_to_a_file(clip, tmp_path):
 
 
 def test_without_a_screen_the_sinks_that_work_are_named(clip):
-    done = webcam(clip, environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
+    done = run_python("-m", "imagesr.webcam", clip, environment={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
     assert done.returncode == 2
     assert "no screen" in done.stderr
     assert "mjpeg" in done.stderr
@@ -356,28 +394,17 @@ def test_without_a_screen_the_sinks_that_work_are_named(clip):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(["no.mp4"], 3), (["CLIP", "-n", "nobody"], 2), (["CLIP", "-s", "9"], 2), (["CLIP", "--seconds", "0"], 2)],
-)
-def test_what_cannot_be_is_one_line(arguments, code, clip):
-    done = webcam(*[clip if a == "CLIP" else a for a in arguments], "--headless")
-    assert done.returncode == code
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-
-
 def test_a_pipe_of_frames_is_a_video(clip, tmp_path):
     film = tmp_path / "pipe.y4m"
     with film.open("wb") as out:
         command = [sys.executable, "-m", "imagesr.webcam", str(clip), "--sink", "y4m"]
-        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, timeout=120)
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with av.open(str(film)) as container:
         video = container.streams.video[0]
         frames = list(container.decode(video))
         assert (video.width, video.height, video.average_rate) == (288, 162, 25)
-    assert 20 <= len(frames) <= 40  # in the time that it took from the first that was shown, whatever was dropped
+    assert len(frames) > 1  # in the time that it took from the first that was shown, whatever was dropped
 
 
 def test_a_reader_that_leaves_ends_it_quietly(clip):
@@ -387,7 +414,7 @@ def test_a_reader_that_leaves_ends_it_quietly(clip):
     process.stdout.close()
     told = process.stderr.read().decode()
     process.stderr.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert "Traceback" not in told
     assert "Exception" not in told
 
@@ -468,7 +495,7 @@ def test_a_virtual_camera_gets_every_frame(monkeypatch):
     upscaler = types.SimpleNamespace(size=(64, 36))
     sink = open_sink("v4l2", upscaler, types.SimpleNamespace(rate=Fraction(30)), title="")
     assert sink.place == "the camera /dev/video9"
-    Live(shots(3, 60), same).run(sink)
+    Live(shots(3), same).run(sink)
     sink.close()
     assert sent[-1] == "closed"
     assert len(sent) >= 2
@@ -511,27 +538,11 @@ sys.exit(command.main(sys.argv[1:]))
     for _ in range(2):  # so that one has been counted
         assert process.stdout.readline() == "shown\n"
     process.send_signal(name)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 128 + name
     assert "frames shown" in told
     assert "Traceback" not in told
     assert json.loads((tmp_path / "out.json").read_text())["frames"] > 0
-
-
-@pytest.mark.parametrize("command", ["webcam", "play"])
-def test_an_input_is_never_overwritten(clip, tmp_path, command):
-    film = tmp_path / "film.mp4"
-    shutil.copy(clip, film)
-    done = run_python("-m", f"imagesr.{command}", film, "--headless", "--json", film)
-    assert done.returncode == 2
-    assert "of its own" in done.stderr
-    assert film.read_bytes() == clip.read_bytes()
-
-
-def test_a_port_that_cannot_be_is_said(clip):
-    done = webcam(clip, "--sink", "mjpeg", "--port", "99999")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "port" in done.stderr
 
 
 # films
@@ -571,7 +582,7 @@ class FakeStream:
     latency, active = 0.01, True
 
     def __init__(self, *, samplerate, channels, dtype, callback, latency):
-        self.heard, self._callback, self._closed, self.time = [], callback, False, 100.0
+        self.heard, self._callback, self.closed, self.time = [], callback, False, 100.0
         FakeStream.newest = self
 
     def play(self, blocks):
@@ -586,20 +597,7 @@ class FakeStream:
         pass
 
     def close(self):
-        self._closed = True
-
-
-class GoingStream(FakeStream):
-    """Play by itself."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        threading.Thread(target=self._go, daemon=True).start()
-
-    def _go(self):
-        while not self._closed:
-            self.play(1)
-            time.sleep(0.01)
+        self.closed = True
 
 
 @pytest.fixture
@@ -611,8 +609,18 @@ def card(monkeypatch):
 
 
 @pytest.fixture
-def going_card(card):
-    card.OutputStream = GoingStream
+def going_card(card, film_clock, monkeypatch):
+    """Put a sound card in the place of the system's that plays while the clock of the test goes; returns the clock."""
+    sleep = film_clock.sleep
+
+    def play(seconds):
+        sleep(seconds)
+        stream = FakeStream.newest
+        if stream.active and not stream.closed:
+            stream.play(1)
+
+    monkeypatch.setattr(film_clock, "sleep", play)
+    return film_clock
 
 
 def test_the_sound_is_heard_and_is_the_clock(card, tmp_path):
@@ -665,7 +673,7 @@ def test_nothing_is_lost_or_heard_twice_over_a_pause(card, tmp_path):
     np.testing.assert_array_equal(heard[90 * block :], whole[RATE : RATE + 20 * block])
 
 
-def test_without_a_sound_card_a_film_plays_all_the_same(monkeypatch, tmp_path):
+def test_without_a_sound_card_a_film_plays_all_the_same(monkeypatch, tmp_path, film_clock):
     class Refusing:
         def __init__(self, **_):
             raise RuntimeError("no device")
@@ -686,29 +694,29 @@ def test_a_film_goes_on_without_its_sound_card(going_card, tmp_path):
     for _ in range(15):
         next(frames)
     stream = FakeStream.newest
-    assert not stream._closed
-    stream.active, stream._callback = False, lambda *_: None
-    begun, at = time.perf_counter(), film.position
+    assert not stream.closed
+    stream.active = False
+    begun, at = going_card.perf_counter(), film.position
     for _ in range(15):
         next(frames)
     assert film.position == pytest.approx(at + 0.5, abs=0.01)
-    assert 0.2 < time.perf_counter() - begun < 10
+    assert going_card.perf_counter() - begun == pytest.approx(0.5, abs=0.1)
     assert "went away" in film.silent_because
-    assert stream._closed
+    assert stream.closed
     film.close()
     frames.close()
 
 
-def test_a_film_is_paused_and_sought_in(tmp_path):
+def test_a_film_is_paused_and_sought_in(tmp_path, film_clock):
     film = Film(clicks(tmp_path / "film.mp4", (), seconds=3), mute=True)
     frames, moments = iter(film), []
 
     def positions(count):
         return [(next(frames), film.position)[1] for _ in range(count)]
 
-    begun = time.perf_counter()
+    begun = film_clock.perf_counter()
     moments = positions(10)
-    assert 0.25 < time.perf_counter() - begun < 5  # never early; how late is the machine's
+    assert film_clock.perf_counter() - begun == pytest.approx(0.3, abs=0.01)
     np.testing.assert_allclose(moments, np.arange(10) / 30, atol=0.002)
     film.seek(2.0)
     assert film.position == 2.0
@@ -716,10 +724,10 @@ def test_a_film_is_paused_and_sought_in(tmp_path):
     film.pause()
     film.seek(1.0)
     assert positions(1) == pytest.approx([1.0], abs=0.002)  # a paused film shows where it is
-    threading.Timer(0.4, film.pause).start()
-    begun = time.perf_counter()
+    film_clock.later(0.4, film.pause)
+    begun = film_clock.perf_counter()
     positions(1)
-    assert time.perf_counter() - begun > 0.3
+    assert film_clock.perf_counter() - begun == pytest.approx(0.4 + 1 / 30, abs=0.02)
     film.seek(99)
     assert positions(1)[0] == pytest.approx(2.5, abs=0.05)
     shot = next(frames)
@@ -729,14 +737,13 @@ def test_a_film_is_paused_and_sought_in(tmp_path):
     assert next(frames, None) is None
 
 
-def test_a_pause_of_a_loop_ends_at_once(tmp_path):
+def test_a_paused_film_ends_with_its_loop(tmp_path, film_clock):
     film = Film(clicks(tmp_path / "film.mp4", (), seconds=3), mute=True)
-    sink, live = Kept(), Live(film, same, stop=film.close)
-    threading.Timer(0.3, film.pause).start()
-    begun = time.monotonic()
-    live.run(sink, seconds=1)
-    assert time.monotonic() - begun < 2.9  # a source that nobody wakes is waited for two seconds
-    assert all(not thread.is_alive() for thread in live._threads)
+    live = Live(film, same, stop=film.close)
+    film_clock.later(0.3, film.pause)
+    live.run(Kept(), seconds=1)
+    assert film.position < 0.5
+    until(lambda: not any(thread.is_alive() for thread in live._threads))
 
 
 def test_a_seek_beyond_the_end_comes_back(going_card, tmp_path):
@@ -753,7 +760,7 @@ def test_a_seek_beyond_the_end_comes_back(going_card, tmp_path):
     frames.close()
 
 
-def test_two_seeks_in_a_row_add_up(tmp_path):
+def test_two_seeks_in_a_row_add_up(tmp_path, film_clock):
     film = Film(clicks(tmp_path / "film.mp4", (), seconds=3), mute=True)
     frames = iter(film)
     next(frames)
@@ -764,15 +771,15 @@ def test_two_seeks_in_a_row_add_up(tmp_path):
     film.close()
 
 
-def test_a_film_that_does_not_begin_at_zero(tmp_path):
+def test_a_film_that_does_not_begin_at_zero(tmp_path, film_clock):
     """MPEG-TS files begin at 1.4 s."""
     source, film = clicks(tmp_path / "film.mp4", (0.5,)), tmp_path / "film.ts"
     ffmpeg("-i", source, "-c", "copy", film)
     played = Film(film, mute=True)
-    frames, begun = iter(played), time.perf_counter()
+    frames, begun = iter(played), film_clock.perf_counter()
     for _ in range(10):
         next(frames)
-    assert time.perf_counter() - begun < 1.6  # and not 1.4 s later
+    assert film_clock.perf_counter() - begun == pytest.approx(0.3, abs=0.05)  # and not 1.4 s later
     assert played.position == pytest.approx(9 / 30, abs=0.05)
     played.seek(1)
     next(frames)
@@ -809,21 +816,21 @@ def test_neither_delay_nor_memory_grows(tmp_path):
     figures = []
     for seconds in (15, 90):
         out = tmp_path / f"{seconds}.json"
-        assert webcam(film, "--headless", "--seconds", seconds, "--json", out, timeout=200).returncode == 0
+        given = [film, "--headless", "--seconds", seconds, "--json", out]
+        assert run_python("-m", "imagesr.webcam", *given).returncode == 0
         figures.append(json.loads(out.read_text()))
     assert figures[1]["latency_ms"]["p95"] < figures[0]["latency_ms"]["p95"] + 20
     assert figures[1]["peak_memory_mb"] < figures[0]["peak_memory_mb"] + 15
 
 
 def test_play_runs_without_a_screen_when_told_so(clip, tmp_path):
-    done = run_python("-m", "imagesr.play", clip, "--headless", "--json", tmp_path / "figures.json")
+    done = run_command("play", clip, "--headless", "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["frames"] + figures["dropped"] == 25
-    assert 0.5 < figures["seconds"] < 5  # a busy machine is late with the first or the last
 
 
-def test_frames_of_a_film_are_those_of_the_file(clip):
+def test_frames_of_a_film_are_those_of_the_file(clip, film_clock):
     shown = [plane(shot.lr, 0).copy() for shot in Film(clip, mute=True)]
     expected = ffmpeg("-i", clip, "-vf", "extractplanes=y", "-f", "rawvideo", "-")
     np.testing.assert_array_equal(shown, np.frombuffer(expected, np.uint8).reshape(-1, 108, 192))
