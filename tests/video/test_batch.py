@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
 import pytest
 from conftest import frame_times, run_video, write_clip
+from running import until
 
 from imagesr.errors import InputError
 from imagesr.video import __main__ as command
@@ -244,11 +244,9 @@ def test_a_folder_that_fills(tmp_path, small):
     command = [sys.executable, "-m", "imagesr.video", folder, out, "--watch", "-n", "lanczos"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     shutil.copy(small, folder / "a.mp4")
-    deadline = time.monotonic() + 90
-    while not (out / "a.mp4").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until((out / "a.mp4").exists, process)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
     assert "1 made, 0 failed" in told
     assert len(frame_times(out / "a.mp4")[0]) == 4

@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import frame_times, run_video, write_clip
+from running import until
 
 
 @pytest.fixture
@@ -89,11 +89,9 @@ def test_hang_up_leaves_nothing(tmp_path):
     source = write_clip(tmp_path / "in.mp4", frames=500, size=(96, 64), sound=None, options={"preset": "ultrafast"})
     command = [sys.executable, "-m", "imagesr.video", source, tmp_path / "out.mp4", "-s", "4", "--preset", "slow"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "out.mp4.part").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((tmp_path / "out.mp4.part").exists, process)
     process.send_signal(signal.SIGHUP)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 129
     assert len(stderr.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4"]

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, thumbnails, write_clip
+from running import until
 
 import imagesr
 from imagesr.media.containers import FORMATS
@@ -228,8 +229,8 @@ def test_threads_begin_together_without_locking_up(tmp_path):
         "threads = [threading.Thread(target=engine, args=(numpy.zeros((1, 64, 64, 1), 'uint8'),)) for _ in range(3)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]"
     )
-    for _ in range(8):
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_preview_is_three_seconds_from_the_middle(tmp_path):
@@ -357,11 +358,9 @@ def test_interrupted(tmp_path, kind, code):
     source = write_clip(tmp_path / "in.mp4", frames=500, size=(96, 64), sound=None, options={"preset": "ultrafast"})
     command = [sys.executable, "-m", "imagesr.video", source, tmp_path / "out.mp4", "-s", "4", "--preset", "slow"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "out.mp4.part").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((tmp_path / "out.mp4.part").exists, process)
     process.send_signal(kind)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == code
     assert len(stderr.strip().splitlines()) == 1
     assert names(tmp_path) == ["in.mp4"]
@@ -374,12 +373,10 @@ def test_interrupted_while_input_stalls(tmp_path, kind, code):
     try:
         process.stdin.write(b"YUV4MPEG2 W96 H64 F25:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + bytes(96 * 64 * 3 // 2)) * 30)
         process.stdin.flush()
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "out.mp4.part").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(1)
+        until((tmp_path / "out.mp4.part").exists, process)
+        time.sleep(1)  # most often it waits for the next frame then
         process.send_signal(kind)
-        assert process.wait(timeout=5) == code
+        assert process.wait(timeout=120) == code
         stderr = process.stderr.read().decode()
     finally:
         process.kill()
