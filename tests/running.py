@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 
-def until(true, process=None, seconds=90):
+def until(true, process=None, seconds=180):
     """Wait until `true` returns something true, and return that. The process may not end before, nor the time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -45,7 +45,7 @@ class Running:
         """Return what it has written to standard error."""
         return Path(self._log.name).read_text("utf-8")
 
-    def end(self, seconds=90):
+    def end(self, seconds=180):
         """Wait until it has ended, and end it otherwise; returns its exit code and what it said after its address."""
         try:
             return self.process.wait(seconds), self.log().partition("\n")[2]
@@ -93,7 +93,7 @@ def running_service(*options):
     try:
         yield service.ready()
         service.process.send_signal(signal.SIGTERM)
-        code = service.process.wait(90)
+        code = service.process.wait(180)
         assert code in (0, -signal.SIGTERM, 143), code
     except AssertionError as error:
         error.add_note(service.log())

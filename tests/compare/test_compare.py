@@ -234,7 +234,7 @@ def shown(browser):
 def wait(browser, condition):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 60, 0.05).until(lambda _: condition())
+    WebDriverWait(browser, 90, 0.05).until(lambda _: condition())
 
 
 def test_the_page_in_a_browser(browser, comparison, films, tmp_path):

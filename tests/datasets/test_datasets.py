@@ -144,7 +144,7 @@ with tfds.testing.mock_data(as_dataset_fn=examples):
     train = imagesr.datasets.load("{name}", "tfds", scale="{scale}", patch=24, batch=2, steps=1)
 assert [side.shape[-1] for side in next(iter(train))] == [3, 3]
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 
@@ -544,5 +544,5 @@ model.fit(train, validation_data=val, epochs=2, verbose=0)
 assert train.first > 4, train.first  # Keras may have read one epoch to see the shapes
 """
     env = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, env=env)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, env=env)
     assert done.returncode == 0, done.stderr

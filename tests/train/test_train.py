@@ -176,8 +176,8 @@ def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
     def killed_when(there, arguments):
         command = [*started_by(few), *map(str, arguments)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 90
-        while not there() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 600
+        while not there() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
