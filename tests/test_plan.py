@@ -1,7 +1,6 @@
 """Which folder may import which, which library stands where, and what a command may load."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,24 +104,23 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not {"numpy", "av", "openvino", "PIL", "keras", "tqdm"} & loaded_by("import imagesr")
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "video.upscale",
-        "image.__main__",
-        "evaluate.bench",
-        "video.demo",
-        "compare.videos",
-        "evaluate.protocol",
-        "serve.client",
-        "serve.app",
-        "recursive.__main__",
-        "export.players",
-    ],
-)
-def test_running_needs_no_tensorflow(module):
+RUNNING = [
+    "video.upscale",
+    "image.__main__",
+    "evaluate.bench",
+    "video.demo",
+    "compare.videos",
+    "evaluate.protocol",
+    "serve.client",
+    "serve.app",
+    "recursive.__main__",
+    "export.players",
+]
+
+
+def test_running_needs_no_tensorflow():
     heavy = {"tensorflow", "keras", "cv2", "matplotlib", "onnx", "onnxruntime", "nncf"}
-    assert not heavy & loaded_by(f"import imagesr.{module}")
+    assert not heavy & loaded_by("import " + ", ".join(f"imagesr.{module}" for module in RUNNING))
 
 
 LIVE = ["camera", "film", "loop", "recorder", "sinks", "window"]
@@ -142,13 +140,14 @@ HELPED += ["train", "export", "shaders", "models", "datasets", "recursive"]
 
 
 @pytest.mark.parametrize("command", HELPED)
-def test_help_works_in_the_base_install_within_half_a_second(command):
+def test_help_works_in_the_base_install_and_loads_no_engine(command):
     extras = [
         "cv2",
         "fastapi",
         "httpx",
         "keras",
         "onnxruntime",
+        "openvino",
         "pebble",
         "pydantic",
         "sounddevice",
@@ -157,11 +156,9 @@ def test_help_works_in_the_base_install_within_half_a_second(command):
     ]
     code = f"import sys; sys.modules |= dict.fromkeys({extras}); sys.argv[1:] = ['{command}', '--help']; "
     code += "from imagesr.__main__ import main; main()"
-    before = os.times().children_user
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: imagesr {command}")
-    assert os.times().children_user - before < 0.5
 
 
 def test_running_a_model_loads_no_tensorflow():

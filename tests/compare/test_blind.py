@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ffmpeg, picture, run_python, write_clip
+from conftest import ffmpeg, picture, run_command, write_clip
 from PIL import Image
 
 from imagesr.compare.blind import blind_page, count, sides, wilson
@@ -183,7 +183,7 @@ def test_what_is_no_vote_is_refused(tmp_path):
 
 
 def run(*arguments):
-    return run_python("-m", "imagesr", "blind", *arguments)
+    return run_command("blind", *arguments)
 
 
 def test_the_command_counts(tmp_path):

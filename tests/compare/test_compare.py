@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import ffmpeg, picture, run_python, write_clip
+from conftest import ffmpeg, picture, run_command, write_clip
 from PIL import Image
 
 from imagesr.compare import compare
@@ -158,7 +158,7 @@ def test_in_a_notebook_it_shows_itself(comparison):
 
 
 def run(*arguments):
-    return run_python("-m", "imagesr.compare", *arguments)
+    return run_command("compare", *arguments)
 
 
 def test_the_command_leaves_a_page_a_sheet_and_figures(films, tmp_path):
