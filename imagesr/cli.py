@@ -46,13 +46,16 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self):
         """Return the help; its first line names what must be given, not every option."""
-        if self.usage is None:
-            needed = [
-                f"{a.option_strings[-1]} {self._metavar(a)}" for a in self._actions if a.required and a.option_strings
-            ]
-            places = [self._metavar(action) for action in self._actions if not action.option_strings]
-            self.usage = " ".join([self.prog, "[options]", *needed, *places]).replace("%", "%%")
+        self.format_usage()
         return super().format_help()
+
+    def format_usage(self):
+        """Return the first line of the help; argparse also asks for it before it parses intermixed arguments."""
+        if self.usage is None:
+            needed = [f"{a.option_strings[-1]} {a.metavar}" for a in self._actions if a.required and a.option_strings]
+            places = [self._metavar(action) for action in self._actions if not action.option_strings]
+            self.usage = " ".join([self.prog, "[options]", *needed, *places])
+        return super().format_usage()
 
     def _metavar(self, action):
         name = action.metavar or action.dest
