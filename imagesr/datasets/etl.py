@@ -29,45 +29,29 @@ def digest_argument(text: str) -> tuple[str, str]:
 
 
 def add_commands(command: Callable[..., Callable]) -> None:
-    """Add the commands to a parser; `command` takes a name, its function, what it does and an example."""
-    add = command(
-        "extract",
-        run_extract,
-        "take pictures out of zips, folders, addresses or Kaggle",
-        "imagesr datasets extract div2k=DIV2K.zip urban100=Urban100.zip bsd100=kaggle:OWNER/bsd100 --out raw",
-    )
+    """Add the commands to a parser; `command` takes name, function, what it does and an example, and returns `add`."""
+    what = "take pictures out of zips, folders, addresses or Kaggle"
+    add = command("extract", run_extract, what, "imagesr datasets extract div2k=DIV2K.zip --out raw")
     text = "a zip, a folder, https://… of a zip, or kaggle:OWNER/DATASET"
     add("sources", nargs="+", type=source_argument, metavar="NAME=SOURCE", help=f"{', '.join(NAMES)}: {text}")
     add("--out", type=Path, required=True, metavar="RAW", help="the folder for the pictures")
     text = "what the source must be; without it, it is written down"
     add("--sha256", nargs="+", type=digest_argument, default=[], metavar="NAME=SHA256", help=text)
 
-    add = command(
-        "transform",
-        run_transform,
-        "make the tree of pairs, and check it: one leak, and it is not made",
-        "imagesr datasets transform raw tree",
-    )
+    what = "make the tree of pairs, and check it: one leak, and it is not made"
+    add = command("transform", run_transform, what, "imagesr datasets transform raw tree")
     add("raw", type=Path, metavar="RAW", help="a folder of imagesr datasets extract")
     add("out", type=Path, metavar="TREE", help="the folder for the tree")
     text = "numbers of pictures (default: train=800 validation=100 urban100=100 bsd100=100, the official ones)"
     add("--expect", nargs="+", default=[], metavar="SET=NUMBER", help=text)
 
-    add = command(
-        "load",
-        run_load,
-        "publish a tree as the newest version in a store",
-        "imagesr datasets load tree s3://bucket/data",
-    )
+    what = "publish a tree as the newest version in a store"
+    add = command("load", run_load, what, "imagesr datasets load tree s3://bucket/data")
     add("tree", type=Path, metavar="TREE", help="a folder of imagesr datasets transform")
     add("store", metavar="STORE", help="a folder, or s3://BUCKET/PREFIX")
 
-    add = command(
-        "prune",
-        run_prune,
-        "remove old versions from a store",
-        "imagesr datasets prune s3://bucket/data --keep 3",
-    )
+    what = "remove old versions from a store"
+    add = command("prune", run_prune, what, "imagesr datasets prune s3://bucket/data --keep 2")
     add("store", metavar="STORE", help="a folder, or s3://BUCKET/PREFIX")
     add("--keep", type=int, default=2, metavar="N", help="versions that stay, the newest ones (default: 2)")
 

@@ -115,7 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(
         prog="imagesr devices",
         description="List the devices that networks can run on here, with time and exactness of a 720p frame.",
-        epilog="Example: imagesr devices, then imagesr video in.mp4 out.mp4 --device gpu",
+        examples="""
+            imagesr devices
+            imagesr devices -n fast best
+            imagesr video in.mp4 out.mp4 --device gpu
+        """,
     )
     add = parser.add_argument
     add("-n", "--model", nargs="+", default=["balanced"], help="models to run (default: balanced)")

@@ -32,7 +32,12 @@ def _parser():
 
     def command(name, run, what, example):
         prog = f"imagesr track {name}"
-        described = {"help": what, "description": f"{what[0].upper()}{what[1:]}.", "epilog": EPILOG, "examples": example}
+        described = {
+            "help": what,
+            "description": f"{what[0].upper()}{what[1:]}.",
+            "epilog": EPILOG,
+            "examples": example,
+        }
         one = commands.add_parser(name, prog=prog, **described)
         one.set_defaults(run=run)
         one.add_argument("--uri", help="an MLflow server, or sqlite:///FILE")
