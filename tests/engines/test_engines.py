@@ -14,10 +14,11 @@ from imagesr.metrics.texture import cells, mesh
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
-# Multiply-accumulates per LR pixel at most, and PSNR-Y on B100 at least, in dB, as it runs, of photographs' flavour.
+# Multiply-accumulates per LR pixel at most (half as many again at x2, which has 1.8 times the pixels to draw), and PSNR-Y
+# on B100 at least, in dB, as it runs, of photographs' flavour.
 TIERS = {
-    "fast": (3000, {"1.5": 34.20, "2": 31.20}),
-    "balanced": (6500, {"1.5": 34.55, "2": 31.30}),
+    "fast": (3100, {"1.5": 34.20, "2": 31.20}),
+    "balanced": (7000, {"1.5": 34.55, "2": 31.30}),
     "best": (14500, {"1.5": 34.80, "2": 31.50, "3": 28.30, "4": 26.75}),
 }
 NETWORKS = [name for name in MODELS if not name.startswith("linear")]
@@ -39,7 +40,7 @@ def planes(shape, bits, seed=0):
 
 def test_what_ships():
     tiers = [f"{tier}{flavour}" for tier in TIERS for flavour in ("_x1.5", "-photo_x1.5", "-photo_x2")]
-    tiers += ["best-photo_x3", "best-photo_x4"]
+    tiers += ["balanced_x2", "best-photo_x3", "best-photo_x4"]
     assert sorted([*tiers, *(f"linear_x{scale}" for scale in ("1.5", "2", "3", "4"))]) == MODELS
 
 
@@ -127,7 +128,7 @@ def test_cards_keep_the_promises(name):
     card = card_of(name)
     tier, _, flavour = card.name.partition("-")
     most, least = TIERS[tier]
-    assert card.multiply_accumulates <= most
+    assert card.multiply_accumulates <= most * (1.5 if card.scale == Scale(2) else 1)
     assert card.channels == 1
     b100 = card.measured["B100"]
     assert b100["fp32"]["psnr_y"] - b100[deployed(card)]["psnr_y"] <= 0.1
