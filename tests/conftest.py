@@ -59,7 +59,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         fixtures = [one.func for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
         functions = [function for function in (item.function, *fixtures) if of_tests(inspect.unwrap(function))]
-        for mark in sorted(needs(functions, item.fixturenames, item.path)):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for mark in sorted(needs(functions, item.fixturenames, item.path, parameters)):
             item.add_marker(mark)
         if DATA is None and "data" in item.fixturenames:
             item.add_marker(pytest.mark.skip(reason="needs the shared pictures and clips (IMAGESR_DATA)"))

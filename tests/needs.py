@@ -8,7 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 KERAS = {"keras", "tensorflow", "tf2onnx", "nncf"}
-# Names that say so wherever they are used, and fixtures. ffmpeg, which reads results back, is no process in this sense.
+# Names that say so wherever they are used, and fixtures.
 BY_NAME = {
     "subprocess": "process",
     "multiprocessing": "process",
@@ -17,7 +17,7 @@ BY_NAME = {
     "ImageGrab": "window",
 }
 BY_FIXTURE = {"data": "data", "browser": "browser", "screen": "window"}
-NO_PROCESS = {"ffmpeg"}
+IGNORED = {"ffmpeg", "keras_is_marked"}  # reading a result back by ffmpeg takes no time; the other only looks
 
 
 @functools.cache
@@ -91,19 +91,20 @@ def names_used(*functions):
     found, seen, todo = set(), set(), list(functions)
     while todo:
         function = todo.pop()
-        if function in seen or function.__name__ in NO_PROCESS:
+        if function in seen or function.__name__ in IGNORED:
             continue
         seen.add(function)
         own = {name for code in codes(function) for name in code.co_names}
+        found |= {const for code in codes(function) for const in code.co_consts if const == "keras"}  # an engine's name
         known = vars(inspect.getmodule(function))
         todo += [known[name] for name in own if of_tests(known.get(name))]
         found |= own
     return found
 
 
-def needs(functions, fixtures=(), file=None):
-    """Return the marks of a test: of its functions, which are those of its fixtures, too, and of its file."""
-    names = names_used(*functions)
+def needs(functions, fixtures=(), file=None, parameters=()):
+    """Return the marks of a test: of its functions, with those of its fixtures, its file and its parameters."""
+    names = names_used(*functions) | ({"keras"} if "'keras'" in repr(parameters) else set())
     marks = {mark for name, mark in BY_NAME.items() if name in names}
     marks |= {mark for name, mark in BY_FIXTURE.items() if name in fixtures}
     if (file and imports_keras(file)) or needs_keras(*(name for name in names if "." in name or name in KERAS)):

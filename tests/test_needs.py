@@ -53,6 +53,10 @@ def imports():
     return keras
 
 
+def runs_an_engine():
+    return {"engine": "keras"}
+
+
 def computes():
     return SimpleNamespace(subprocess=None)
 
@@ -67,6 +71,7 @@ def computes():
         (looks, {"browser"}),
         (trains, {"keras"}),
         (imports, {"keras"}),
+        (runs_an_engine, {"keras"}),
         (reads, set()),
         (computes, set()),
     ],
@@ -79,12 +84,13 @@ def test_what_fixtures_and_files_need():
     assert needs([computes], ["data", "browser", "tmp_path"]) == {"data", "browser"}
     assert needs([computes], file=TESTS / "train" / "test_train.py") == {"keras"}
     assert needs([computes], file=TESTS / "test_scale.py") == set()
+    assert needs([computes], parameters={"options": {"engine": "keras"}}) == {"keras"}
     assert not imports_keras(TESTS / "conftest.py")
 
 
-def test_this_test_has_its_marks(request):
-    assert not [mark.name for mark in request.node.iter_markers()]
-
-
-def test_one_that_starts_something_has_its_marks(request):
+def test_a_test_that_starts_something_has_its_mark(request):
     assert request.node.get_closest_marker("process"), starts()
+
+
+def test_another_has_none(request):
+    assert not list(request.node.iter_markers())

@@ -295,7 +295,7 @@ def test_imagesr_video_is_the_same_command(tmp_path, clip):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("engine", ["onnx", pytest.param("keras", marks=pytest.mark.keras)])
+@pytest.mark.parametrize("engine", ["onnx", "keras"])
 def test_other_engines(tmp_path, clip, engine):
     report = imagesr.upscale_video(clip, tmp_path / "out.mp4", model="fast", engine=engine)
     assert report.precision == "fp32"
