@@ -392,7 +392,7 @@ def test_any_array_comes_back_larger_and_of_its_kind(shape, channels, dtype, sca
 
 @pytest.mark.parametrize("scale", ["1.5", "2", "2.5", "6"])
 def test_tiles_leave_no_seam(scale):
-    lr = picture(210, 170)
+    lr = picture(80, 70) if scale == "6" else picture(210, 170)
     whole = imagesr.upscale_image(lr, scale=scale, tile=5000)
     tiled = imagesr.upscale_image(lr, scale=scale, tile=64)
     assert np.abs(whole.astype(int) - tiled).max() <= 1
