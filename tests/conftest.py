@@ -17,11 +17,18 @@ from tempfile import TemporaryFile
 import av
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from needs import TESTS, imports_keras, needs, of_tests
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # As this process has it; `imagesr serve`, run within it, sets it for the processes that follow.
 BLAS_THREADS = {key: value for key, value in os.environ.items() if key == "OPENBLAS_NUM_THREADS"}
+
+# Busy machines are slow.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # busy machines are slow
+settings.load_profile("tests")
 
 DATA = Path(os.environ["IMAGESR_DATA"]) if os.environ.get("IMAGESR_DATA") else None
 SAMPLE_RATE = 48_000

