@@ -161,8 +161,10 @@ def _prepare(options):
     has_clips = any(item.info for item in items)
     if (depth or edges) and has_clips:
         raise ValueError("Expected pictures alone, where there is depth. Received: clips")
+    used = tuple(f"{place}: " for place in (*options.depth, *(options.edges or ())))
     for reason in left_out:
-        _say(f"left out: {reason}")
+        if not reason.startswith(used):  # the maps may lie in a sub-folder
+            _say(f"left out: {reason}")
     _check_items(options, items, networks, (depth, edges))
     ffmpeg = None
     if has_clips:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,13 +73,17 @@ def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[
 
 
 def ffmpeg_fps(clip: Path, frames: int, folder: Path) -> float | None:
-    """Time ffmpeg's own Lanczos with the same encoder; None where imageio-ffmpeg is missing or fails."""
+    """Time ffmpeg's own Lanczos with the same encoder, imageio-ffmpeg's or that in PATH; None where neither works."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
-    except ModuleNotFoundError:
+
+        ffmpeg = get_ffmpeg_exe()
+    except (ModuleNotFoundError, RuntimeError):
+        ffmpeg = shutil.which("ffmpeg")
+    if not ffmpeg:
         return None
     scale = f"scale={SIZE[0] * 3 // 2}:{SIZE[1] * 3 // 2}:flags=lanczos"
-    command = [get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(clip), "-frames:v", str(frames), "-vf", scale]
+    command = [ffmpeg, "-v", "error", "-y", "-i", str(clip), "-frames:v", str(frames), "-vf", scale]
     command += ["-c:v", "libx264", "-preset", "superfast", "-crf", "18", str(folder / "ffmpeg.mp4")]
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)

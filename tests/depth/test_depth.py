@@ -506,6 +506,16 @@ def test_what_is_no_estimator_is_one_line(shape, nodes, outputs, words, tmp_path
         estimator(tmp_path / "text.onnx")
 
 
+def test_the_folder_of_the_maps_is_not_told_as_left_out(photos, tmp_path, capsys):
+    (photos / "notes.txt").write_text("mine")
+    options = ["--model", "bicubic", "--scale", "2", "--data", str(photos), "--depth", str(photos / "depth")]
+    assert evaluate(options) == 0
+    told = capsys.readouterr().err
+    assert "notes.txt" in told
+    assert "depth:" not in told
+    (photos / "notes.txt").unlink()
+
+
 def test_a_run_with_an_estimator(photos, tmp_path, capfd):
     file = network(tmp_path / "m.onnx", [1, 3, "h", "w"], [mean(1)])
     train(config(photos, depth=(), depth_model=str(file), steps=2, edge_weight=2.0), tmp_path / "run")

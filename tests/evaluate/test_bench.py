@@ -26,6 +26,18 @@ def test_every_model_and_lanczos_are_measured(tmp_path, clip, monkeypatch, capsy
     assert len(lines) == 2 + len(rows)
 
 
+def test_the_ffmpeg_in_path_is_measured_where_imageio_ffmpeg_is_missing(tmp_path, clip, monkeypatch):
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").symlink_to(get_ffmpeg_exe())
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert bench.ffmpeg_fps(clip, 3, tmp_path) > 0
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench.ffmpeg_fps(clip, 3, tmp_path) is None
+
+
 def test_the_network_alone_is_timed_at_the_precision_asked_for(monkeypatch):
     monkeypatch.setattr(bench, "SIZE", (64, 36))
     seconds, precision = network_seconds(find_model("fast", Scale(3, 2)), precision="fp32", threads=0, repeat=1)
