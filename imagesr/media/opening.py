@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.sidedata.sidedata
 
 from imagesr.errors import InputError
 from imagesr.media.containers import READ
@@ -19,6 +20,16 @@ from imagesr.media.webp import as_video, is_animated_webp
 # Errors are told in our own words. PyAV is silent by itself; av.logging.set_level, at any level, would make decoder
 # threads call into Python to log, and deadlock against the thread that closes the decoder.
 os.environ.setdefault("SVT_LOG", "1")
+
+
+def _newer(kind, value):
+    """Stand for a kind of side data that PyAV has no name for, such as EXIF: reading any would raise ValueError."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"NUMBER_{value}", value
+    return member
+
+
+av.sidedata.sidedata.Type._missing_ = classmethod(_newer)
 
 PIPE = Path("-")
 MAX_PIXELS = 2**28  # of a frame, 16384x16384: what encoders take

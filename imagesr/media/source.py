@@ -495,7 +495,7 @@ class Source:
         if stream.duration:
             duration = float(stream.duration * stream.time_base)
         elif self.container.duration:
-            duration = self.container.duration / av.time_base
+            duration = _end_of(self.container, self._zero) - self._zero
         matrix = _matrix_of(first)
         size, shape = (first.width, first.height), _shape_of(stream)
         if swaps_sides(self._turning):
@@ -571,7 +571,7 @@ class Source:
             if self.damage.bad_packets or declared > self._packets:
                 self.damage.missing_frames = max(0, max(declared, self._packets) - self._decoded)
         if self._indexed and self.container.duration:
-            end = (self.container.duration + max(0, self.container.start_time or 0)) / av.time_base - self._zero
+            end = _end_of(self.container, self._zero) - self._zero
             missing = min(end, self._end) - self._end_of_file
             # Headers round, and streams of one file end at different times: half a second is not damage.
             if missing > 0.5 + 1 / float(info.rate if info else 25):
@@ -625,6 +625,14 @@ def _frames_of(stream):
     if stream.frames and len(stream.index_entries) and stream.container.format.name.startswith("mov"):
         return min(stream.frames, len(stream.index_entries))
     return stream.frames or None
+
+
+def _end_of(container, zero):
+    """Return when a container says that it ends, in seconds of its clock, which shows `zero` where the film begins."""
+    seconds = container.duration / av.time_base
+    if container.format.name.startswith("matroska") and seconds > zero:
+        return seconds  # its length is counted from zero on the clock
+    return seconds + max(0, container.start_time or 0) / av.time_base
 
 
 def _steps(duration, rate):

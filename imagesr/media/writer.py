@@ -102,7 +102,7 @@ class Writer:
         self._size, self._sound, self._verify = size, sound, verify
         self._acm: list[bytes] = []
         self._durations: dict[int, int] = {}
-        self._written = Counter()
+        self._written, self._bytes = Counter(), Counter()
         self._beside = {}
         self._names: dict[int, str] = {}
         self._refused = Counter()
@@ -277,8 +277,10 @@ class Writer:
     def _mux(self, packets, stream):
         for packet in packets:
             try:
+                size = packet.size
                 self._container.mux_one(packet)
                 self._written[stream.index] += 1
+                self._bytes[stream.index] += size
             except (av.error.InvalidDataError, av.error.ArgumentError):
                 self._refused[stream.index] += 1  # damaged, or out of order: the film goes on without it
 
@@ -353,7 +355,7 @@ class Writer:
 
     def _check(self):
         """Read the file back: its size, its packets per stream, its length."""
-        found, begun, end, texts = Counter(), Fraction(10**9), Fraction(0), set()
+        found, sizes, begun, end, texts = Counter(), Counter(), Fraction(10**9), Fraction(0), set()
         with opened(self.part) as container:
             video = container.streams.video[0]
             size = (video.codec_context.width, video.codec_context.height)
@@ -361,9 +363,15 @@ class Writer:
             for packet in container.demux():
                 if packet.size:
                     found[packet.stream_index] += 1
+                    sizes[packet.stream_index] += packet.size
                     if packet.stream is video and packet.pts is not None:
                         begun = min(begun, packet.pts * packet.time_base)
                         end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            for stream in container.streams.audio:
+                # QuickTime cuts PCM anew, and a last packet that is only the encoder's own silence is not shown.
+                index = stream.index
+                if sizes[index] == self._bytes[index] or stream.frames == self._written[index]:
+                    found[index] = self._written[index]
         expected = {index: count for index, count in self._written.items() if count}
         # Muxers add samples to subtitles that end them.
         found = {

@@ -6,7 +6,7 @@ import sys
 import av
 import numpy as np
 import pytest
-from conftest import ffmpeg, frame_times, run_video
+from conftest import ffmpeg, frame_times, picture, run_video
 from PIL import Image
 
 import imagesr
@@ -125,3 +125,14 @@ def test_a_reader_that_goes_away_is_one_line(tmp_path):
         process.stdout.close()
         assert process.wait(timeout=300) == 4
         assert len(process.stderr.read().decode().strip().splitlines()) == 1
+
+
+def test_pictures_with_exif_are_frames(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    for number in range(3):
+        Image.fromarray(picture(96, 64, shift=number)).save(tmp_path / f"{number}.jpg", exif=exif)
+    report = imagesr.upscale_video(tmp_path / "%d.jpg", tmp_path / "out.mp4", model="lanczos", rate=25)
+    assert report.frames == 3
+    ffmpeg("-framerate", 25, "-i", tmp_path / "%d.jpg", "-c:v", "tiff", tmp_path / "in.mov")
+    assert imagesr.upscale_video(tmp_path / "in.mov", tmp_path / "tiff.mp4", model="lanczos").frames == 3

@@ -254,3 +254,21 @@ def test_all_streams_of_sound_are_kept_with_their_languages(tmp_path):
 
 def test_formats_are_those_that_were_tried():
     assert set(FORMATS) == {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts"}
+
+
+UNEVEN = {
+    "a last packet of silence": ("in.avi", ["-c:v", "mpeg4"], ["adpcm_ms"], [".mp4", ".mov"]),
+    "pcm in large packets": ("in.mxf", ["-c:v", "mpeg2video"], ["pcm_s16le"], [".mov"]),
+    "pcm in small packets": ("in.flv", ["-c:v", "flv"], ["pcm_mulaw", "-ar", "8000", "-ac", "1"], [".mov"]),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_a_file_is_whole_though_its_sound_is_cut_into_other_packets(tmp_path, kind):
+    name, picture, codec, outs = UNEVEN[kind]
+    both = ["-f", "lavfi", "-i", "testsrc=s=96x64:r=25:d=1", "-f", "lavfi", "-i", "sine=f=440:d=1:r=48000"]
+    ffmpeg(*both, *picture, "-c:a", *codec, tmp_path / name)
+    for out in outs:
+        report = imagesr.upscale_video(tmp_path / name, tmp_path / f"out{out}", model="lanczos")
+        assert not report.missing
+        assert len(heard(report.output)) == pytest.approx(48_000, abs=2500)

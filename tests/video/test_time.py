@@ -215,3 +215,14 @@ def test_a_duration_is_the_films_where_the_sound_runs_ahead(tmp_path):
     assert len(frames) == 25
     sound = [item for item in items if isinstance(item, av.Packet)]
     assert 0.9 < max(packet.pts * packet.time_base for packet in sound) < 1.0
+
+
+@pytest.mark.parametrize("offset", [0.5, 1000])
+def test_a_matroska_file_whose_clock_begins_late_is_not_damaged(tmp_path, second, offset):
+    source = tmp_path / "in.mkv"
+    ffmpeg("-i", second, "-c", "copy", "-output_ts_offset", offset, source)
+    report = imagesr.upscale_video(source, tmp_path / "out.mkv", model="lanczos")
+    assert not report.missing
+    assert report.video_s == pytest.approx(1, abs=0.05)
+    with Source(source) as read:
+        assert read.info.duration == pytest.approx(1, abs=0.1)
