@@ -153,7 +153,7 @@ class Source:
         try:
             self.container = open_input(self._path, rate=self._rate)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"Expected a video file. Cannot read {self._path}: {reason(error)}") from None
+            raise InputError(f"Expected a video file. {_unreadable(self._path, error)}") from None
         try:
             return self._begin(start, duration, seek, lead)
         except BaseException:
@@ -587,6 +587,14 @@ def is_whole(path: Path) -> bool:
             return film_stream(container) is not None
     except (av.FFmpegError, OSError, ValueError, InputError):
         return False
+
+
+def _unreadable(path, error):
+    from imagesr.media.images import is_picture  # loads Pillow
+
+    if is_picture(path):
+        return f"{path} is named like a picture; imagesr image upscales those"
+    return f"Cannot read {path}: {reason(error)}"
 
 
 def film_stream(container) -> av.VideoStream | None:

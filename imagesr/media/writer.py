@@ -218,6 +218,8 @@ class Writer:
         elif subtitles.can_convert(codec, fmt) and stream.codec_context:
             converter = subtitles.SubtitleConverter(stream, self._container)
             self._join(stream, converter, name, f"converted to {converter.told}")
+        elif codec is None:  # teletext, captions of ARIB
+            self.dropped.append(f"{name}: the FFmpeg in use has no decoder for it, and PyAV copies no such stream")
         else:
             self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
 

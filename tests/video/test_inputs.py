@@ -10,6 +10,7 @@ from conftest import ffmpeg, frame_times, picture, run_video
 from PIL import Image
 
 import imagesr
+from imagesr.errors import InputError
 
 PAL, TONE = ["-f", "lavfi", "-i", "testsrc2=s=720x576:r=25:d=0.4"], ["-f", "lavfi", "-i", "sine=d=0.4:r=48000"]
 SMALL = ["-f", "lavfi", "-i", "testsrc2=s=176x144:r=25:d=0.4"]
@@ -136,3 +137,9 @@ def test_pictures_with_exif_are_frames(tmp_path):
     assert report.frames == 3
     ffmpeg("-framerate", 25, "-i", tmp_path / "%d.jpg", "-c:v", "tiff", tmp_path / "in.mov")
     assert imagesr.upscale_video(tmp_path / "in.mov", tmp_path / "tiff.mp4", model="lanczos").frames == 3
+
+
+def test_a_picture_is_said_to_be_one(tmp_path):
+    Image.fromarray(picture(96, 64)).save(tmp_path / "in.png")
+    with pytest.raises(InputError, match="imagesr image"):
+        imagesr.upscale_video(tmp_path / "in.png", tmp_path / "out.mp4", model="lanczos")

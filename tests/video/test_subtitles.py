@@ -143,3 +143,21 @@ def test_bitmaps_are_copied_or_named(tmp_path, folder, codec, suffix, out):
         assert f"will be lost: {told}" in lines
         with av.open(report.output) as container:
             assert not container.streams.subtitles
+
+
+def test_teletext_is_named_with_the_right_reason(tmp_path, folder):
+    lines, source = [], tmp_path / "in.ts"
+    with av.open(str(folder / "clip.mp4")) as clip, av.open(str(source), "w") as target:
+        video = target.add_stream_from_template(clip.streams.video[0], opaque=True)
+        pages = target.add_mux_stream("dvb_teletext", time_base=Fraction(1, 90_000))
+        for packet in clip.demux(clip.streams.video[0]):
+            if packet.size:
+                page = av.Packet(b"\x10" + (b"\x02\x2c" + bytes(44)) * 4)
+                page.pts = page.dts = round(packet.dts * packet.time_base * 90_000)
+                page.time_base, page.stream, packet.stream = Fraction(1, 90_000), pages, video
+                target.mux(page)
+                target.mux(packet)
+    report = imagesr.upscale_video(source, tmp_path / "out.ts", model="lanczos", announce=lines.append)
+    told = [line for line in report.dropped + report.kept if line.startswith("subtitle")]
+    assert told[0].endswith("copied") or "no decoder for it" in told[0]
+    assert told[0].endswith("copied") or f"will be lost: {told[0]}" in lines
