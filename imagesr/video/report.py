@@ -25,8 +25,8 @@ class Report:
     `stages` are milliseconds per frame that each stage was at work; they overlap in time,
     and the `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded.
     `megabytes` is the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected
-    before the start. `shares` are those of the frames by model, where a rate
-    was held. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
+    before the start. `by_model` are the shares of the frames by model, where
+    a rate was held. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
     `video_s` is the length of the output, and of a preview `whole_s` that of the whole input. `pace` are frames per
     second from the first upscaled frame on, without the start. `tried` says that nothing was kept.
     """
@@ -49,7 +49,7 @@ class Report:
     megabytes_in: float | None = None
     megabytes_expected: tuple[float, float] | None = None
     unchanged: float = 0.0
-    shares: dict[str, float] = field(default_factory=dict)
+    by_model: dict[str, float] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     bottleneck: str = ""
     kept: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Report:
         """Turn sums into figures per frame; `seconds` is what the whole run took."""
         self.seconds = round(seconds, 3)
         self.fps = round(self.frames / seconds, 2)
-        if self.frames > 1:
+        if self.frames > 1 and self._first is not None:
             self.pace = round((self.frames - 1) / max(1e-9, time.perf_counter() - self._first), 2)
         self.stages = {stage: round(1000 * total / max(1, self.frames), 2) for stage, total in self.stages.items()}
         self.bottleneck = max(self.stages, key=self.stages.get, default="")
@@ -103,7 +103,7 @@ class Report:
             f"{self.output}: {self.frames} {made}, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
             f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
             f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
-            *([f"  in time: {_shares(self.shares)}"] * bool(self.shares)),
+            *([f"  in time: {_shares(self.by_model)}"] * bool(self.by_model)),
             *(
                 [f"  unchanged, and not computed again: {self.unchanged:.0%} of the picture"]
                 * (self.unchanged >= _TOLD)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,23 @@ class Folder:
         """Return the name of a segment."""
         return self.path / f"{number:06}{_ENDING}"
 
-    def done(self) -> dict[int, int]:
+    def threads(self) -> int:
+        """Return how many threads the encoder has, as the journal says; raises OutputError."""
+        try:
+            return int(json.loads((self.path / _JOURNAL).read_text("utf-8"))["threads"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"Cannot read {self.path / _JOURNAL}: {error}") from None
+
+    def done(self, numbers: range | None = None) -> dict[int, int]:
         """Return the numbers of the finished segments and how many frames each has; remove unfinished ones.
 
-        Raises OutputError where one can neither be read nor removed.
+        With `numbers` the others are left alone. Raises OutputError where one can neither be read nor removed.
         """
         found = {}
         try:
             for file in filter(_is_segment, self.path.iterdir()):
+                if numbers is not None and int(file.name.partition(_ENDING)[0]) not in numbers:
+                    continue
                 if file.suffix == _ENDING and (frames := frames_in(file)):
                     found[int(file.stem)] = frames
                 else:
@@ -258,18 +268,22 @@ def writing(
         threads = encoder_threads(encoding["codec"], job.options.threads, os.cpu_count() or 1)
         encoding["threads"] = open_journal(folder, identity(job.path), command_of(job), threads)
 
-        def make_segment(path):
-            return SegmentWriter(path, job.out.suffix.lower(), info, **encoding)
-
         def make_writer(again):
             again.tag_for(encoding["size"][1])
             return output_writer(replace(job, encoding=encoding), again)
 
-        writer = SegmentedWriter(folder, make_segment, make_writer, open_source, expected=job.expected)
+        writer = SegmentedWriter(
+            folder, segment_maker(job.out, info, encoding), make_writer, open_source, expected=job.expected
+        )
         writer.describe(trial)
         yield writer
     finally:
         folder.release()
+
+
+def segment_maker(out: Path, info: VideoInfo, encoding: Mapping[str, Any]) -> Callable[[Path], SegmentWriter]:
+    """Return what begins a segment of an output at a path."""
+    return partial(SegmentWriter, suffix=out.suffix.lower(), info=info, **encoding)
 
 
 def identity(path: Path) -> dict[str, Any]:
@@ -370,6 +384,7 @@ class SegmentedWriter:
         make_writer: Returns the Writer of the output for a source, which is opened again.
         open_source: Opens the input once more.
         expected: How many frames there will be; None where that is unknown.
+        numbers: The segments that are made, where others make the rest; None is all.
     """
 
     def __init__(
@@ -380,12 +395,13 @@ class SegmentedWriter:
         open_source: Callable[[], Source],
         *,
         expected: int | None = None,
+        numbers: range | None = None,
     ):
         self._folder, self._make_segment, self._make_writer = folder, make_segment, make_writer
-        self._open_source, self._expected = open_source, expected
-        self._done = folder.done()
+        self._open_source, self._expected, self._numbers = open_source, expected, numbers
+        self._done = folder.done(numbers)
         self._new: dict[int, int] = {}
-        self._next = self._total = 0
+        self._next = self.total = 0
         self._segment: SegmentWriter | None = None
         self.skipped = sum(self._done.values())
         self.kept: list[str] = []
@@ -411,15 +427,20 @@ class SegmentedWriter:
         """Yield the frames that are not done yet."""
         for item in source:
             if isinstance(item, Frame):
-                number = self._total // LENGTH
-                self._total += 1
-                if number not in self._done:
+                number = self.total // LENGTH
+                if self._numbers is not None and number >= self._numbers.stop:
+                    return
+                self.total += 1
+                if not self._skips(number):
                     yield item
             check_interrupted()  # nothing may come for long
 
+    def _skips(self, number):
+        return number in self._done or (self._numbers is not None and number not in self._numbers)
+
     def write(self, frame: Frame) -> None:
         """Encode the next frame that is not done."""
-        while self._next % LENGTH == 0 and self._next // LENGTH in self._done:
+        while self._next % LENGTH == 0 and self._skips(self._next // LENGTH):
             self._next += LENGTH
         if self._segment is None:
             self._segment = self._make_segment(self._folder.segment(self._next // LENGTH))
@@ -447,13 +468,21 @@ class SegmentedWriter:
             raise OutputError(f"Cannot use {self._folder.path}: {error.strerror}") from None
         check_space(self._folder.out, each * (2 * self._expected - sum(done.values())))
 
-    def finish(self) -> None:
-        """Finish the last segment, join all, copy the other streams, check the file and give it its name."""
+    def finish_segments(self) -> None:
+        """Finish the last segment."""
         if self._segment is not None:
             self._finish_segment()
+
+    def take(self, total: int) -> None:
+        """Take the segments that others have made of a film of so many frames."""
+        self._done, self.total = self._folder.done(), total
+
+    def finish(self) -> None:
+        """Finish the last segment, join all, copy the other streams, check the file and give it its name."""
+        self.finish_segments()
         done = self._done | self._new
-        if sum(done.values()) != self._total or set(done) != set(range(-(-self._total // LENGTH))):
-            told = f"{self._total} frames were decoded, {sum(done.values())} are in segments"
+        if sum(done.values()) != self.total or set(done) != set(range(-(-self.total // LENGTH))):
+            told = f"{self.total} frames were decoded, {sum(done.values())} are in segments"
             raise OutputError(f"Cannot write {self._folder.out}: {told}; --restart begins anew")
         with self._open_source() as source:
             source.skip_frames()
@@ -481,7 +510,7 @@ class SegmentedWriter:
             segment.discard()
             self._segment = None
         with suppress(OSError):
-            if not self._done and not self._new:
+            if not self._done and not self._new and self._numbers is None:
                 self._folder.remove()
 
     @property

@@ -11,7 +11,7 @@ from conftest import ffmpeg, write_clip
 
 from imagesr.errors import OutputError
 from imagesr.media import verify
-from imagesr.video import segments, upscale
+from imagesr.video import segments, upscale, upscaler
 from imagesr.video.__main__ import main
 from imagesr.video.estimate import dry_run
 from imagesr.video.report import Report
@@ -143,7 +143,7 @@ def test_segments_are_verified_when_they_are_joined(tmp_path, film, monkeypatch)
 
 def spoiled(monkeypatch, change):
     """Let every frame be changed before it is encoded; `change` takes it and its number."""
-    write, numbers = upscale.Upscaler.__call__, iter(range(10**6))
+    write, numbers = upscaler.Upscaler.__call__, iter(range(10**6))
 
     def upscaled(self, item):
         result = write(self, item)
@@ -151,7 +151,7 @@ def spoiled(monkeypatch, change):
             change(result, next(numbers))
         return result
 
-    monkeypatch.setattr(upscale.Upscaler, "__call__", upscaled)
+    monkeypatch.setattr(upscaler.Upscaler, "__call__", upscaled)
 
 
 def brighter(frame, number):

@@ -89,13 +89,13 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "in.mp4", size=(96, 54), frames=40)
     monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1e-4)
     report = imagesr.upscale_video(clip, tmp_path / "slow.mp4", realtime=0.5)
-    assert report.shares == {"best": 1.0}
+    assert report.by_model == {"best": 1.0}
     assert report.frames == 40
     assert "in time: best 100%" in str(report)
     monkeypatch.setattr(realtime, "_STAY_S", 0)
     report = imagesr.upscale_video(clip, tmp_path / "fast.mp4", realtime=1000, detail=0.5)
     assert report.frames == 40
-    assert set(report.shares) <= set(LADDER)
-    assert len(report.shares) > 1
+    assert set(report.by_model) <= set(LADDER)
+    assert len(report.by_model) > 1
     monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1.0)
-    assert imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30).shares == {"lanczos": 1.0}
+    assert imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30).by_model == {"lanczos": 1.0}

@@ -1,0 +1,190 @@
+"""A video opened, and what upscales and encodes it: models found and loaded, sizes and encoders chosen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from imagesr.card import ModelCard, models_for
+from imagesr.engines import Engine, checked_detail, load_engine
+from imagesr.engines.chain import load_chain
+from imagesr.errors import ModelError
+from imagesr.media.containers import FORMATS, TURNS
+from imagesr.media.frames import VideoInfo
+from imagesr.media.opening import PIPE
+from imagesr.media.source import Source
+from imagesr.video.encoding import check_target, choose_encoders, keeps_transparency
+from imagesr.video.options import Options
+from imagesr.video.realtime import Ladder, Pace, ladders
+from imagesr.video.upscaler import Upscaler, pixel_shape, target_size
+
+MAX_PARALLEL = 4  # each frame in the works takes memory
+MAX_SIDE = 16_384  # pixels, of a result
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is known before the input is opened: the models' cards, how engines are loaded, encoders that work."""
+
+    cards: Sequence[ModelCard]
+    loading: dict[str, Any]
+    encoders: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An open input and what is made of it; `encoding` are the keyword arguments of a Writer, {} for a pipe.
+
+    `reopen` opens the input once more. `pace` chooses among models where a rate is held. `expected` counts frames, None where that is unknown.
+    """
+
+    source: Source
+    reopen: Callable[[], Source]
+    target: tuple[int, int]
+    engines: Sequence[Engine]
+    upscalers: Sequence[Upscaler | Ladder]
+    pace: Pace | None
+    encoding: dict[str, Any]
+    expected: int | None
+
+    @property
+    def info(self) -> VideoInfo:
+        """The input, with the tags that the output gets."""
+        return self.source.info
+
+
+def find_tools(out: Path, options: Options) -> Tools:
+    """Find models and encoders and try them out; raises ValueError where one is missing or does not work here."""
+    cards, loading = _find_cards(options.model), _loading(options)
+    encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
+    # Those of another scale may take no detail.
+    first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None
+    checked_detail(options.detail, first)
+    if first:
+        load_engine(first, **loading)  # so that a precision that this CPU lacks is told before the input is opened
+    return Tools(cards, loading, encoders)
+
+
+def prepare(stack: ExitStack, path: Path, out: Path, options: Options, tools: Tools) -> Prepared:
+    """Open an input until the stack is closed, and load what upscales it; raises ValueError or InputError."""
+    source, reopen, encoders = _source(stack, path, out, options, tools.encoders)
+    info = source.info
+    target = target_size(info, scale=options.scale, box=options.size, square=options.square)
+    _check_target(target, info, options, tools.cards)
+    source.tag_for(target[1])
+    info = source.info
+    engines = _load(tools.cards, info, target, options, tools.loading)
+    upscalers, pace = _upscalers(info, target, engines, options, tools.loading)
+    encoding = _encoding(source, target, encoders, options) if out != PIPE else {}
+    return Prepared(source, reopen, target, engines, upscalers, pace, encoding, _expected_frames(info, options))
+
+
+def _find_cards(model):
+    """Return the cards of a model; none for plain Lanczos. Raises ModelError."""
+    if model == "lanczos":
+        return []
+    try:
+        return models_for("video", model)
+    except ModelError as error:
+        raise ModelError(f"{error}; or lanczos, for plain resizing") from None
+
+
+def _loading(options):
+    """Return the options of `load_engine`."""
+    # Frames are upscaled side by side: no core waits for another at the end of every layer. One more than there are
+    # cores, so that a core is not idle while a frame is handed over.
+    parallel = min((options.threads or os.cpu_count() or 1) + 1, MAX_PARALLEL)
+    names = ("engine", "device", "precision", "threads", "detail")
+    return {name: getattr(options, name) for name in names} | {"parallel": parallel}
+
+
+def _source(stack, path, out, options, encoders):
+    """Open the input; return it, what opens it once more, and the encoders, which may have to keep transparency."""
+    suffix = out.suffix.lower()
+    reopen = partial(_open, path, options, suffix)
+    source = stack.enter_context(reopen())
+    if source.has_alpha and out != PIPE:
+        encoders = choose_encoders(options, suffix, alpha=True)
+        if keeps_transparency(encoders, suffix):
+            stack.close()
+            reopen = partial(reopen, alpha=True)
+            source = stack.enter_context(reopen())
+    return source, reopen, encoders
+
+
+def _open(path, options, suffix, *, alpha=False):
+    part = {"start": options.start, "duration": options.duration, "threads": options.threads, "rate": options.rate}
+    upright = FORMATS.get(suffix) not in TURNS
+    return Source(
+        path, **part, deinterlace=options.deinterlace, upright=upright, alpha=alpha, sound=options.audio != "none"
+    )
+
+
+def _check_target(target, info, options, cards):
+    """Raise ValueError for a size that no encoder takes, or that is smaller than the input where networks upscale."""
+    if max(target) > MAX_SIDE:
+        raise ValueError(f"Expected an output of at most {MAX_SIDE} pixels a side. Received: {target[0]}x{target[1]}")
+    if cards and (target[0] < info.width or target[1] < info.height):
+        given = "x".join(map(str, options.size)) if options.size else f"scale {options.scale}"
+        raise ValueError(
+            f"Expected a size of at least the input's {info.width}x{info.height}; {given} gives "
+            f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
+        )
+
+
+def _load(cards, info, target, options, loading):
+    """Load the engines that reach the target size; none for plain Lanczos."""
+    if not cards:
+        return []
+    return load_chain(cards, _factor(info, target, options), bits=16 if info.bits > 8 else 8, **loading)
+
+
+def _factor(info, target, options):
+    """Return the factor that engines have to reach."""
+    if not options.size and not options.square:
+        return options.scale
+    return max(Fraction(target[0], info.width), Fraction(target[1], info.height))
+
+
+def _upscalers(info, target, engines, options, loading):
+    """Return what upscales frames, one of each thread, and the pace that chooses among models, None without."""
+    threads = range(loading["parallel"] if engines else 1)
+    if options.realtime is None:
+        return [Upscaler(info, target, engines) for _ in threads], None
+    return ladders(info, target, _factor(info, target, options), options.realtime, **loading)
+
+
+def _encoding(source, size, encoders, options):
+    """Return how a Writer encodes frames: its keyword arguments."""
+    info = source.info
+    name = list(encoders)[-1 if info.bits > 8 else 0]
+    sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
+    check_target(options.target_size, length_of(info, options), sounds)
+    return {
+        "size": size,
+        "codec": name,
+        "options": encoders[name],
+        "pix_fmt": options.pix_fmt,
+        "threads": options.threads,
+        "shape": pixel_shape(info, square=options.square),
+    }
+
+
+def length_of(info, options):
+    """Return how long the part that is read is; None where that is unknown."""
+    left = (info.duration or float("inf")) - options.start
+    seconds = min(options.duration or float("inf"), left)
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _expected_frames(info: VideoInfo, options):
+    if options.duration is None and not options.start:
+        return info.frames
+    seconds = length_of(info, options)
+    return round(seconds * info.rate) if seconds else None
