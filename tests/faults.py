@@ -374,7 +374,7 @@ def durations(path):
     return sorted((*stream, *counts) for stream, counts in found.items())
 
 
-def cost(pairs, folder, seconds=60, size=(640, 360), source=None):
+def cost(pairs, folder, seconds=60, size=(320, 180), source=None):
     """Return what segments cost: by pair the share of the size, and that of the CPU time of a frame, in turn."""
     import resource
 
