@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,13 +40,20 @@ def child(arguments, log, length, unchecked):
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    from imagesr.video import __main__ as command
     from imagesr.video import segments
-    from imagesr.video.__main__ import main
 
     segments.LENGTH, segments.LONG_S = length, 0
     if unchecked:
         segments.SegmentedWriter._check_disk = lambda self: None
-    sys.exit(main(arguments))
+    run = command._video
+
+    def marked(parser, options):
+        Path(f"{log}.begun").touch()  # from now on signals are answered
+        return run(parser, options)
+
+    command._video = marked
+    sys.exit(command.main(arguments))
 
 
 class Run:
@@ -56,7 +63,8 @@ class Run:
         _forks.set_forkserver_preload(
             ["faults", *(f"imagesr.video.{name}" for name in ("__main__", "upscale", "batch"))]
         )
-        self.log = Path(log)
+        self.log, self._begun = Path(log), Path(f"{log}.begun")
+        self._begun.unlink(missing_ok=True)
         self.process = _forks.Process(target=child, args=([*map(str, arguments)], str(log), length, unchecked))
         self.process.start()
 
@@ -67,6 +75,12 @@ class Run:
         if code is None:
             self.kill()
         return code, self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
+    def begun(self):
+        """Wait until it answers signals."""
+        until = time.monotonic() + HANG_S
+        while not self._begun.exists() and self.process.exitcode is None and time.monotonic() < until:
+            time.sleep(0.005)
 
     def kill(self):
         """Kill it; tell whether it was still going on."""
@@ -146,7 +160,7 @@ def killed(count, seed, folder):
             if code or contents(out) != expected:
                 found.others.append(f"{code}: {told}")
             out.unlink(missing_ok=True)
-            if rest := sorted({path.name for path in here.iterdir()} - {"in.mp4", "whole.mp4", "log"}):
+            if rest := sorted({path.name for path in here.iterdir()} - {"in.mp4", "whole.mp4", "log", "log.begun"}):
                 found.others.append(f"left: {rest}")
                 for name in rest:
                     shutil.rmtree(here / name, ignore_errors=True)
@@ -161,6 +175,56 @@ def _left_by(out):
     if not folder.exists():
         return "the file" if out.exists() else "nothing yet"
     return "some segments" if list(folder.glob("*.segment")) else "a journal"
+
+
+# Told to end
+
+
+@dataclass
+class Signals:
+    """Count exit codes; `slowest` is the longest time that a run took to end, in seconds."""
+
+    codes: Counter = field(default_factory=Counter)
+    slowest: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+def signalled(count, seed, folder):
+    """Send SIGINT, SIGTERM and SIGHUP at random moments, then go on to the end, and compare."""
+    chance, found = random.Random(seed), Signals()
+    with place(folder) as here:
+        source, out = write_clip(here / "in.mp4", frames=12 * LENGTH + 7, size=SMALL), here / "out.mp4"
+        for _ in range(2):
+            begun = time.monotonic()
+            code, told = Run(source, here / "whole.mp4", *LANCZOS, "-y", log=here / "log").end()
+            seconds = time.monotonic() - begun
+            assert code == 0, told
+        expected = contents(here / "whole.mp4")
+        for number in range(count):
+            kind = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
+            run = Run(source, out, *LANCZOS, "-y", "-q", log=here / "log")
+            run.begun()
+            time.sleep(chance.uniform(0, 0.7 * seconds))
+            begun = time.monotonic()
+            with suppress(ProcessLookupError):
+                os.kill(run.process.pid, kind)
+            code, told = run.end()
+            found.codes[code] += 1
+            if code == 0 and contents(out) != expected:
+                found.wrong.append("an output that differs")
+            if code:  # else it was done before
+                found.slowest = max(found.slowest, time.monotonic() - begun)
+                kept = bool(list((here / "out.mp4.segments").glob("*.segment")))
+                said = "the same command goes on" if kept else ("nothing was written", "out.mp4 is made")[out.exists()]
+                parts = [path.name for path in here.rglob("*.part")]
+                if code != 128 + kind or not one_line(told) or said not in told or parts:
+                    found.wrong.append(f"{kind.name}: {code} {told.strip()} {parts or ''}")
+            if out.exists():
+                out.unlink()
+        code, told = Run(source, out, *LANCZOS, "-y", log=here / "log").end()
+        if code or contents(out) != expected:
+            found.wrong.append(f"at the end: {code} {told}")
+    return found
 
 
 # Damaged inputs
@@ -420,6 +484,15 @@ def tell_kills(options):
     return row("runs that went on after them", unlike, "all", not found.others) and good
 
 
+def tell_signals(options):
+    """Send signals, and print."""
+    found = signalled(options.signals, options.seed, options.folder)
+    complain(found.wrong)
+    codes = ", ".join(f"{count} × exit code {code}" for code, count in found.codes.most_common())
+    told = f"the slowest ended after {found.slowest:.1f} s, {len(found.wrong)} wrong"
+    return row(f"{options.signals} SIGINT, SIGTERM, SIGHUP ({codes})", told, "5 s, 0 wrong", not found.wrong)
+
+
 def tell_damage(options):
     """Damage clips, and print."""
     found = damaged(options.clips, options.seed, options.folder, keep=options.keep)
@@ -473,6 +546,7 @@ def _interval(values):
 
 TELL = {
     "kills": tell_kills,
+    "signals": tell_signals,
     "damage": tell_damage,
     "disk": tell_disk,
     "cost": tell_cost,
@@ -487,6 +561,7 @@ def main():
     add = parser.add_argument
     add("what", nargs="*", choices=[[], *TELL], help="what to measure (default: all)")
     add("--kills", type=int, default=200)
+    add("--signals", type=int, default=60)
     add("--clips", type=int, default=500, help="damaged ones (default: 500)")
     add("--disks", type=int, default=20)
     add("--minutes", type=int, default=30, help="of the long film and of the memory (default: 30)")

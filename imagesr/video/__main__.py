@@ -345,7 +345,8 @@ def _one(path, out, options, run, told=""):
                 report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:
         begun = path and Folder(Path(out)).begun()
-        interrupted.hint = interrupted.hint or ("what is done is kept" if begun else "nothing was written")
+        kept = "what is done is kept; the same command goes on, --restart begins anew"
+        interrupted.hint = interrupted.hint or (kept if begun else "nothing was written")
         raise
     if not silent:
         print(report, flush=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import imagesr
-from imagesr.cli import check_interrupted
+from imagesr.cli import Interrupted, check_interrupted
 from imagesr.engines import Engine
 from imagesr.errors import InputError, OutputError
 from imagesr.files import part_of, write_whole
@@ -499,8 +499,15 @@ class SegmentedWriter:
                 writer.discard()
                 raise
         self.describe(writer)
-        with suppress(FileNotFoundError):
+        try:
             self._folder.remove()
+        except FileNotFoundError:
+            pass  # somebody else has removed it
+        except Interrupted as interrupted:
+            self._done, self._new = {}, {}
+            interrupted.hint = f"{self._folder.out} is made"
+            self._folder.remove()
+            raise
 
     def discard(self) -> None:
         """Remove the unfinished segment; what is done stays."""

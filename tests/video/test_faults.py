@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from faults import damaged, full, killed, memory
+from faults import damaged, full, killed, memory, signalled
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 
@@ -30,6 +30,11 @@ def test_killed_at_a_few_random_moments(tmp_path):
     assert_kills_leave_nothing_wrong(killed(3, 0, tmp_path))
 
 
+def test_told_to_end_at_a_few_random_moments(tmp_path):
+    found = signalled(3, 0, tmp_path)
+    assert not found.wrong, found
+
+
 def test_a_few_damaged_clips(tmp_path):
     assert_damage_is_told(damaged(6, 1, tmp_path))
 
@@ -43,6 +48,12 @@ def test_killed_at_random_moments(tmp_path):
     found = killed(200, 0, tmp_path)
     assert_kills_leave_nothing_wrong(found)
     assert {"some segments", "joining"} <= found.left.keys()
+
+
+@pytest.mark.faults
+def test_signals_at_random_moments(tmp_path):
+    found = signalled(60, 0, tmp_path)
+    assert not found.wrong, found
 
 
 @pytest.mark.faults

@@ -20,6 +20,7 @@ from conftest import ffmpeg, frame_times, packet_hashes, write_clip
 from faults import small_disk
 from running import until
 
+from imagesr.cli import Interrupted
 from imagesr.errors import InputError, OutputError
 from imagesr.media.encoded import SegmentWriter, frames_in, joined, packets_in
 from imagesr.media.frames import VideoInfo
@@ -197,6 +198,24 @@ def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(tmp_path, film, kind,
     assert count(folder) < 6  # it did not go on to the end
     assert all(frames_in(path) == LENGTH for path in folder.glob("*.segment"))
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("removed", [0, 2])
+def test_a_signal_after_the_output_is_made_leaves_nothing_else(tmp_path, film, monkeypatch, capfd, removed):
+    remove, left = segments.Folder.remove, [removed]
+
+    def interrupted_at_first(folder):
+        if left:
+            for _ in range(left.pop()):
+                next(iter(folder.path.glob("*.segment"))).unlink()
+            raise Interrupted(signal.SIGINT)
+        remove(folder)
+
+    monkeypatch.setattr(segments.Folder, "remove", interrupted_at_first)
+    assert main([str(film), str(tmp_path / "out.mp4"), "-n", "lanczos", "-q"]) == 130
+    assert capfd.readouterr().err == f"imagesr video: interrupted; {tmp_path / 'out.mp4'} is made\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert len(frame_times(tmp_path / "out.mp4")[0]) == 210
 
 
 @pytest.fixture
