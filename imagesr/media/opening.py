@@ -33,6 +33,7 @@ av.sidedata.sidedata.Type._missing_ = classmethod(_newer)
 
 PIPE = Path("-")
 MAX_PIXELS = 2**28  # of a frame, 16384x16384: what encoders take
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # how Matroska and its body begin
 _SEQUENCE = re.compile(r"%0?\d*d")
 
 
@@ -115,6 +116,34 @@ def declared_size(path: Path) -> tuple[int, int] | None:
         return None
     found = re.match(rb"YUV4MPEG2 .*?W(\d+) H(\d+)", header)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def breaks_off(path: Path) -> bool:
+    """Tell whether a Matroska or AVI file is shorter than its header says, as one that was not copied whole."""
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(4096), path.stat().st_size
+    except OSError:
+        return False
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little") > size
+    if head[:4] != _EBML:
+        return False
+    length, begin = _ebml_number(head, 4)
+    at = begin + length
+    if head[at : at + 4] != _SEGMENT:
+        return False
+    length, begin = _ebml_number(head, at + 4)
+    live = length == (1 << 7 * (begin - at - 4)) - 1  # all bits set: nobody knew
+    return not live and begin + length > size
+
+
+def _ebml_number(data, at):
+    """Return a number of a variable length that begins at a place, and where it ends."""
+    if at >= len(data) or not data[at]:
+        return 0, at + 1
+    width = 9 - data[at].bit_length()
+    return int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1), at + width
 
 
 def check_declared_size(path: Path, size: tuple[int, int]) -> None:

@@ -23,6 +23,7 @@ from imagesr.media.filters import Filters
 from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, has_alpha, rgb, working_format
 from imagesr.media.opening import (
     PIPE,
+    breaks_off,
     check_declared_size,
     close_input,
     declared_size,
@@ -55,9 +56,10 @@ class Damage:
     missing_s: float = 0.0
     corrupt_frames: int = 0
     bad_packets: int = 0
+    broken_off: bool = False
 
     def __bool__(self):
-        return bool(self.missing_frames or self.missing_s or self.corrupt_frames or self.bad_packets)
+        return bool(str(self))
 
     def __str__(self):
         def count(number, noun):
@@ -68,6 +70,7 @@ class Damage:
             (self.missing_s, f"the last {self.missing_s:.1f} s missing"),
             (self.corrupt_frames, f"{count(self.corrupt_frames, 'frame')} decoded with errors"),
             (self.bad_packets, f"{count(self.bad_packets, 'packet')} unreadable"),
+            (self.broken_off, "the file ends earlier than its header says"),
         )
         return ", ".join(text for number, text in parts if number)
 
@@ -576,6 +579,8 @@ class Source:
             # Headers round, and streams of one file end at different times: half a second is not damage.
             if missing > 0.5 + 1 / float(info.rate if info else 25):
                 self.damage.missing_s = missing
+        if self._end == float("inf") and not self.damage.missing_s:
+            self.damage.broken_off = breaks_off(self._path)  # by less than what is missing above
         if self.clock.joined:
             self._note(f"the clock begins anew {_times(self.clock.joined)}: what follows was joined on")
 

@@ -425,6 +425,23 @@ def test_a_film_damaged_inside(tmp_path, streamable):
     assert len(thumbnails(tmp_path / "out.mp4", (16, 8), "yuv420p")) > 30
 
 
+@pytest.mark.parametrize(("suffix", "codec", "sound"), [(".mkv", "libx264", "aac"), (".avi", "mpeg4", None)])
+@pytest.mark.parametrize("cut", [0.9, 0.995])
+def test_a_film_that_lacks_its_last_moments(tmp_path, suffix, codec, sound, cut):
+    whole = write_clip(tmp_path / f"whole{suffix}", frames=60, codec=codec, sound=sound)
+    source = tmp_path / f"in{suffix}"
+    source.write_bytes(whole.read_bytes()[: int(cut * whole.stat().st_size)])
+    report = imagesr.upscale_video(source, tmp_path / "out.mkv", model="lanczos")
+    assert "the file ends earlier than its header says" in report.missing
+    assert not imagesr.upscale_video(source, tmp_path / "part.mkv", model="lanczos", duration=1.0).missing
+    assert not imagesr.upscale_video(whole, tmp_path / "all.mkv", model="lanczos").missing
+
+
+def test_a_matroska_stream_that_knows_no_size_is_whole(tmp_path):
+    ffmpeg("-i", write_clip(tmp_path / "in.mp4"), "-c", "copy", "-f", "matroska", "-live", "1", tmp_path / "live.mkv")
+    assert not imagesr.upscale_video(tmp_path / "live.mkv", tmp_path / "out.mkv", model="lanczos").missing
+
+
 def test_a_matroska_film_that_breaks_off(tmp_path):
     whole = write_clip(tmp_path / "whole.mkv", frames=60, sound="aac")
     content = whole.read_bytes()
