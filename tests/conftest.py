@@ -26,8 +26,6 @@ BLAS_THREADS = {key: value for key, value in os.environ.items() if key == "OPENB
 
 # Busy machines are slow.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # busy machines are slow
 settings.load_profile("tests")
 
 DATA = Path(os.environ["IMAGESR_DATA"]) if os.environ.get("IMAGESR_DATA") else None

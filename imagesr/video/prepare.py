@@ -41,7 +41,8 @@ class Tools:
 class Prepared:
     """An open input and what is made of it; `encoding` are the keyword arguments of a Writer, {} for a pipe.
 
-    `reopen` opens the input once more. `pace` chooses among models where a rate is held. `expected` counts frames, None where that is unknown.
+    `reopen` opens the input once more. `pace` chooses among models where a rate is held. `expected` counts frames, None
+    where that is unknown.
     """
 
     source: Source

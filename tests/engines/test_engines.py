@@ -14,8 +14,8 @@ from imagesr.metrics.texture import cells, mesh
 from imagesr.scale import Scale
 
 MODELS = [folder.name for folder in saved_models()]
-# Multiply-accumulates per LR pixel at most (half as many again at x2, which has 1.8 times the pixels to draw), and PSNR-Y
-# on B100 at least, in dB, as it runs, of photographs' flavour.
+# Multiply-accumulates per LR pixel at most (half as many again at x2, which has 1.8 times the pixels to draw), and
+# PSNR-Y on B100 at least, in dB, as it runs, of photographs' flavour.
 TIERS = {
     "fast": (3100, {"1.5": 34.20, "2": 31.20}),
     "balanced": (7000, {"1.5": 34.55, "2": 31.30}),

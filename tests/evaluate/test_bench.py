@@ -1,4 +1,5 @@
 import json
+import sys
 
 from imagesr.card import find_model
 from imagesr.evaluate import bench
