@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from imagesr.card import find_model
 from imagesr.cli import Parser, check_interrupted, run_command, scale_argument
 from imagesr.depth.estimator import depth_source
 from imagesr.depth.maps import DepthSource
@@ -84,7 +85,6 @@ def _parser():
     add(
         "--model",
         nargs="+",
-        default=["balanced"],
         help=f"a model's name or folder, a .keras file, or {', '.join(BASELINES)} (default: balanced); "
         "several are compared with the first",
     )
@@ -99,7 +99,7 @@ def _parser():
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
     text = "of models that take one (default: the card's, 0 for .keras); several are measured one after another"
-    add("--detail", type=float, nargs="+", default=[None], metavar="0..1", help=text)
+    add("--detail", type=float, nargs="+", metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
     )
@@ -180,9 +180,18 @@ def _networks(options):
     """Yield the networks by the names of their models; of several details each, by name and detail."""
     loading = {"engine": options.engine, "precision": options.precision}
     for model in options.model:
-        for detail in options.detail if model not in BASELINES else [None]:
-            name = f"{model} at {detail:g}" if detail is not None and len(options.detail) > 1 else model
+        details = _details(options, model)
+        for detail in details:
+            name = f"{model} at {detail:g}" if detail is not None and len(details) > 1 else model
             yield name, load_network(model, options.scale, detail=detail, **loading)
+
+
+def _details(options, model):
+    """Return the details that a model is measured at; None is its own. With --film detail 0 is measured beside it."""
+    if model in BASELINES:
+        return [None]
+    ends = options.film and not model.endswith(".keras") and find_model(model, options.scale).detail is not None
+    return options.detail or ([0.0, None] if ends else [None])
 
 
 def _check_items(options, items, networks, maps):
@@ -209,7 +218,8 @@ def _columns(options, plan):
         left_out.add("flicker")
     if not plan.edges:
         left_out.add("psnr_edges")
-    there = {"vmaf_neg": plan.ffmpeg, "lpips": options.lpips, "dists": options.dists}
+    more = plan.ffmpeg if options.texture else None
+    there = {"vmaf_neg": plan.ffmpeg, "vmaf_v1": more, "cambi": more, "lpips": options.lpips, "dists": options.dists}
     left_out |= {key for key, by in there.items() if not by}
     return [key for key in COLUMNS if key not in left_out]
 
@@ -295,7 +305,8 @@ def _evaluate(options):
 def _settle(options, folder):
     """Give the options that are not given their defaults: those of --film, for which films are made in `folder`."""
     by_film = {"kernel": film.KERNELS, "codec": film.CODEC, "crf": film.CRF, "frames": film.FRAMES, "texture": PACKAGE}
-    usual = {"kernel": ["bicubic"], "crf": [None], "frames": FRAMES}
+    by_film["model"] = ["lanczos", "balanced"]
+    usual = {"kernel": ["bicubic"], "crf": [None], "frames": FRAMES, "model": ["balanced"]}
     for name, value in (by_film if options.film else usual).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -319,8 +330,11 @@ def _evaluate_all(options):
         print_gains(record, records[0], np.mean(own) if own else None)
     if options.film:
         film.print_film(records)
+    targets = film.print_targets(records) if options.film else []
     if options.json:
         record = records[0] if len(records) == 1 else {"models": records, "own_vmaf_neg": own}
+        if targets:
+            record["targets"] = [target._asdict() | {"met": target.met} for target in targets]
         write_whole(options.json, json.dumps(record, indent=1) + "\n")
     if options.plot:
         _plot(records, options.plot)

@@ -135,8 +135,8 @@ def measure_clip(
 
     LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes the LR
     clip's info and HR's (width, height). `info` is `clip_info`'s result, where it is known. `ffmpeg` is what
-    `vmaf_ffmpeg` returns. `flicker`, a new one, sees every frame and adds its figure, where HR moves. `advance` is
-    called after every frame.
+    `vmaf_ffmpeg` returns. `flicker`, a new one, sees every frame and adds its figure, where HR moves; then VMAF v1 and
+    CAMBI are measured, too. `advance` is called after every frame.
     """
     info = info or clip_info(path, scale)
     small, size, rows = lr_info(info, scale), (info.width, info.height), []
@@ -171,7 +171,9 @@ def measure_clip(
         result |= means(rows, dict.fromkeys(key for row in rows for key in row))
         if flicker and (figure := flicker.figure()) is not None:
             result["flicker"] = figure
-        return result | ({"vmaf_neg": vmaf.figure()} if vmaf else {})
+        if vmaf:
+            result |= vmaf.more() if flicker else {"vmaf_neg": vmaf.figure()}
+        return result
 
 
 def own_vmaf(path: Path, info: VideoInfo, *, frames: int, ffmpeg: str) -> float:

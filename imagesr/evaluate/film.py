@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,24 @@ CLIPS = (
     *("small_bunny_1080p_30fps.mp4", "VID_1920x1080_cavlc_temporal_direct.264", "sowt-with-video.mov"),
     *("02_cups.mp4", "04_coffee.mp4", "cockatoo_yuv420.mp4"),
 )
+
+
+class Target(NamedTuple):
+    """Hold a figure of a film model, and what it should be at most, or at least where `least` is true."""
+
+    name: str
+    value: float
+    limit: float
+    least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Say whether the figure is what it should be."""
+        return self.value >= self.limit if self.least else self.value <= self.limit
+
+    def __str__(self):
+        limit = f"{'≥' if self.least else '≤'} {self.limit:g}"
+        return f"{self.name:44}{self.value:>8.2f}   {limit:8}{'met' if self.met else 'missed'}"
 
 
 def film_clips(folder: Path) -> list[Path]:
@@ -62,3 +81,32 @@ def _summary(record, first, own):
 def _each(record, key):
     """Return a figure of every file under every condition."""
     return [image[key] for condition in record["conditions"] for image in condition["images"]]
+
+
+def film_targets(lanczos: dict, faithful: dict, own: dict) -> list[Target]:
+    """Return what is asked of a film model: from the records of Lanczos, of its detail 0, and of its default detail.
+
+    Flicker is that of clips that were filmed: in those panned across a photograph nothing changes but the place.
+    """
+    psnr = np.array(_each(own, "psnr_y"))
+    filmed = [row["flicker"] for row in own["images"] if "flicker" in row and row["image"] in CLIPS]
+    found = [
+        Target("texture, Lanczos = 1", own["texture"] / lanczos["texture"], 0.62),
+        Target("structure, detail 0 = 1", own["structure"] / faithful["structure"], 1.08),
+        Target("PSNR-Y given up against detail 0, dB", float(np.mean(_each(faithful, "psnr_y") - psnr)), 0.4),
+        Target("worst PSNR-Y over Lanczos, dB", float(np.min(psnr - _each(lanczos, "psnr_y"))), -0.2, True),
+        Target("mesh, the most", max(_each(own, "mesh")), 1.5),
+    ]
+    found += [Target("flat over HR's", own["flat"], 1.1)] if "flat" in own else []
+    return found + ([Target("flicker over HR's, filmed clips", float(np.mean(filmed)), 1.1)] if filmed else [])
+
+
+def print_targets(records: Sequence[dict]) -> list[Target]:
+    """Print the targets of the last model, and return them; none where the first is not Lanczos, or has no texture."""
+    first, own = records[0], records[-1]
+    if first["model"] != "lanczos" or own is first or not all("texture" in record for record in (first, own)):
+        return []
+    faithful = next(other for other in records if other["name"] == own["name"])
+    targets = film_targets(first, faithful, own)
+    print(f"\ntargets of {own['model']}", *targets, sep="\n")
+    return targets

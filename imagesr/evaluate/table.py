@@ -16,6 +16,8 @@ COLUMNS = {
     "psnr_rgb": "PSNR-RGB",
     "psnr_edges": "at edges",
     "vmaf_neg": "VMAF-NEG",
+    "vmaf_v1": "VMAF v1",
+    "cambi": "CAMBI",
     **PERCEPTUAL,
     **TEXTURE,
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from imagesr.media.frames import Frame, plane
 
 VMAF_MODEL = "vmaf_v0.6.1neg"
+# Beside it: VMAF v1, which does not take sharpening for a gain either, and CAMBI, banding, of which 0 is none.
+MORE = "|version=vmaf_v1.0.16_3d0h\\\\:name=vmaf_v1:feature=name=cambi"
 
 
 def vmaf_ffmpeg() -> str:
@@ -63,14 +65,24 @@ class VMAF:
         """Return VMAF-NEG, the mean over all frames; raises OSError where ffmpeg fails."""
         return float(self._measured(0)["pooled_metrics"]["vmaf"]["mean"])
 
+    def more(self) -> dict[str, float]:
+        """Return `vmaf_neg`, `vmaf_v1` and `cambi`, means over all frames; the first alone where ffmpeg has no more."""
+        try:
+            pooled = self._measured(0, more=MORE)["pooled_metrics"]
+        except OSError:
+            return {"vmaf_neg": self.figure()}
+        names = {"vmaf_neg": "vmaf", "vmaf_v1": "vmaf_v1", "cambi": "cambi"}
+        return {name: float(pooled[key]["mean"]) for name, key in names.items()}
+
     def figures(self, version: int) -> list[float]:
         """Return VMAF-NEG of every frame of a version; raises OSError where ffmpeg fails."""
         return [float(frame["metrics"]["vmaf"]) for frame in self._measured(version)["frames"]]
 
-    def _measured(self, version):
+    def _measured(self, version, more=""):
         for film in self._films:
             film.close()
-        measure = f"libvmaf=model=version={VMAF_MODEL}:n_threads={os.cpu_count() or 1}:log_fmt=json:log_path=vmaf.json"
+        how = f"n_threads={os.cpu_count() or 1}:log_fmt=json:log_path=vmaf.json"
+        measure = f"libvmaf=model=version={VMAF_MODEL}{more}:{how}"
         command = [self._ffmpeg, "-v", "error", "-nostdin", "-i", f"{version}.y4m", "-i", "hr.y4m", "-lavfi", measure]
         done = subprocess.run(
             [*command, "-f", "null", "-"], cwd=self._folder.name, capture_output=True, text=True, errors="replace"

@@ -77,9 +77,12 @@ def test_film_models_are_measured_by_one_command(stand_in, tmp_path, capsys, mon
     record = tmp_path / "x.json"
     arguments = ["--film", "--kernel", "bicubic", "area", "--model", "lanczos", "balanced", "--detail", "0", "0.8"]
     assert main([*arguments, "--json", str(record)]) == 0
-    *_, head, lanczos, faithful, natural = capsys.readouterr().out.splitlines()
+    said, asked = capsys.readouterr().out.split("\n\ntargets of balanced at 0.8\n")
+    *_, head, lanczos, faithful, natural = said.splitlines()
     assert head.split()[2:] == ["PSNR-Y", "worst", "TEXTURE", "STRUCTURE", "MESH", "most", "FLAT", "FLICKER"]
     assert lanczos.split()[:5] == ["lanczos", "+0.00", "+0.00", "1.00", "1.00"]
+    targets = json.loads(record.read_text("utf-8"))["targets"]
+    assert [line.split()[-1] for line in asked.splitlines()] == ["met" if one["met"] else "missed" for one in targets]
     models = json.loads(record.read_text("utf-8"))["models"]
     assert [model["model"] for model in models] == ["lanczos", "balanced at 0", "balanced at 0.8"]
     assert [row["frames"] for row in models[0]["images"]] == [3, 3]
@@ -99,3 +102,15 @@ def test_film_without_clips_names_where_they_are_looked_for(monkeypatch, capsys)
     assert "Expected --data with --film, or IMAGESR_DATA" in capsys.readouterr().err
     assert main(["--model", "lanczos"]) == 2
     assert "by --data, or --film" in capsys.readouterr().err
+
+
+def test_targets_are_met_at_their_limits():
+    def record(psnr, texture, **more):
+        row = {"image": "a", "psnr_y": psnr, "mesh": 1.5}
+        return {"texture": texture, "structure": 0.2, "images": [row], "conditions": [{"images": [row]}]} | more
+
+    found = film.film_targets(record(30.0, 0.02), record(30.5, 0.019), record(29.75, 0.01, flat=1.2))
+    assert [(round(target.value, 6), target.met) for target in found] == [
+        *((0.5, True), (1, True), (0.75, False), (-0.25, False), (1.5, True), (1.2, False))
+    ]
+    assert film.Target("x", -0.2, -0.2, least=True).met and not film.Target("x", -0.3, -0.2, least=True).met
