@@ -127,6 +127,9 @@ def test_an_option_that_there_is_not_is_one_line(command, refused):
         "compare": ["in.mp4", "other.mp4"],
         "evaluate": ["--model", "fast", "--data", "photos"],
         "play": ["in.mp4"],
+        "promote": ["run", "--name", "x"],
+        "retrain": ["config.json"],
+        "track": ["sync", "run"],
     }
     refused(command, [*needed.get(command, []), "--nonsense"], 2, "--nonsense")
 

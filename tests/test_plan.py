@@ -49,7 +49,7 @@ ONLY_IN = {
     "onnxruntime": {"engines", "depth"},
     "ai_edge_litert": {"engines"},
     "cv2": {"live", "datasets", "metrics"},
-    "keras": {"models", "metrics", "depth", "engines", "datasets", "train", "export", "recursive"},
+    "keras": {"models", "metrics", "depth", "engines", "datasets", "train", "export", "recursive", "mlops"},
     "tensorflow": {"datasets", "train", "evaluate"},
     "nncf": {"export"},
     "matplotlib": {"train"},
