@@ -70,7 +70,7 @@ def epochs_of(steps):
 def run_train(*arguments, code=None, env=(), **options):
     """Run the command in a process of its own; `code` runs first, in the same process."""
     start = started_by(code) if code else [sys.executable, "-m", "imagesr.train"]
-    settings = {"capture_output": True, "text": True, "timeout": 180, "env": os.environ | dict(env)} | options
+    settings = {"capture_output": True, "text": True, "timeout": 600, "env": os.environ | dict(env)} | options
     return subprocess.run([*start, *map(str, arguments)], **settings)
 
 
