@@ -33,7 +33,6 @@ NOT_RUN = {
     "saved_models/mine": "needs a trained network",
     "import torch": "needs PyTorch",
     '"DIV2K"': "needs DIV2K; test_a_run_folder_alone does the same",
-    "tf.io.read_file": "test_own_training.py does the same",
 }
 SHORTER = {"20_000": "2", "filters=16, blocks=4": "filters=4, blocks=1", "batch=16": "batch=2"}
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,7 +164,9 @@ def _write_graphs(model, folder, also):
 
 def _write(graph, path, format):
     try:
-        graph.export(str(path), format=format, verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of tf2onnx about NumPy
+            graph.export(str(path), format=format, verbose=False)
     except ImportError:
         raise
     except Exception as error:  # the converters raise exceptions of many classes

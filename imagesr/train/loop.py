@@ -84,19 +84,30 @@ def fit(
     folder = RunFolder(out)
     folder.set_model(model)
     folder.resume(always=True)
-    if not found and val is not None and verbose != 0:
-        before = model.evaluate(val, verbose=0, return_dict=True)
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in before.items())
-        print(f"before the first step: {figures}. A first run needs some 20,000 steps.", flush=True)
+    tell = not found and val is not None and verbose != 0
+    before = _tell_start(model, val) if tell else {}
     if done >= steps:  # finished: as Keras's `fit` leaves a model and its folder
         model.optimizer.finalize_variable_values(model.trainable_variables)
         folder.on_train_begin()
         folder.on_train_end()
         return _no_history(model)
     average = [keras.callbacks.SwapEMAWeights()] if averaged(model) else []
-    return run_epochs(
-        model, data, done=done, steps=steps, callbacks=[*average, folder, *callbacks], val=val, verbose=verbose
-    )
+    callbacks = [*average, folder, *callbacks]
+    history = run_epochs(model, data, done=done, steps=steps, callbacks=callbacks, val=val, verbose=verbose)
+    if "psnr" in before and "val_psnr" in history.history:
+        last = history.history["val_psnr"][-1]
+        print(
+            f"PSNR-Y {last:.2f} dB, {last - before['psnr']:+.2f} dB over the start: {out / 'model.keras'}", flush=True
+        )
+    return history
+
+
+def _tell_start(model, val):
+    """Measure a model before the first step, print what to expect, and return the figures by name."""
+    before = model.evaluate(val, verbose=0, return_dict=True)
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in before.items())
+    print(f"before the first step: {figures}. A first run needs some 20,000 steps.", flush=True)
+    return before
 
 
 def _compile(model, loss, steps, learning_rate):

@@ -1,6 +1,7 @@
 """Train models and data of one's own from Python: `fit`, `RunFolder`, `PSNR`, and losses by name."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -93,7 +94,9 @@ def test_fit_compiles_a_model_that_is_not(photos, tmp_path, capsys):
     history = imagesr.train.fit(model, train, load(photos, "val"), out=tmp_path / "run", steps=2, loss="charbonnier")
     assert model.optimizer.use_ema
     assert len(history.history["val_psnr"]) == 1
-    assert "before the first step: loss" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "before the first step: loss" in told
+    assert re.search(r"PSNR-Y \d+\.\d\d dB, [+-]\d+\.\d\d dB over the start: .*model\.keras", told)
     assert (tmp_path / "run/statistics/val_psnr.png").exists()
     # Longer, with a schedule for the new length.
     imagesr.train.fit(model, train, out=tmp_path / "run", steps=4, verbose=0)
