@@ -16,6 +16,7 @@ import imagesr
 from imagesr.errors import TrainingError
 from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import luma
+from imagesr.train.loop import run_epochs
 from imagesr.train.losses import LOSSES
 
 
@@ -181,3 +182,23 @@ def test_a_network_of_ones_own_starts_from_the_linear_filter(photos):
     assert model.evaluate(val, verbose=0, return_dict=True)["psnr"] > before + 1
     with pytest.raises(ValueError, match="linear anchor"):
         imagesr.train.start_from_linear(small(), load(photos))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "notebook", "verbose"), [(False, False, 2), (True, False, 1), (False, True, 1)], ids=str
+)
+def test_terminals_and_notebooks_show_a_bar(terminal, notebook, verbose, monkeypatch):
+    given = {}
+
+    class Trainer:
+        def fit(self, data, **options):
+            given.update(options)
+            return keras.callbacks.History()
+
+    monkeypatch.setattr(keras.callbacks.History, "history", {}, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    run_epochs(Trainer(), None, done=0, steps=1, callbacks=[])
+    assert given["verbose"] == verbose
