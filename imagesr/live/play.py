@@ -21,7 +21,7 @@ def _parser():
             imagesr play film.mp4
             imagesr play film.mp4 --start 90 -n best
         """,
-        epilog="Keys beside those of imagesr webcam: " + "; ".join(f"{key}: {what}" for key, what in KEYS),
+        epilog="More keys than those of imagesr webcam: " + "; ".join(f"{key}: {what}" for key, what in KEYS),
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the video")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at S seconds")

@@ -69,8 +69,13 @@ def _parser():
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=int, default=5000, help="default: 5000; 0 for any")
-    add("-n", "--model", help="model for requests that name none (default: best, or the first of --follow)")
-    add("--detail", type=float, metavar="0..1", help="for requests that name none (default: the model's own)")
+    add("-n", "--model", help="the model for requests that do not choose one (default: best, or the first of --follow)")
+    add(
+        "--detail",
+        type=float,
+        metavar="0..1",
+        help="the detail for requests that do not choose one (default: the model's own)",
+    )
     add("--registry", metavar="URI", help="an MLflow server, or sqlite:///FILE, whose champions are served, too")
     text = "models in the registry; a new champion is served within seconds, and no request fails"
     add("--follow", nargs="+", default=[], metavar="NAME_xSCALE", help=text)

@@ -105,7 +105,7 @@ def _parser():
     add("--alpha", type=float, help="the share of B: 0 is A, 1 is B")
 
     add = parser.add_argument_group("depth").add_argument
-    text = "depth maps, files of the pictures' names: the network takes them too"
+    text = "folders of depth maps with the same file names as the pictures; the network takes them as a second input"
     add("--depth", nargs="+", metavar="DIR", help=text)
     add("--depth-model", metavar="FILE", help="an ONNX file that estimates depth from LR, instead of --depth")
     add("--depth-dropout", type=float, help="share of crops without depth (default: 0.2)")

@@ -123,10 +123,17 @@ def _parser():
     add("-c", "--codec", "--encoder", dest="codec", help="libx264, libx265, …, or hardware (10 bit: libx265)")
     quality = parser.add_mutually_exclusive_group().add_argument
     quality("--crf", type=float, help="quality, lower is better and larger (default: 21)")
-    quality("--bitrate", type=float, metavar="KBIT", help="kilobits per second of the picture instead")
-    quality("--target-size", type=float, metavar="MB", help="megabytes of the output instead")
+    quality("--bitrate", type=float, metavar="KBIT", help="kilobits per second of the picture, in place of --crf")
+    quality("--target-size", type=float, metavar="MB", help="megabytes of the output, in place of --crf")
     add("--preset", help="the encoder's speed (default: superfast)")
-    add("-e", dest="encoder", type=_key_value, action="append", metavar="KEY=VALUE", help="more for the encoder")
+    add(
+        "-e",
+        dest="encoder",
+        type=_key_value,
+        action="append",
+        metavar="KEY=VALUE",
+        help="an option of the encoder, such as tune=film; may be given several times",
+    )
     add("--pix-fmt", help="pixel format to encode (default: the input's)")
     add("--threads", type=int, default=0, help="threads of each stage (default: 0, every core)")
     add("--start", type=_seconds, default=0.0, metavar="TIME", help="begin here: 90, 1:30")
