@@ -99,9 +99,9 @@ def promote(
 def exported(run: Path, name: str, calibrate: Sequence[Path]):
     """Return the card of a run's saved model in RUN/export, with its lineage in it; made where it is not there."""
     from imagesr.card import ModelCard, sha256
-    from imagesr.cli import hidden_stderr
     from imagesr.errors import ModelError
     from imagesr.media.images import find_images
+    from imagesr.models import import_keras
     from imagesr.tracking.lineage import FILE
 
     source = sha256(run / "model.keras") if (run / "model.keras").is_file() else None
@@ -114,8 +114,7 @@ def exported(run: Path, name: str, calibrate: Sequence[Path]):
             continue
         if (folder / "source.json").is_file() and json.loads((folder / "source.json").read_text())["sha256"] == source:
             return card
-    with hidden_stderr():  # TensorFlow writes its own lines when it is imported
-        import keras  # noqa: F401
+    import_keras()
     from imagesr.export.export import export
 
     card = export(run, name, run / "export", calibration=find_images(calibrate) if calibrate else ())
