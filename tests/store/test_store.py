@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
+from stack import Stack
 
 from imagesr.errors import InputError, OutputError
 from imagesr.store import local_folder, open_store, without_secrets
@@ -27,12 +29,45 @@ from imagesr.store.versions import (
 )
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """Return the address of a bucket on an S3 server."""
+    stack = Stack(tmp_path_factory.mktemp("s3"), tracking=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stack.env.items():
+            patch.setenv(name, value)
+        yield stack.bucket
+    stack.end()
+
+
+@pytest.fixture(params=["folder", "memory", pytest.param("s3", marks=pytest.mark.stack)])
 def store(request, tmp_path):
     if request.param == "folder":
         return LocalStore(tmp_path / "store")
     pytest.importorskip("obstore", reason="needs obstore (pip install 'imagesr[store]')")
-    return open_store("memory:///")
+    if request.param == "memory":
+        return open_store("memory:///")
+    return open_store(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")
+
+
+@pytest.mark.stack
+def test_an_object_store_through_a_cache(bucket, tmp_path, monkeypatch):
+    url, cache = f"{bucket}/{uuid.uuid4().hex}", tmp_path / "cache"
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), open_store(url))
+    folder = fetch(url, cache=cache)
+    assert folder == cache / version
+    (folder / "a.png").write_text("damaged")
+    open_store(url).remove(f"versions/{version}/b.png")
+    assert (fetch(url, cache=cache) / "a.png").read_text() == "one", "what is whole is not fetched again"
+    (folder / "b.png").unlink()
+    with pytest.raises(InputError, match=r"b\.png, which is missing"):
+        fetch(url, cache=cache)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(InputError, match="Expected a store that answers") as told:
+        fetch(url, cache=cache)
+    assert "wrong secret key" in str(told.value) and "\n" not in str(told.value)
+    with pytest.raises(InputError, match="Expected a store that answers"):
+        fetch("s3://no-such-bucket/x", cache=cache)
 
 
 def make_tree(folder, **files):
