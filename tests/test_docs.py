@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ffmpeg, picture, write_clip
+from needs import needs_keras
 from PIL import Image
 
 from imagesr import cli
@@ -139,7 +140,13 @@ def parse(monkeypatch):
     parsing = False
 
 
-@pytest.mark.parametrize("page", sorted({page for page, _ in LINES}), ids=lambda page: page.stem)
+def with_marks(page):
+    """Return a page as a parameter, marked where its commands' modules need Keras."""
+    keras = needs_keras(*(ours(words)[0] for where, words in LINES if where == page))
+    return pytest.param(page, id=page.stem, marks=[pytest.mark.keras] * keras)
+
+
+@pytest.mark.parametrize("page", map(with_marks, sorted({page for page, _ in LINES})))
 def test_commands_parse(page, parse, capsys):
     for where, words in LINES:
         if where != page:
