@@ -198,7 +198,7 @@ def files(tmp_path_factory):
     clip = write_clip(folder / "in.mp4", size=(320, 180), frames=10, rate=Fraction(1, 10), sound=None, options=options)
     for name in ("a.mp4", "b.mp4"):
         shutil.copyfile(clip, folder / name)
-    ffmpeg("-i", clip, "-t", "12", "-r", "25", "-target", "pal-dvd", folder / "dvd.vob")
+    ffmpeg("-i", clip, "-t", "1", "-r", "25", "-target", "pal-dvd", folder / "dvd.vob")
     Image.fromarray(picture(320, 240)).save(folder / "photo.jpg")
     (folder / "photos").mkdir()
     for name in ("a.png", "b.png"):
