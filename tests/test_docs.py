@@ -27,6 +27,8 @@ RUN = ("video", "image")
 # Parts of commands and blocks that are only parsed and compiled, and the reason.
 NOT_RUN = {
     "h264_nvenc": "needs an NVIDIA GPU",
+    "--device gpu": "needs a GPU",
+    "--dry-run": "writes nothing, and has tests of its own",
     "--demo": "renders a clip, and has a test of its own",
     "large.mkv": "is a command twice, for an interrupted run",
     "upscaled": "takes several videos, and has tests of its own",
@@ -79,8 +81,9 @@ def ours(words):
 
 
 LINES = [(page, words) for page in PAGES for text in blocks(page, "sh") for words in commands(text) if ours(words)]
+TRAINING = re.compile(r"keras|imagesr\.(train|models|datasets|evaluate)")
 PYTHON = [
-    pytest.param(text, id=f"{page.stem}-{number}")
+    pytest.param(text, id=f"{page.stem}-{number}", marks=[pytest.mark.keras] * bool(TRAINING.search(text)))
     for page in PAGES
     for number, text in enumerate(blocks(page, "python"), 1)
 ]
