@@ -40,6 +40,8 @@ def child(arguments, log, length, unchecked):
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from imagesr.video import __main__ as command
     from imagesr.video import segments
 

@@ -204,7 +204,25 @@ def _progress(kind, quiet):
 
 
 def _video(parser, options):
-    options = vars(options)
+    out = Path(options.demo or (options.paths or ["-"])[-1])
+    try:
+        return _chosen(parser, vars(options))
+    except Interrupted as interrupted:
+        if out.suffix.lower() in FORMATS:  # else it is a folder, and a part of the videos is made
+            interrupted.hint = interrupted.hint or _left(out)
+        raise
+
+
+def _left(out):
+    """Say what an interrupted run leaves."""
+    from imagesr.video.segments import Folder
+
+    if Folder(Path(out)).begun():
+        return "what is done is kept; the same command goes on, --restart begins anew"
+    return "nothing was written"
+
+
+def _chosen(parser, options):
     demo, paths = options.pop("demo"), options.pop("paths")
     if (demo is None) == (len(paths) < 2) or (demo and paths):
         parser.error("expected IN and OUT, or --demo OUT")
@@ -334,7 +352,6 @@ def _one(path, out, options, run, told=""):
     """Upscale one video, or the demonstration where there is no path."""
     from imagesr.video.demo import run_demo
     from imagesr.video.estimate import dry_run
-    from imagesr.video.segments import Folder
     from imagesr.video.upscale import upscale_video
 
     silent = run["quiet"] or str(out) == "-"
@@ -351,9 +368,7 @@ def _one(path, out, options, run, told=""):
             else:
                 report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     except Interrupted as interrupted:
-        begun = path and Folder(Path(out)).begun()
-        kept = "what is done is kept; the same command goes on, --restart begins anew"
-        interrupted.hint = interrupted.hint or (kept if begun else "nothing was written")
+        interrupted.hint = interrupted.hint or _left(out)
         raise
     if not silent:
         print(report, flush=True)

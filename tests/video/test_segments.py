@@ -235,6 +235,19 @@ def interrupted(tmp_path, film):
     return source, out
 
 
+@pytest.mark.parametrize("when", ["plan", "_one"])
+def test_a_signal_before_a_run_goes_on_says_that_it_may(interrupted, monkeypatch, capfd, when):
+    def stop(*_, **__):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("imagesr.video.batch.plan" if when == "plan" else "imagesr.video.__main__._one", stop)
+    source, out = map(str, interrupted)
+    assert main([source, out, "-n", "lanczos"]) == 143
+    assert capfd.readouterr().err.endswith("what is done is kept; the same command goes on, --restart begins anew\n")
+    assert main([source, out.replace("out", "other"), "-n", "lanczos"]) == 143
+    assert capfd.readouterr().err == "imagesr video: terminated; nothing was written\n"
+
+
 def test_another_command_or_input_is_refused(interrupted):
     source, out = interrupted
     with pytest.raises(ValueError, match=r"crf was None and is 30\.0.*--restart"):
