@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from imagesr.video.upscale import upscale_video
 SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
 _CROP = (300, 240)  # of the 1080p frame, in the comparison
+# Options of the run that the middle frame at detail 0 is made with, too.
+_AGAIN = ("scale", "size", "model", "engine", "device", "precision", "threads", "codec", "crf", "preset", "encoder")
 _PRINT = (  # text, pixels below the board's edge, height
     ("LAKE TRAIL", 58, 54),
     ("Viewpoint 1.5 km   ·   Ferry 720 m", 122, 21),
@@ -151,24 +154,39 @@ def run_demo(out: str | Path, **options) -> Report:
         render(source)
         rendering = time.perf_counter() - begun
         report = upscale_video(source, out, **options)
-        compare(source, out, picture)
+        shown = {"imagesr": _middle_frame(out)}
+        if report.detail and options.get("realtime") is None:
+            shown = {
+                "detail 0, faithful": _faithful(source, Path(folder), options),
+                f"detail {report.detail:g}": shown["imagesr"],
+            }
+        compare(_middle_frame(source), shown, picture)
     report.first_frame_s = round(report.first_frame_s - rendering, 3)
     report.notes.append(f"side by side with Lanczos: {picture}")
     return report
 
 
-def compare(source: Path, upscaled: Path, picture: Path) -> None:
-    """Save a PNG: two details of the middle frame, enlarged by Lanczos on the left and as `upscaled` on the right."""
-    ours = _middle_frame(upscaled)
+def _faithful(source, folder, options):
+    """Return the middle frame of a clip, upscaled at detail 0."""
+    again = {name: options[name] for name in _AGAIN if name in options}
+    out = folder / "faithful.mp4"
+    upscale_video(source, out, detail=0.0, start=SECONDS / 2, duration=1 / RATE, **again)
+    return _middle_frame(out)
+
+
+def compare(source: Frame, upscaled: Mapping[str, Frame], picture: Path) -> None:
+    """Save a PNG: two details of a frame, enlarged by Lanczos on the left, and as `upscaled`, by name, beside it."""
+    *_, ours = upscaled.values()
     resize = Resizer(ours.width, ours.height, "yuv420p", kernel="lanczos")
-    left, right = (frame.to_image() for frame in (resize(_middle_frame(source)), ours))
-    zoom, gap, caption = 3, 12, 40
+    images = {"Lanczos": resize(source).to_image(), **{name: frame.to_image() for name, frame in upscaled.items()}}
+    zoom, gap, caption = 3 if len(images) < 3 else 2, 12, 40
     crop_width, crop_height = min(_CROP[0], ours.width // 2), min(_CROP[1], ours.height // 2)
     width, height = crop_width * zoom, crop_height * zoom
-    sheet = Image.new("RGB", (2 * width + gap, caption + 2 * height + gap), "white")
+    across = len(images) * (width + gap) - gap
+    sheet = Image.new("RGB", (across, caption + 2 * height + gap), "white")
     draw = ImageDraw.Draw(sheet)
-    places = _busiest(right, crop_width, crop_height)
-    for column, (name, image) in enumerate((("Lanczos", left), ("imagesr", right))):
+    places = _busiest(ours.to_image(), crop_width, crop_height)
+    for column, (name, image) in enumerate(images.items()):
         x = column * (width + gap)
         draw.text((x + width / 2, caption / 2), name, fill="black", anchor="mm", font=ImageFont.load_default(26))
         for row, (u, v) in enumerate(places):

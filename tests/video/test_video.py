@@ -13,10 +13,12 @@ import av
 import numpy as np
 import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, thumbnails, write_clip
+from PIL import Image
 from running import until
 
 import imagesr
 from imagesr.media.containers import FORMATS
+from imagesr.video import demo
 
 NTSC = Fraction(30000, 1001)
 
@@ -307,14 +309,26 @@ def test_demo(tmp_path):
     assert done.returncode == 0, done.stderr
     assert probe(tmp_path / "out.mp4")[:2] == (1920, 1080)
     assert len(packet_hashes(tmp_path / "out.mp4")) > 100
-    from PIL import Image
-
     with Image.open(tmp_path / "out.png") as sheet:
         picture = np.asarray(sheet.convert("L"), float)
     left, right = picture[60:, :900], picture[60:, 912:]
     # The same motif on both sides, but not the same pixels, and ours with the finer detail.
     assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.9
     assert np.abs(np.diff(right)).mean() > np.abs(np.diff(left)).mean()
+
+
+def test_the_demo_shows_both_ends_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SECONDS", 1)
+    report = demo.run_demo(tmp_path / "out.mp4", model="balanced")
+    assert report.detail
+    with Image.open(tmp_path / "out.png") as sheet:
+        picture = np.asarray(sheet.convert("L"), float)
+    assert picture.shape == (40 + 2 * 480 + 12, 3 * 600 + 2 * 12)
+    columns = [picture[60:, left : left + 600] for left in (0, 612, 1224)]
+    # The same motif in all, and the more detail the further to the right.
+    assert all(np.corrcoef(columns[0].ravel(), column.ravel())[0, 1] > 0.9 for column in columns)
+    edges = [np.abs(np.diff(column)).mean() for column in columns]
+    assert edges == sorted(edges) and edges[2] > edges[1] > edges[0]
 
 
 # Bad input: one line, the right exit code, nothing left behind.
