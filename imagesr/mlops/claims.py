@@ -58,12 +58,19 @@ class Claim:
         if self._lost:
             raise OutputError(f"Expected to keep the claim {self.name}. Another process has taken it over")
 
+    def release(self) -> None:
+        """Give the work back, for whoever comes next; a store that does not answer learns it by the missing signs."""
+        self._ended.set()
+        self._thread.join()
+        with suppress(InputError, OutputError):
+            self._write(state="released")
+
 
 def claim(store: Store, name: str, *, again: Callable[[dict[str, Any]], bool]) -> tuple[Claim | None, dict[str, Any]]:
     """Claim a piece of work; return the claim, None where it is not ours, and what the store says about it.
 
-    Work that nobody has claimed, or whose owner is dead, is ours. Work that has ended is ours where `again` returns
-    True of its record. Of any number of callers one gets the claim.
+    Work that nobody has claimed, that was given back, or whose owner is dead, is ours. Work that has ended is ours
+    where `again` returns True of its record. Of any number of callers one gets the claim.
     """
     mine = {"state": "running", "owner": uuid.uuid4().hex, "place": _place(), "beat": 0, "step": "", "result": {}}
     while True:
@@ -76,7 +83,7 @@ def claim(store: Store, name: str, *, again: Callable[[dict[str, Any]], bool]) -
         if record["state"] == "running":
             if _alive(store, name, data, record):
                 return None, record
-        elif not again(record):
+        elif record["state"] != "released" and not again(record):
             return None, record
         if store.swap(name, data, _text(mine)):
             return Claim(store, name, mine), mine

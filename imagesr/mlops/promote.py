@@ -100,6 +100,7 @@ def exported(run: Path, name: str, calibrate: Sequence[Path]):
     """Return the card of a run's saved model in RUN/export, with its lineage in it; made where it is not there."""
     from imagesr.card import ModelCard, sha256
     from imagesr.errors import ModelError
+    from imagesr.files import write_whole
     from imagesr.media.images import find_images
     from imagesr.models import import_keras
     from imagesr.tracking.lineage import FILE
@@ -118,7 +119,7 @@ def exported(run: Path, name: str, calibrate: Sequence[Path]):
     from imagesr.export.export import export
 
     card = export(run, name, run / "export", calibration=find_images(calibrate) if calibrate else ())
-    (card.folder / "source.json").write_text(json.dumps({"sha256": source}) + "\n", "utf-8")
+    write_whole(card.folder / "source.json", json.dumps({"sha256": source}) + "\n")
     if (run / FILE).exists():
         shutil.copyfile(run / FILE, card.folder / FILE)
     dataclasses.replace(card).write()

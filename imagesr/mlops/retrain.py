@@ -103,6 +103,9 @@ def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     except (ValueError, InputError, TrainingError, ImportError) as error:
         ours.end("failed", {"error": str(error), "run": run.name})
         raise
+    except BaseException:  # the store, the registry or the disk, or a signal: the next call goes on
+        ours.release()
+        raise
     state = "promoted" if result["promoted"] else "refused"
     ours.end(state, result)
     _tell(f"{STEPS[5]}: {state}")
