@@ -28,6 +28,7 @@ COMMANDS = {
     "blind": ("imagesr.compare.blind", "ask people which of two looks better"),
     "promote": ("imagesr.mlops.promote", "let a trained network become the champion, if it is better"),
     "retrain": ("imagesr.mlops.retrain", "train anew where the data has changed"),
+    "tune": ("imagesr.mlops.tune", "search for the config that measures best"),
     "recursive": ("imagesr.recursive.__main__", "draw pixels one by one: train, sample"),
 }
 EXAMPLES = ("video in.mp4 out.mp4", "image photo.jpg large.png", "play film.mp4")

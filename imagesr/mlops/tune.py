@@ -1,0 +1,187 @@
+"""Search for a config: `imagesr tune SEARCH --out best.json`, by Optuna, on any number of machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagesr.cli import Parser, run_command
+from imagesr.errors import OutputError, TrainingError
+from imagesr.files import write_whole
+from imagesr.store import without_secrets
+
+if TYPE_CHECKING:
+    import optuna
+
+DESCRIPTION = """\
+Search for the config of a training that measures best. Poor trials end early (successive halving).
+
+Examples:
+  imagesr tune search.toml --trials 20 --out best.json
+  imagesr tune search.toml --trials 200 --storage postgresql://host/optuna --out best.json
+  imagesr train --config best.json --out runs/best
+"""
+EPILOG = """\
+SEARCH is a TOML file: the settings of a run's config.json under [train], and under [search] what is searched for: a
+list of values, or { low = 1e-4, high = 1e-3, log = true }. architecture.filters is an option of the network. The same
+command on several machines shares one study where --storage is the address of a database; --trials counts all trials.
+An address with a password belongs into OPTUNA_STORAGE, where other users do not see it."""
+STORAGE = "OPTUNA_STORAGE"
+_BEAT, _GRACE = 15, 90  # seconds between signs of life, and without one until a trial is repeated
+_REDUCTION = 3  # of the trials of a rung, one in three goes on
+
+
+@dataclass(frozen=True)
+class Search:
+    """Hold the settings of every trial, and the values or ranges of those that are searched for."""
+
+    train: Mapping[str, Any]
+    space: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> Search:
+        """Read a search; raises ValueError for a file that is none."""
+        try:
+            given = tomllib.loads(file.read_text("utf-8"))
+            search = cls(given["train"], given["search"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"Expected a search with [train] and [search]. Received: {file} ({error})") from None
+        for name, values in search.space.items():
+            if not (isinstance(values, list) and values) and not (isinstance(values, dict) and _is_range(values)):
+                expected = "a list of values, or low and high, with log"
+                raise ValueError(f"Expected {expected} for {name} in {file}. Received: {values}")
+        return search
+
+    def settings(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Return the settings of one trial."""
+        settings = {key: dict(value) if isinstance(value, dict) else value for key, value in self.train.items()}
+        for name, values in self.space.items():
+            value = _suggested(trial, name, values)
+            group, dot, key = name.partition(".")
+            if dot:
+                settings.setdefault(group, {})[key] = value
+            else:
+                settings[name] = value
+        return settings
+
+
+def _is_range(values):
+    known = {"low", "high", "log"}
+    return {"low", "high"} <= values.keys() <= known and values["low"] < values["high"]
+
+
+def _suggested(trial, name, values):
+    if isinstance(values, list):
+        return trial.suggest_categorical(name, values)
+    whole = isinstance(values["low"], int) and isinstance(values["high"], int)
+    suggest = trial.suggest_int if whole else trial.suggest_float
+    return suggest(name, values["low"], values["high"], log=values.get("log", False))
+
+
+def tune(search: Search, runs: Path, storage: str, *, trials: int, name: str = "imagesr") -> tuple[float, dict]:
+    """Train until the study has `trials` ended trials; return the best PSNR-Y in dB, and its config.
+
+    A trial whose worker was killed is repeated by whoever looks next. Raises OutputError for a storage that does not
+    answer, ValueError for settings that no run can have, and TrainingError where every trial has failed.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # signs of life are called experimental
+        try:
+            repeated = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
+            kept = optuna.storages.RDBStorage(
+                storage, heartbeat_interval=_BEAT, grace_period=_GRACE, heartbeat_stale_trial_callback=repeated
+            )
+            pruner = optuna.pruners.SuccessiveHalvingPruner(reduction_factor=_REDUCTION)
+            how = {"storage": kept, "pruner": pruner, "direction": "maximize", "load_if_exists": True}
+            study = optuna.create_study(study_name=name, **how)
+        except Exception as error:  # what the drivers of databases raise
+            if isinstance(error, ImportError):
+                raise
+            received = f"{type(error).__name__} at {without_secrets(storage)}"
+            raise OutputError(f"Expected a database for the study. Received: {received}") from None
+        enough = optuna.study.MaxTrialsCallback(trials, states=ended)
+        if len(study.get_trials(states=ended)) < trials:
+            study.optimize(partial(_objective, search, runs), callbacks=[enough], catch=(TrainingError,))
+        done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        if not done:
+            raise TrainingError("Expected a trial that ends. Received: none; try a lower learning_rate")
+        return study.best_value, study.best_trial.user_attrs["config"]
+
+
+def _objective(search, runs, trial):
+    import keras
+    import optuna
+
+    from imagesr.train.config import Config
+    from imagesr.train.training import train
+
+    class Report(keras.callbacks.Callback):
+        """Tell the study how a trial is doing, and end one that others have left behind."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            trial.report(logs["psnr_y"], epoch + 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    keras.utils.clear_session()
+    config = Config(**search.settings(trial))
+    trial.set_user_attr("config", config.model_dump(mode="json"))
+    run = runs / f"trial-{trial.number:04}-{os.getpid()}"
+    train(config, run, callbacks=[Report()])
+    return json.loads((run / "benchmark.json").read_text("utf-8"))["psnr_y"]
+
+
+def _parser():
+    parser = Parser(
+        prog="imagesr tune",
+        usage="imagesr tune SEARCH [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("search", type=Path, metavar="SEARCH", help="a TOML file with [train] and [search]")
+    add("--trials", type=int, default=20, metavar="N", help="of all machines together (default: 20)")
+    add("--storage", metavar="URL", help=f"a database (default: {STORAGE}, or an SQLite file in --runs)")
+    add("--runs", type=Path, default=Path("runs/tune"), metavar="DIR", help="for the runs (default: runs/tune)")
+    add("--out", type=Path, default=Path("best.json"), metavar="FILE", help="the best config (default: best.json)")
+    return parser
+
+
+def _tune(options):
+    if options.trials < 1:
+        raise ValueError(f"Expected at least 1 trial. Received: {options.trials}")
+    search = Search.read(options.search)
+    import optuna  # noqa: F401 - a missing package is reported before Keras is imported
+
+    from imagesr.models import import_keras
+
+    import_keras()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    storage = options.storage or os.environ.get(STORAGE) or f"sqlite:///{(options.runs / 'tune.db').absolute()}"
+    best, config = tune(search, options.runs, storage, trials=options.trials)
+    write_whole(options.out, json.dumps(config, indent=1) + "\n")
+    print(f"{options.out}: PSNR-Y {best:.3f} dB")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_command("tune", _tune, _parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Searches: what a trial is made of, and a small study where Optuna is installed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image
+
+from imagesr.mlops.tune import Search, main
+
+SEARCH = """
+[train]
+data = ["folder={photos}"]
+val = ["folder={photos}"]
+scale = "2"
+steps = 4
+batch = 2
+patch = 48
+architecture = {{ filters = 4, blocks = 1 }}
+
+[search]
+learning_rate = {{ low = 1e-4, high = 1e-3, log = true }}
+loss = ["mse", "mae"]
+"architecture.filters" = {{ low = 2, high = 4 }}
+"""
+
+
+class First:
+    """Suggest the first of everything."""
+
+    def suggest_categorical(self, name, values):
+        return values[0]
+
+    def suggest_int(self, name, low, high, log):
+        return int(low)
+
+    def suggest_float(self, name, low, high, log):
+        assert log
+        return low
+
+
+@pytest.fixture
+def search(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.fromarray(picture(120, 100, shift=90 * number)).save(tmp_path / "photos" / f"{number}.png")
+    file = tmp_path / "search.toml"
+    file.write_text(SEARCH.format(photos=tmp_path / "photos"))
+    return file
+
+
+def test_the_settings_of_a_trial(search):
+    settings = Search.read(search).settings(First())
+    assert settings["architecture"] == {"filters": 2, "blocks": 1}
+    assert (settings["learning_rate"], settings["loss"], settings["steps"]) == (1e-4, "mse", 4)
+    assert Search.read(search).train["architecture"] == {"filters": 4, "blocks": 1}, "the search stays as it is"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[train]", "[train]\n[search]\nloss = 'mse'", "[train]\n[search]\nbatch = { low = 4, high = 2 }", None]
+)
+def test_searches_that_are_none(text, tmp_path, capsys):
+    if text is not None:
+        (tmp_path / "search.toml").write_text(text)
+    assert main([str(tmp_path / "search.toml")]) == 2
+    assert "Expected" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(search, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main([str(search)]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[tune]'")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_study_goes_on_where_its_worker_was_killed(search, tmp_path):
+    optuna = pytest.importorskip("optuna", reason="needs Optuna (pip install 'imagesr[tune]')")
+    code = "import os, sys, imagesr.train.training as training, imagesr.mlops.tune as tune\n"
+    code += "tune._BEAT, tune._GRACE = 1, 1\n"
+    kill = "training.Run.draw = lambda *_: os.kill(os.getpid(), 9)\n"
+    more = [str(search), "--trials", "2", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "best.json")]
+    for first in (kill, "import time; time.sleep(3)\n"):
+        command = [sys.executable, "-c", f"{code}{first}sys.exit(tune.main(sys.argv[1:]))", *more]
+        done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    study = optuna.load_study(study_name="imagesr", storage=f"sqlite:///{tmp_path}/runs/tune.db")
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("FAIL") == 1 and len(states) == 3, "the killed one was repeated"
+    assert study.trials[1].params == study.trials[0].params
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["loss"] in ("mse", "mae") and 1e-4 <= best["learning_rate"] <= 1e-3
+    assert np.isfinite(study.best_value)
