@@ -13,7 +13,7 @@ import numpy as np
 
 from imagesr.cli import install_hint
 from imagesr.errors import InputError
-from imagesr.media.sound import sound
+from imagesr.media.samples import sound
 from imagesr.video.pipeline import ahead
 
 RATE = 48_000

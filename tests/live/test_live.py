@@ -33,7 +33,7 @@ from imagesr.live.sinks import Y4M, Nowhere, Page
 from imagesr.live.sound import RATE, Sound, SoundError
 from imagesr.live.webcam import open_sink
 from imagesr.media.frames import VideoInfo, bgr, from_bgr, plane, rgb
-from imagesr.media.sound import sound
+from imagesr.media.samples import sound
 from imagesr.video.pipeline import Newest
 
 

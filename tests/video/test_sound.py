@@ -13,7 +13,7 @@ import imagesr
 from imagesr.media import acm
 from imagesr.media.audio import SoundConverter
 from imagesr.media.containers import FORMATS
-from imagesr.media.sound import sound
+from imagesr.media.samples import sound
 
 
 def film(path, *sound, filters="sine=f=440:d=1"):

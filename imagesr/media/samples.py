@@ -1,4 +1,4 @@
-"""The sound of a file, decoded to samples."""
+"""The sound of a file, decoded to samples, for players."""
 
 from __future__ import annotations
 
