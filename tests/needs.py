@@ -17,7 +17,7 @@ BY_NAME = {
     "ImageGrab": "window",
 }
 BY_FIXTURE = {"data": "data", "browser": "browser", "screen": "window"}
-IGNORED = {"ffmpeg", "keras_is_marked"}  # reading a result back by ffmpeg takes no time; the other only looks
+IGNORED = {"keras_is_marked"}  # it only looks
 
 
 @functools.cache

@@ -72,7 +72,7 @@ def computes():
         (trains, {"keras"}),
         (imports, {"keras"}),
         (runs_an_engine, {"keras"}),
-        (reads, set()),
+        (reads, {"process"}),
         (computes, set()),
     ],
 )
