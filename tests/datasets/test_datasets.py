@@ -1,5 +1,6 @@
 """From folders to batches: every data set, every degradation, both loaders."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -524,7 +525,10 @@ def test_a_data_set_that_cannot_be_loaded(wrong, words, folder):
         imagesr.datasets.load(**{"name": "folder", "folder": folder} | wrong)
 
 
-def test_a_data_set_without_tensorflow_is_a_pydataset(folder):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_data_set_without_tensorflow_is_a_pydataset(backend, folder):
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"needs {backend}")
     script = f"""
 import sys
 sys.modules["tensorflow"] = None
@@ -541,6 +545,6 @@ model.compile("adam", "mse")
 model.fit(train, validation_data=val, epochs=2, verbose=0)
 assert train.first > 4, train.first  # Keras may have read one epoch to see the shapes
 """
-    env = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    env = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, env=env)
     assert done.returncode == 0, done.stderr

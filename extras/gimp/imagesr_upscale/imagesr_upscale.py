@@ -169,8 +169,8 @@ class Upscale(Gimp.PlugIn):
         procedure.set_documentation("Send the layer to imagesr serve, and put the larger one above it", None, name)
         procedure.set_attribution("imagesr", "Apache-2.0", "2026")
         write = GObject.ParamFlags.READWRITE
-        procedure.add_double_argument("scale", "_Scale", "Factor, above 1 and up to 8", 1.01, 8, 2, write)
-        procedure.add_string_argument("url", "Se_rvice", "Address of imagesr serve", URL, write)
+        procedure.add_double_argument("scale", "Sc_ale", "Factor, above 1 and up to 8", 1.01, 8, 2, write)
+        procedure.add_string_argument("url", "Ser_vice", "Address of imagesr serve", URL, write)
         procedure.add_string_argument("model", "_Model", "One of the service's models", "best", write)
         return procedure
 
