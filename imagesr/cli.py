@@ -107,6 +107,7 @@ class Interrupted(BaseException):
 
 
 _noted: list[int] = []  # signals that came; a list, because appending is safe in a signal handler
+_held: list[bool] = []  # by blocks that are not to be interrupted
 
 
 @contextmanager
@@ -126,7 +127,8 @@ def interrupts() -> Iterator[None]:
 
     def interrupt(number, frame):
         _noted.append(number)
-        raise Interrupted(number)
+        if not _held:
+            raise Interrupted(number)
 
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
@@ -137,6 +139,17 @@ def interrupts() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         _noted.clear()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let signals wait while the block runs, and raise Interrupted at its end: what was done can be noted first."""
+    _held.append(True)
+    try:
+        yield
+    finally:
+        _held.pop()
+    check_interrupted()
 
 
 def check_interrupted() -> None:

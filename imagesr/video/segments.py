@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import imagesr
-from imagesr.cli import Interrupted, check_interrupted
+from imagesr.cli import Interrupted, check_interrupted, uninterrupted
 from imagesr.engines import Engine
 from imagesr.errors import InputError, OutputError
 from imagesr.files import part_of, write_whole
@@ -158,17 +158,20 @@ def alone(out: Path) -> Iterator[None]:
     if os.name != "posix":  # elsewhere a file that is open cannot be renamed
         yield
         return
+    handle = None
     try:
-        handle = _locked(part)
+        with uninterrupted():  # or a file would be left that nobody knows of
+            handle = _locked(part)
     except OSError as error:
         raise OutputError(f"Cannot write {out}: {error.strerror}") from None
-    try:
+    else:
         yield
     finally:
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(handle), part.stat()):  # nothing was made of it
-                part.unlink()
-        os.close(handle)
+        if handle is not None:
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(handle), part.stat()):  # nothing was made of it
+                    part.unlink()
+            os.close(handle)
 
 
 def _locked(path):

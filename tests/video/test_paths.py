@@ -9,6 +9,8 @@ import pytest
 from conftest import frame_times, run_video, write_clip
 from running import until
 
+from imagesr.cli import Interrupted, interrupts, uninterrupted
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -110,3 +112,11 @@ def test_several_videos_into_a_folder(folder):
     assert len(list((folder / "two").iterdir())) == 2
     one_line(run_video(*files, folder / "out.mp4", "-n", "lanczos"), 2)
     one_line(run_video(folder / "in.mp4", folder / "out" / "in.mp4", folder / "same", "-n", "lanczos"), 2)
+
+
+def test_a_signal_waits_for_a_block_that_is_not_to_be_interrupted():
+    done = []
+    with pytest.raises(Interrupted), interrupts(), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+    assert done
