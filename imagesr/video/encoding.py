@@ -108,8 +108,16 @@ def average(codec: str, kilobits: float) -> dict[str, str]:
 
 def check_target(megabytes: float | None, seconds: float | None, sounds: int) -> None:
     """Raise ValueError for a wanted size that leaves nothing for the picture; `sounds` counts streams of sound."""
-    if megabytes and seconds and megabytes * 8000 / seconds - _SOUND_KBITS * sounds < 10:
+    if megabytes and seconds:
+        bitrate_of(megabytes, seconds, sounds)
+
+
+def bitrate_of(megabytes: float, seconds: float, sounds: int) -> float:
+    """Return the kilobits per second that a file of so many megabytes leaves for the picture; raises ValueError."""
+    kilobits = megabytes * 8000 / seconds - _SOUND_KBITS * sounds
+    if kilobits < 10:
         raise ValueError(f"Expected a larger target size for {seconds:.0f} s. Received: {megabytes:g} MB")
+    return kilobits
 
 
 def expected_size(

@@ -48,7 +48,8 @@ def writing(
         def make_writer(again, kilobits):
             again.tag_for(encoding["size"][1])
             options = encoding["options"] | average(encoding["codec"], kilobits)
-            return Writer(job.out, again, sound=job.options.audio, **encoding | {"options": options})
+            more = encoding | {"options": options, "verify": job.verify}
+            return Writer(job.out, again, sound=job.options.audio, **more)
 
         writer = TargetWriter(keep, make_writer, open_source, round(job.options.target_size * 1e6))
         writer.describe(trial)

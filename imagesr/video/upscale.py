@@ -22,7 +22,7 @@ from imagesr.media.verify import verify_output
 from imagesr.media.writer import EMPTY
 from imagesr.video import segments
 from imagesr.video import target as wanted_size
-from imagesr.video.encoding import SMALLEST, expected_size
+from imagesr.video.encoding import SMALLEST, bitrate_of, expected_size
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
 from imagesr.video.prepare import find_tools, length_of, prepare
@@ -78,13 +78,12 @@ def upscale_video(
     if out != PIPE:
         folder.prepare()
     check_paths(path, out, overwrite=overwrite)
+    options, whole_s = _preview(path, options) if options.preview else (options, None)
     tools = find_tools(out, options)
 
     begun = time.perf_counter()
     report = Report(output=str(out), model=options.model)
-    report.megabytes_in = _megabytes_of(path)
-    if options.preview:
-        options, report.whole_s = _preview(path, options)
+    report.megabytes_in, report.whole_s = _megabytes_of(path), whole_s
     with ExitStack() as stack:
         ready = prepare(stack, path, out, options, tools)
         source, info, target, expected = ready.source, ready.info, ready.target, ready.expected
@@ -209,9 +208,12 @@ def _preview(path, options):
     """Return the options with a part from the middle of the video, and the length of all that is asked for."""
     with Source(path, rate=options.rate, deinterlace="off") as source:
         whole = length_of(source.info, options) if source.info.duration else None
+        sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
     if not whole:
         raise ValueError(f"Expected a video that says how long it is for a preview. Use --start and --duration: {path}")
     wanted = min(PREVIEW_S if options.preview is True else options.preview, whole)
+    if options.target_size is not None:  # of the whole: its part has the same rate
+        options = replace(options, target_size=None, bitrate=bitrate_of(options.target_size, whole, sounds))
     return replace(options, start=options.start + (whole - wanted) / 2, duration=wanted), whole
 
 

@@ -97,6 +97,20 @@ def test_a_preview_lists_the_streams_of_the_whole(tmp_path, film):
     assert re.search(r"would take about \d\d:\d\d:\d\d at", str(report))
 
 
+def test_a_wanted_size_is_that_of_the_whole(tmp_path, film):
+    report = dry_run(film, tmp_path / "out.mkv", model="lanczos", target_size=1.0)
+    assert report.megabytes < 0.3
+    report = upscale.upscale_video(film, tmp_path / "out.mkv", model="lanczos", target_size=1.0, preview=True)
+    assert 0.1 < report.megabytes < 1.0
+    with pytest.raises(ValueError, match="Expected a larger target size for 6 s"):
+        dry_run(film, tmp_path / "out.mkv", model="lanczos", target_size=0.05)
+
+
+def test_a_result_of_a_wanted_size_is_verified(tmp_path, film):
+    report = upscale.upscale_video(film, tmp_path / "out.mkv", model="lanczos", target_size=0.5, verify="full")
+    assert any(note.startswith("verified: 150 frames") for note in report.notes)
+
+
 def test_the_start_counts_once_in_an_estimate():
     report = Report(frames=15, seconds=2.0, pace=30.0, video_s=0.5, whole_s=3600.0, megabytes=0.1)
     assert "about 01:00:02 at 30.0 fps, and 720.0 MB" in str(report)
