@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,9 +173,11 @@ class Server:
 
     def download(self, version: Version, folder: Path) -> None:
         """Fetch the files of a version into a folder."""
-        with self._asking():
+        with self._asking(), tempfile.TemporaryDirectory(prefix="imagesr-download-") as scratch:
             source = self._client.get_model_version_download_uri(version.name, version.number)
-            mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self.uri)
+            how = {"dst_path": scratch, "tracking_uri": self.uri}
+            found = mlflow.artifacts.download_artifacts(artifact_uri=source, **how)  # within folders of its own
+            shutil.copytree(found, folder, dirs_exist_ok=True)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
