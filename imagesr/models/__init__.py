@@ -88,3 +88,9 @@ def build(name: str, scale: Scale | float | str = 2, **options) -> keras.Model:
         model = imagesr.models.build("edsr", scale=2, filters=64, blocks=16)
     """
     return builder(name)(scale, **options)
+
+
+def __getattr__(name):
+    if name in ("from_preset", "save_to_preset"):
+        return getattr(import_module("imagesr.models.presets"), name)
+    raise AttributeError(f"module 'imagesr.models' has no attribute {name!r}")
