@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -205,21 +206,36 @@ def _progress(kind, quiet):
 
 def _video(parser, options):
     out = Path(options.demo or (options.paths or ["-"])[-1])
-    try:
+    if out.suffix.lower() not in FORMATS:  # a folder: each of its videos tells for itself
         return _chosen(parser, vars(options))
-    except Interrupted as interrupted:
-        if out.suffix.lower() in FORMATS:  # else it is a folder, and a part of the videos is made
-            interrupted.hint = interrupted.hint or _left(out)
-        raise
+    with _telling_what_is_left(out):
+        return _chosen(parser, vars(options))
 
 
-def _left(out):
-    """Say what an interrupted run leaves."""
+@contextmanager
+def _telling_what_is_left(out):
+    """Let a signal that comes while the block runs say what became of an output."""
     from imagesr.video.segments import Folder
 
-    if Folder(Path(out)).begun():
-        return "what is done is kept; the same command goes on, --restart begins anew"
-    return "nothing was written"
+    def state():
+        try:
+            found = os.stat(out)  # noqa: PTH116, Path.stat says no more
+        except (OSError, ValueError):
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    before = state()
+    try:
+        yield
+    except Interrupted as interrupted:
+        if state() not in (None, before):
+            told = f"{out} is made"
+        elif Folder(out).begun():
+            told = "what is done is kept; the same command goes on, --restart begins anew"
+        else:
+            told = "nothing was written"
+        interrupted.hint = interrupted.hint or told
+        raise
 
 
 def _chosen(parser, options):
@@ -359,17 +375,13 @@ def _one(path, out, options, run, told=""):
     def announce(line):
         print(f"{told}{line}", flush=True)
 
-    try:
-        with _progress(run["progress"], run["quiet"]) as progress:
-            asked = {"progress": progress, "announce": None if silent else announce, **options}
-            if run["dry_run"]:
-                of_files = ("announce", "overwrite", "preview", "restart", "verify")
-                report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
-            else:
-                report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
-    except Interrupted as interrupted:
-        interrupted.hint = interrupted.hint or _left(out)
-        raise
+    with _telling_what_is_left(out), _progress(run["progress"], run["quiet"]) as progress:
+        asked = {"progress": progress, "announce": None if silent else announce, **options}
+        if run["dry_run"]:
+            of_files = ("announce", "overwrite", "preview", "restart", "verify")
+            report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
+        else:
+            report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
     if not silent:
         print(report, flush=True)
     return report

@@ -235,6 +235,21 @@ def interrupted(tmp_path, film):
     return source, out
 
 
+@pytest.mark.parametrize("long_s", [0, 1e9], ids=["in segments", "at once"])
+def test_a_signal_at_the_very_end_says_that_the_output_is_made(tmp_path, film, monkeypatch, capfd, long_s):
+    monkeypatch.setattr(segments, "LONG_S", long_s)
+
+    def stop(*_, **__):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(upscale, "_conclude", stop)
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"the old one")
+    assert main([str(film), str(out), "-n", "lanczos", "-q", "-y"]) == 143
+    assert capfd.readouterr().err == f"imagesr video: terminated; {out} is made\n"
+    assert len(frame_times(out)[0]) == 210
+
+
 @pytest.mark.parametrize("when", ["plan", "_one"])
 def test_a_signal_before_a_run_goes_on_says_that_it_may(interrupted, monkeypatch, capfd, when):
     def stop(*_, **__):
