@@ -160,7 +160,7 @@ class Stack:
         port = free_port()
         self.uri = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", 1]
-        command += ["--backend-store-uri", self.database_uri, "--serve-artifacts"]
+        command += ["--backend-store-uri", self.database_uri.replace("://", "+psycopg2://"), "--serve-artifacts"]
         command += ["--artifacts-destination", f"s3://{BUCKET}/mlflow"]
         off = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         env = os.environ | self.env | off

@@ -27,7 +27,7 @@ Search for the config of a training that measures best. Poor trials end early (s
 
 Examples:
   imagesr tune search.toml --trials 20 --out best.json
-  imagesr tune search.toml --trials 200 --storage postgresql://host/optuna --out best.json
+  imagesr tune search.toml --trials 200 --storage postgresql+psycopg2://host/optuna --out best.json
   imagesr train --config best.json --out runs/best
 """
 EPILOG = """\
