@@ -132,6 +132,11 @@ class SecondEnd(keras.Model):
         kernel = self.tail.kernel
         kernel.assign(kernel - self.level * ops.mean(kernel, (0, 1), keepdims=True))
 
+    def release(self) -> None:
+        """Let all layers of the network be trained again, and count as parameters."""
+        for layer in self.generator.layers:
+            layer.trainable = True
+
     def parts(self, hr, sr) -> dict:
         """Return the parts of the loss of a batch by their names, unweighted."""
         texture, structure = texture_terms(self.extractor(ops.concatenate([hr, ops.clip(sr, 0, 1)])), ops.shape(hr)[0])

@@ -190,6 +190,7 @@ class Run:
             self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
         if self.config.detail is not None:
             self.trainer.settle()
+            self.trainer.release()
         inputs = self.model.inputs if len(self.model.inputs) > 1 else self.model.input
         weights = keras.Model(inputs, self.model.output)  # without the optimizer
         save_weights(weights, self.out / "training.weights.h5")

@@ -138,6 +138,8 @@ def test_training_moves_the_second_end_alone(tmp_path):
     level = np.full((1, 40, 40, 1), 0.6, np.float32)  # where nothing is, the second end adds nothing
     ends = (np.asarray(at_detail(model, detail)(level))[0, 24:-24, 24:-24] for detail in (0, 1))
     np.testing.assert_allclose(*ends, atol=1e-5)
+    trainer.release()
+    assert cost.parameters(model) == model.count_params()
 
 
 def test_a_second_end_needs_a_network_to_start_from():
