@@ -39,9 +39,8 @@ def crown(server: Server, version: Version, before: Version | None) -> None:
     """
     now = server.alias(version.name, CHAMPION)
     if (now and now.number) != (before and before.number):
-        raise OutputError(
-            f"Expected the champion to stay while {version.name} was measured. Another one came; try again"
-        )
+        received = f"version {now.number}" if now else "none"
+        raise OutputError(f"Expected {version.name}'s champion to stay meanwhile. Received: {received}; try again")
     server.set_tag(version, _BEFORE, before.number if before else "")
     server.set_alias(version, CHAMPION)
 
