@@ -131,6 +131,7 @@ def test_an_option_that_there_is_not_is_one_line(command, refused):
         "promote": ["run", "--name", "x"],
         "retrain": ["config.json"],
         "track": ["sync", "run"],
+        "tune": ["search.toml"],
     }
     refused(command, [*needed.get(command, []), "--nonsense"], 2, "--nonsense")
 
