@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import suppress
@@ -77,7 +78,7 @@ class Stack:
     def __init__(self, folder, *, tracking=True):
         if lacking := missing(tracking):
             pytest.skip(f"needs {lacking}")
-        self.folder, self.programs = folder, []
+        self.folder, self.programs, self.made = folder, [], []
         self.key, self.secret = secrets.token_hex(8), secrets.token_hex(16)
         try:
             self.store = self._add(self._start_store)
@@ -133,12 +134,11 @@ class Stack:
 
     def _start_database(self):
         user = "postgres" if os.geteuid() == 0 else None
-        place, port = self.folder / "pg", free_port()
-        place.mkdir(mode=0o700)
-        if user:  # PostgreSQL does not run as root
+        # Not in pytest's folder: pytest closes that to other users, and PostgreSQL does not run as root.
+        place, port = Path(tempfile.mkdtemp(prefix="imagesr-postgres-")), free_port()
+        self.made.append(place)
+        if user:
             shutil.chown(place, user)
-            for parent in place.parents:
-                parent.chmod(parent.stat().st_mode | 0o011) if parent.owner() == "root" else None
         command = [_program("initdb"), "-D", place, "-U", "test", "-A", "trust", "-N", "--no-instructions"]
         made = subprocess.run([*map(str, command)], capture_output=True, text=True, user=user)
         assert made.returncode == 0, made.stderr
@@ -170,6 +170,8 @@ class Stack:
         """End all of them."""
         for program in reversed(self.programs):
             program.kill()
+        for place in self.made:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _http(url):
