@@ -22,7 +22,7 @@ from imagesr.tracking import URI, is_local
 from imagesr.tracking.mirror import Mirror, begin
 
 EVERY = 5.0  # seconds between two looks at the run
-PATIENCE = 1.5  # seconds in all that a run's end waits for a server that does not answer
+PATIENCE = 1.5  # seconds that a run's end waits for the next answer of a server
 _LOCAL_PATIENCE, _STARTING = 60.0, 120.0  # for a file on this machine, and for the import of MLflow
 _PROBE = 0.5  # seconds until a server is taken for dead
 _CALL = 2  # seconds for one call
@@ -75,6 +75,7 @@ class Follower:
             self._news.wait(0.05)
             if self._news.is_set():
                 self._news.clear()
+                silent = 0.0
             else:
                 silent += time.monotonic() - begun
             if silent > (_STARTING if self._said == "starting" and not hurry else patience):
