@@ -248,26 +248,31 @@ def fetch(url: str, *, cache: Path | None = None) -> Path:
 
 
 def prune(store: Store, keep: int) -> list[str]:
-    """Remove all but the newest `keep` versions of a store, and return those removed.
+    """Remove all but the newest `keep` versions of a store, and return those removed, the oldest first.
 
     A version's manifest goes first, so that no half of a version looks whole. Raises ValueError for `keep` below 1.
     """
     if keep < 1:
         raise ValueError(f"Expected to keep at least 1 version. Received: {keep}")
-    kept, version = [], current(store)
-    while version and len(kept) < keep and store.size(f"versions/{version}/{MANIFEST}") is not None:
-        kept.append(version)
-        version = read_manifest(store, version).parent
-    if not kept:
-        return []
-    names = store.names("versions")
-    whole = {name.split("/")[1] for name in names if name.split("/")[2:] == [MANIFEST]}
-    gone = sorted(whole - {*kept})
-    for old in gone:  # what has no manifest may be on its way
+    names = store.names("versions")  # before the pointer is read: what is published meanwhile is not among them
+    line = _line(store)
+    listed = {name.split("/")[1] for name in names}
+    # A version outside the line may be on its way. The oldest goes first: a killed call leaves a line without a gap.
+    gone = [version for version in reversed(line[keep:]) if version in listed]
+    for old in gone:
         store.remove(f"versions/{old}/{MANIFEST}")
         for name in (name for name in names if name.startswith(f"versions/{old}/")):
             store.remove(name)
     return gone
+
+
+def _line(store):
+    """Return the newest version of a store and those that it comes from, the newest first."""
+    line, version = [], current(store)
+    while version and store.size(f"versions/{version}/{MANIFEST}") is not None:
+        line.append(version)
+        version = read_manifest(store, version).parent
+    return line
 
 
 def cache_folder() -> Path:

@@ -176,6 +176,50 @@ def test_prune_keeps_the_newest(store, tmp_path):
         prune(store, 0)
 
 
+class Busy:
+    """A store in which somebody publishes right after the first call of one of its methods."""
+
+    def __init__(self, store, call, publish):
+        self._store, self._call, self._publish = store, call, publish
+
+    def __getattr__(self, name):
+        def called(*args):
+            result = getattr(self._store, name)(*args)
+            if name == self._call and self._publish:
+                meanwhile, self._publish = self._publish, None
+                meanwhile()
+            return result
+
+        return called
+
+
+@pytest.mark.parametrize("call", ["names", "get", "size"])
+def test_prune_leaves_what_is_published_meanwhile(store, tmp_path, call):
+    versions = [publish(tmp_path / "tree", make_tree(tmp_path / "tree", a=text), store)[0] for text in ("one", "two")]
+
+    def meanwhile():
+        versions.append(publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="three"), store)[0])
+
+    gone = prune(Busy(store, call, meanwhile), 1)
+    assert versions[2] == current(store) and versions[2] not in gone
+    assert read_manifest(store, versions[2]) and store.get(f"versions/{versions[2]}/a.png") == b"three"
+    assert versions[0] in gone
+
+
+def test_prune_leaves_what_is_on_its_way(store, tmp_path):
+    """A version that has its manifest, but that the pointer does not name yet, is published all the same."""
+    publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+
+    class Slow(Busy):
+        def swap(self, *args):
+            assert prune(store, 1) == []
+            return store.swap(*args)
+
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="two"), Slow(store, "", None))
+    assert (current(store), store.get(f"versions/{version}/a.png")) == (version, b"two")
+    assert read_manifest(store, version).parent
+
+
 @pytest.mark.parametrize("path", ["../a", "/a", "a/../b", "a\\b", "c:a", "", "manifest.json", "./a"])
 def test_a_manifest_that_leads_outside_is_refused(path):
     lie = Manifest([File(path, 1, "0" * 64)]).text()
