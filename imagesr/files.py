@@ -6,8 +6,9 @@ import errno
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -21,16 +22,17 @@ def disk_full(code: int | None) -> str:
 
 
 @contextmanager
-def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
+def whole(path: Path, *, ending: str = "", shared: bool = False) -> Iterator[Path]:
     """Yield the part file to write; it gets its final name when the block ends, and is removed when the block fails.
 
-    `ending` is appended to the part file's name, for libraries that choose a format by it, such as Keras.
+    `ending` is appended to the part file's name, for libraries that choose a format by it, such as Keras. With
+    `shared`, several processes may write the file at a time, as in a cache: each has a part file of its own.
 
     Example:
         with whole(Path("model.keras"), ending=".keras") as part:
             model.save(part)
     """
-    part = part_of(path, ending=ending)
+    part = _beside(path, f"{_own(shared)}.part{ending}")
     try:
         yield part
         put_in_place(part, path)
@@ -39,13 +41,15 @@ def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield a new folder to fill; it gets its final name when the block ends, and is removed when the block fails.
 
     A folder that stands there already is replaced at that moment, not before. What an earlier call left that was
-    killed is removed first, and a folder that it had moved away gets its name back.
+    killed is removed first, and a folder that it had moved away gets its name back. With `shared`, several processes
+    may make the same folder at a time, as in a cache: each has a part of its own, and one of theirs stays.
     """
-    part, old = part_of(path), _beside(path, ".replaced.part")  # X.old may be the user's
+    own = _own(shared)
+    part, old = _beside(path, f"{own}.part"), _beside(path, f"{own}.replaced.part")  # X.old may be the user's
     if old.exists() and not path.exists():
         old.rename(path)
     shutil.rmtree(old, ignore_errors=True)
@@ -56,23 +60,34 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for file in part.rglob("*"):
             if file.is_file():
                 _fsync(file)
-        if path.exists():
-            path.rename(old)
-        try:
-            part.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        _put_folder(part, path, old, shared)
         _fsync_folder_of(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_whole(path: Path, data: str | bytes | memoryview) -> None:
-    """Write a small file at once, text as UTF-8; raises OSError."""
-    with whole(path) as part:
+def _put_folder(part, path, old, shared):
+    if path.exists():
+        with suppress(FileNotFoundError) if shared else nullcontext():  # another process has moved it away
+            path.rename(old)
+    try:
+        part.rename(path)
+    except OSError:
+        if shared and path.exists():  # another process was first
+            return
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _own(shared):
+    return f".{uuid.uuid4().hex}" if shared else ""
+
+
+def write_whole(path: Path, data: str | bytes | memoryview, *, shared: bool = False) -> None:
+    """Write a small file at once, text as UTF-8; raises OSError. `shared` is that of `whole`."""
+    with whole(path, shared=shared) as part:
         part.write_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
 
 

@@ -63,7 +63,7 @@ class Champions:
             return None
         place = self._place(name, version.number)
         if not place.exists():
-            with whole_folder(place) as part:
+            with whole_folder(place, shared=True) as part:
                 self._registry.download(version, part)
                 ModelCard.read(part)
         return _label(name, version.number), ModelCard.read(place)
@@ -71,7 +71,7 @@ class Champions:
     def keep(self, label: str) -> None:
         """Write down that a version is served, for a time when the registry is gone."""
         name, _, number = label.rpartition("/")
-        write_whole(self.folder / name / _CURRENT, number + "\n")
+        write_whole(self.folder / name / _CURRENT, number + "\n", shared=True)
 
     def _place(self, name, number):
         return self.folder / name / number / name

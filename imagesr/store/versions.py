@@ -239,11 +239,11 @@ def fetch(url: str, *, cache: Path | None = None) -> Path:
             what = "which is missing" if data is None else "which is damaged"
             raise InputError(f"Expected {without_secrets(address)} as its manifest says. Received: {file.path}, {what}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        write_whole(path, data, shared=True)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(take, manifest.files))
-    write_whole(folder / MANIFEST, manifest.text())
+    write_whole(folder / MANIFEST, manifest.text(), shared=True)
     return folder
 
 

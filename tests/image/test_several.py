@@ -1,6 +1,7 @@
 """Several photographs: folders, sub-folders, what is there already, clashes, and one that fails alone."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,6 +195,47 @@ def test_what_a_killed_write_of_a_folder_left_is_no_hindrance(tmp_path, there):
     with whole_folder(tmp_path / "model") as part:
         (part / "new").write_text("new")
     assert names(tmp_path) == ["model.old/file", "model/new"]
+
+
+def test_a_folder_that_another_process_makes_meanwhile(tmp_path):
+    place = tmp_path / "model"
+    with whole_folder(place, shared=True) as mine:
+        (mine / "a").write_text("mine")
+        with whole_folder(place, shared=True) as other:
+            (other / "a").write_text("other")
+        assert (place / "a").read_text() == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.read_text() for path in place.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_another_process_is_first_at_the_last_moment(tmp_path, monkeypatch, there):
+    """The other one puts its folder there just before ours gets its name."""
+    place, rename = tmp_path / "model", Path.rename
+    if there:
+        place.mkdir()
+
+    def late(self, target):
+        if self.suffix == ".part" and Path(target) == place:
+            place.mkdir()
+            (place / "a").write_text("other")
+        return rename(self, target)
+
+    with whole_folder(place, shared=True) as mine:
+        (mine / "a").write_text("mine")
+        monkeypatch.setattr(Path, "rename", late)
+    assert (place / "a").read_text() == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_that_another_process_writes_meanwhile(tmp_path):
+    with whole(tmp_path / "a", shared=True) as mine:
+        mine.write_text("mine")
+        with whole(tmp_path / "a", shared=True) as other:
+            other.write_text("o")
+        assert (tmp_path / "a").read_text() == "o"
+    assert (tmp_path / "a").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_name_that_is_too_long_fails_alone(photo, tmp_path, capsys):

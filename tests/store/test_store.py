@@ -5,13 +5,16 @@ import subprocess
 import sys
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from stack import Stack
 
+from imagesr import files
 from imagesr.errors import InputError, OutputError
-from imagesr.store import local_folder, open_store, without_secrets
+from imagesr.store import local_folder, open_store, versions, without_secrets
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import (
     MANIFEST,
@@ -220,6 +223,27 @@ def test_prune_leaves_what_is_on_its_way(store, tmp_path):
     assert read_manifest(store, version).parent
 
 
+def test_two_processes_fill_one_cache(tmp_path, monkeypatch):
+    """Both have written a file, and neither has given it its name yet."""
+    store = LocalStore(tmp_path / "store")
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+    monkeypatch.setattr(versions, "open_store", lambda address: store)
+    place, both = files.put_in_place, threading.Barrier(2)
+
+    def late(part, path):
+        if path.name == "a.png":
+            both.wait(60)
+        place(part, path)
+
+    monkeypatch.setattr(files, "put_in_place", late)
+    fetching = partial(fetch, "s3://bucket/data", cache=tmp_path / "cache")
+    with ThreadPoolExecutor(2) as pool:
+        one, two = [future.result() for future in [pool.submit(fetching), pool.submit(fetching)]]
+    assert one == two
+    assert sorted(path.name for path in one.iterdir()) == ["a.png", MANIFEST]
+    assert (one / "a.png").read_text() == "one" and read_tree(one).version == version
+
+
 @pytest.mark.parametrize("path", ["../a", "/a", "a/../b", "a\\b", "c:a", "", "manifest.json", "./a"])
 def test_a_manifest_that_leads_outside_is_refused(path):
     lie = Manifest([File(path, 1, "0" * 64)]).text()
@@ -267,6 +291,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from imagesr.store import local
+from imagesr.store import versions
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import publish, read_tree
 left = int(sys.argv[2])
@@ -288,8 +313,8 @@ def test_killed_at_any_file_readers_see_the_old_version(tmp_path):
     old, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), store)
     make_tree(tmp_path / "tree", a="1", b="2", c="3")
     ends = []
-    for files in range(6):
-        command = [sys.executable, "-c", KILLED, str(tmp_path), str(files)]
+    for count in range(6):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(count)]
         ends.append(subprocess.run(command, check=False).returncode)
         folder = fetch(str(tmp_path / "store"))
         assert {path.name: path.read_text() for path in folder.glob("*.png")} == (
