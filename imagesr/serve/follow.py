@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,33 +41,37 @@ class Champions:
     def first(self) -> Iterator[tuple[str, ModelCard]]:
         """Yield the label and the card of every champion to begin with: those of the last time, or the registry's.
 
-        Raises ModelError for a model without a champion, and OutputError where the registry does not answer.
+        Raises ModelError for a model without a champion or with a damaged one, and OutputError where the registry does
+        not answer.
         """
         for name in self.names:
             try:
                 number = (self.folder / name / _CURRENT).read_text("utf-8").strip()
-                yield _label(name, number), ModelCard.read(self._place(name, number))
-            except (OSError, ModelError):
-                found = self.newest(name)
-                if not found:
+                yield _label(name, number), _read(self._place(name, number), name)
+            except (OSError, UnicodeError, ModelError):
+                version = self.newest(name)
+                if not version:
                     raise ModelError(f"Expected a champion of {name} in the registry. Received: none") from None
-                yield found
+                yield label_of(version), self.card(version)
 
-    def newest(self, name: str, *, but: str = "") -> tuple[str, ModelCard] | None:
-        """Return the label and the card of a champion, None where there is none, and where its label is `but`.
-
-        Raises ModelError for an artefact that does not match its card, OutputError where the registry does not answer.
-        """
+    def newest(self, name: str):
+        """Return the version that is the champion, None where there is none; OutputError without an answer."""
         self._registry = self._registry or self._connect()
-        version = self._registry.alias(name, CHAMPION)
-        if version is None or _label(name, version.number) == but:
-            return None
-        place = self._place(name, version.number)
-        if not place.exists():
-            with whole_folder(place, shared=True) as part:
-                self._registry.download(version, part)
-                ModelCard.read(part)
-        return _label(name, version.number), ModelCard.read(place)
+        return self._registry.alias(name, CHAMPION)
+
+    def card(self, version) -> ModelCard:
+        """Return the card of a version, whose files are fetched where the folder lacks them or has damaged ones.
+
+        Raises ModelError for a version that does not match its card or has another name than the registry's, and
+        OutputError where the registry does not answer.
+        """
+        place = self._place(version.name, version.number)
+        with suppress(ModelError):
+            return _read(place, version.name)
+        with whole_folder(place, shared=True) as part:
+            self._registry.download(version, part)
+            _read(part, version.name)
+        return _read(place, version.name)
 
     def keep(self, label: str) -> None:
         """Write down that a version is served, for a time when the registry is gone."""
@@ -77,44 +82,67 @@ class Champions:
         return self.folder / name / number / name
 
 
+def label_of(version) -> str:
+    """Return the name by which a version of a registered model is told: mine_x2/3."""
+    return _label(version.name, version.number)
+
+
 def _label(name, number):
     return f"{name}/{number}"
 
 
+def _read(folder, name):
+    """Read the card of a registered model: one of another name or scale would answer for that one."""
+    card = ModelCard.read(folder)
+    if f"{card.name}_x{card.scale}" != name:
+        raise ModelError(f"Expected {name} in the registry to hold that model. Received: {card.name}_x{card.scale}")
+    return card
+
+
 async def follow(service: Service, champions: Champions, every: float = EVERY) -> None:
     """Swap every new champion in, until cancelled; whatever fails is told once, and the old one stays."""
-    bad: set[str] = set()
-    told = ""
+    bad: set[str] = set()  # versions that are damaged or do not run: they are not fetched again
+    told: dict[str, str] = {}  # what fails now, by model
     while True:
         await asyncio.sleep(every)
         for name in champions.names:
             try:
-                found = await asyncio.to_thread(champions.newest, name, but=service.labels.get(name, ""))
-                told = ""
-                if found and found[0] not in bad:
-                    await _swap(service, champions, *found, bad)
-            except OutputError as error:  # the registry, or the disk
-                told = _say(str(error), told)
-            except (ModelError, InputError) as error:
-                service.metrics.refused_models.inc()
-                told = _say(str(error), told)
+                await _look(service, champions, name, bad)
+                told.pop(name, None)
+            except Exception as error:  # the registry, the disk, or a bug: the next look may succeed
+                reason = getattr(error, "strerror", None) or error  # without the path: a part file's is always new
+                text = f"Expected to follow {name}. Received: {type(error).__name__} ({reason})"
+                text = str(error) if isinstance(error, OutputError) else text
+                if text not in told.values():
+                    _say(text)
+                told[name] = text
 
 
-async def _swap(service, champions, label, card, bad):
+async def _look(service, champions, name, bad):
+    """Serve the champion of a model where it is another one than before."""
+    version = await asyncio.to_thread(champions.newest, name)
+    if version is None or (label := label_of(version)) == service.labels.get(name) or label in bad:
+        return
+    try:
+        card = await asyncio.to_thread(champions.card, version)
+    except (ModelError, InputError) as error:
+        _refuse(service, label, bad, str(error))
+        return
     try:
         await service.warm(card)
     except Exception as error:  # what a runtime raises for a graph that it cannot run
-        bad.add(label)
-        service.metrics.refused_models.inc()
-        _say(f"Expected a model that runs. Received: {label} ({error})", "")
+        _refuse(service, label, bad, f"Expected a model that runs. Received: {label} ({error})")
         return
     service.adopt(label, card)
+    _say(f"{label} is served now")
     await asyncio.to_thread(champions.keep, label)
-    _say(f"{label} is served now", "")
 
 
-def _say(text, before):
-    """Print a line that was not printed just before, and return it."""
-    if text != before:
-        print(f"imagesr serve: {' '.join(text.split())}", file=sys.stderr, flush=True)
-    return text
+def _refuse(service, label, bad, text):
+    bad.add(label)
+    service.metrics.refused_models.inc()
+    _say(text)
+
+
+def _say(text):
+    print(f"imagesr serve: {' '.join(text.split())}", file=sys.stderr, flush=True)

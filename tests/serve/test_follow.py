@@ -1,5 +1,6 @@
 """The service follows a registry: swaps under requests, damaged versions, a registry that is gone."""
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -19,7 +20,8 @@ from running import Running, until
 
 from imagesr.card import SAVED_MODELS, ModelCard
 from imagesr.errors import ModelError, OutputError
-from imagesr.serve.follow import Champions
+from imagesr.scale import Scale
+from imagesr.serve.follow import Champions, follow, label_of
 
 NAME = "mine_x2"
 
@@ -68,10 +70,12 @@ def test_champions_are_fetched_once_and_checked(registry, tmp_path):
     champions = Champions(lambda: registry, [NAME], tmp_path / "cache")
     ((label, card),) = champions.first()
     assert (label, card.name, card.folder) == (f"{NAME}/1", "mine", tmp_path / "cache" / NAME / "1" / NAME)
-    assert champions.newest(NAME, but=label) is None
+    assert label_of(champions.newest(NAME)) == label
+    shutil.rmtree(registry.place / "1")
+    assert champions.card(champions.newest(NAME)).folder == card.folder, "it is not fetched again"
     registry.crown("3")
     with pytest.raises(ModelError, match="Its checksum differs"):
-        champions.newest(NAME)
+        champions.card(champions.newest(NAME))
     assert not (tmp_path / "cache" / NAME / "3" / NAME).exists()
 
 
@@ -91,6 +95,111 @@ def test_a_model_without_a_champion(registry, tmp_path):
     (registry.place / "aliases.json").write_text("{}")
     with pytest.raises(ModelError, match="Expected a champion of mine_x2"):
         next(Champions(lambda: registry, [NAME], tmp_path / "cache").first())
+
+
+def test_a_version_of_another_model_is_refused(registry, tmp_path):
+    """A version named mine_x2 that holds the model other, or mine at x3, would answer for that one."""
+    card = ModelCard.read(registry.place / "1")
+    for changes in ({"name": "other"}, {"scale": Scale(3)}):
+        dataclasses.replace(card, **changes).write()
+        champions = Champions(lambda: registry, [NAME], tmp_path / "cache")
+        with pytest.raises(ModelError, match=r"Expected mine_x2 .* Received: (other_x2|mine_x3)"):
+            next(champions.first())
+        with pytest.raises(ModelError, match="Expected mine_x2"):
+            champions.card(champions.newest(NAME))
+    assert not (tmp_path / "cache" / NAME / "1" / NAME).exists()
+
+
+@pytest.mark.parametrize("what", ["card", "model", "other", "current"])
+def test_what_is_damaged_in_the_cache_is_fetched_again(registry, tmp_path, what):
+    champions = Champions(lambda: registry, [NAME], tmp_path / "cache")
+    ((label, card),) = champions.first()
+    champions.keep(label)
+    if what == "card":
+        (card.folder / "card.json").write_bytes(b"")
+    elif what == "model":
+        (card.folder / "model_u16.onnx").write_bytes(b"x")
+    elif what == "other":
+        dataclasses.replace(card, name="other").write()
+    else:
+        (tmp_path / "cache" / NAME / "current").write_bytes(b"\xff\x00")
+    again = Champions(lambda: registry, [NAME], tmp_path / "cache")
+    assert [*again.first()] == [(label, card)]
+    assert ModelCard.read(card.folder) == card
+
+
+class Ended(BaseException):
+    """Ends a follower."""
+
+
+class Looked:
+    """A registry whose every look is one entry of a list: a version's number, or an error."""
+
+    def __init__(self, looks, place):
+        self.looks, self.place = iter(looks), place
+
+    def alias(self, name, alias):
+        look = next(self.looks, Ended())
+        if isinstance(look, BaseException):
+            raise look
+        return SimpleNamespace(name=name, number=look)
+
+    def download(self, version, folder):
+        with (self.place / "downloads").open("a") as file:
+            file.write(f"{label_of(version)}\n")
+        shutil.copytree(self.place / version.number, folder, dirs_exist_ok=True)
+
+
+def followed(looks, registry, tmp_path, names=(NAME,)):
+    """Follow a registry for some looks; return the versions served, the number refused and those downloaded."""
+    served, refused, labels = [], [], {}
+
+    async def warm(card):
+        if (card.folder / "model_u16.onnx").read_bytes() == b"no graph":
+            raise RuntimeError("no graph")
+
+    def adopt(label, card):
+        labels[label.rpartition("/")[0]] = label
+        served.append(label.rpartition("/")[2])
+
+    metrics = SimpleNamespace(refused_models=SimpleNamespace(inc=lambda: refused.append(1)))
+    service = SimpleNamespace(labels=labels, warm=warm, adopt=adopt, metrics=metrics)
+    looked = Looked(looks, registry.place)
+    with pytest.raises(Ended):
+        asyncio.run(follow(service, Champions(lambda: looked, names, tmp_path / "cache"), 0))
+    file = registry.place / "downloads"
+    return served, len(refused), file.read_text().split() if file.exists() else []
+
+
+def test_what_is_damaged_is_told_counted_and_fetched_once(registry, tmp_path, capsys):
+    served, refused, fetched = followed(["1", "3", "3", "1", "3", "4", "4", "2"], registry, tmp_path)
+    assert (served, refused) == (["1", "2"], 2)
+    assert fetched == [f"{NAME}/{number}" for number in "1342"]
+    told = capsys.readouterr().err
+    assert (told.count("Its checksum differs"), told.count("Expected a model that runs")) == (1, 1)
+
+
+def test_one_model_that_fails_is_told_once_beside_one_that_does_not(registry, tmp_path, capsys):
+    """The looks take turns: the first model fails, the second has no news."""
+    looks = [OutputError("gone"), "1", OutputError("gone"), "1", OutputError("gone"), "1"]
+    assert followed(looks, registry, tmp_path, ["a_x2", NAME])[0] == ["1"]
+    assert capsys.readouterr().err.count("gone") == 1
+    followed([OutputError("gone")] * 4, registry, tmp_path, ["a_x2", NAME])
+    assert capsys.readouterr().err.count("gone") == 1, "the registry is one for all"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
+def test_no_error_ends_the_follower(registry, tmp_path, capsys, error):
+    assert followed([error, error, "1", error, "2"], registry, tmp_path)[0] == ["1", "2"]
+    told = capsys.readouterr().err
+    assert told.count(f"Expected to follow {NAME}. Received: {type(error).__name__}") == 2
+
+
+def test_a_cache_that_cannot_be_written(registry, tmp_path, capsys):
+    (tmp_path / "cache").write_text("a file")
+    served, refused, _ = followed(["1", "1"], registry, tmp_path)
+    assert (served, refused) == ([], 0)
+    assert capsys.readouterr().err.count("Expected to follow") == 1
 
 
 # Looks at a registry of folders, five times a second.
@@ -156,6 +265,7 @@ def test_swaps_under_requests(service, registry):
         count = len(seen)
         until(lambda: len(seen) > count + 10, service.process)
         assert {*seen[count + 5 :]} == {f"{NAME}/2"}
+        assert service.figure("refused_models_total") == 2, "each once, however often the registry was asked"
     finally:
         ended.set()
         for thread in threads:
