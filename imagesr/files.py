@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import takewhile
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -61,7 +62,7 @@ def whole_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
             if file.is_file():
                 _fsync(file)
         _put_folder(part, path, old, shared)
-        _fsync_folder_of(path)
+        fsync_folder_of(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -109,10 +110,19 @@ def put_in_place(part: Path, path: Path) -> None:
     """Give a finished part file its final name so that a power cut leaves either the old file or the new one."""
     _fsync(part)
     os.replace(part, path)
-    _fsync_folder_of(path)
+    fsync_folder_of(path)
 
 
-def _fsync_folder_of(path):
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that a power cut leaves them; raises OSError."""
+    new = [*takewhile(lambda folder: not folder.exists(), (path, *path.parents))]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(new):
+        fsync_folder_of(folder)
+
+
+def fsync_folder_of(path: Path) -> None:
+    """Let a power cut leave a file's name in its folder."""
     with suppress(OSError):  # some systems cannot open a folder, or fsync it
         _fsync(path.absolute().parent)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagesr.errors import InputError, OutputError
-from imagesr.files import put_in_place
+from imagesr.files import fsync_folder_of, make_folder, put_in_place
 
 _PARTS = ".parts"  # files while they are written: never inside a tree that somebody reads
 
@@ -48,9 +48,10 @@ class LocalStore:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             try:
-                os.link(part, self._path(name))  # unlike a rename, it fails where there is a file
+                _create(part, self._path(name), data)
             except FileExistsError:
                 return False
+            fsync_folder_of(self._path(name))
             return True
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> bool:
@@ -64,7 +65,7 @@ class LocalStore:
     def copy(self, name: str, to: str) -> None:
         """Copy a file within the store, as a hard link where the system can: files are never changed in place."""
         with self._writing(to):
-            self._path(to).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path(to).parent)
             part = self._new_part()
             try:
                 try:
@@ -100,7 +101,7 @@ class LocalStore:
 
     def _new_part(self):
         folder = self.root / _PARTS
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder / uuid.uuid4().hex
 
     @contextmanager
@@ -116,7 +117,7 @@ class LocalStore:
     @contextmanager
     def _part(self, name, data) -> Iterator[Path]:
         with self._writing(name):
-            self._path(name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path(name).parent)
             part = self._new_part()
             try:
                 part.write_bytes(data)
@@ -137,3 +138,20 @@ class LocalStore:
                     return
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
+
+
+def _create(part, path, data):
+    """Give a part file its name; raises FileExistsError where there is a file, which a rename would replace."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with path.open("xb") as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink()
+                raise

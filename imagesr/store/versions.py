@@ -202,7 +202,7 @@ def publish(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         sent = sum(progress(pool.map(send, manifest.files), total=len(manifest.files), desc="load"))
-    store.create(f"versions/{version}/{MANIFEST}", manifest.text())
+    store.put(f"versions/{version}/{MANIFEST}", manifest.text())
     if not store.swap(POINTER, before, (json.dumps({"version": version}) + "\n").encode()):
         raise OutputError("Expected to be the only writer. Another one has published meanwhile; load again")
     return version, sent

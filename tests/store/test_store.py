@@ -1,6 +1,8 @@
 """Stores and the versions of data in them: a folder, and an object store in memory where obstore is installed."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -281,6 +283,34 @@ def test_a_manifest_under_another_name_is_refused(tmp_path):
         fetch(str(tmp_path / "store"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot fsync a folder")
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("write", ["put", "create", "copy"])
+def test_a_power_cut_leaves_files_and_new_folders(tmp_path, monkeypatch, write, links):
+    store, synced, fsync = LocalStore(tmp_path / "store"), [], os.fsync
+    store.put("x", b"one")
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), fsync(handle)))
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    if write == "copy":
+        store.copy("x", "a/b/c")
+    else:
+        getattr(store, write)("a/b/c", b"one")
+    assert store.get("a/b/c") == b"one"
+    for place in ("", "a", "a/b", "a/b/c"):
+        assert (tmp_path / "store" / place).stat().st_ino in synced, place
+
+
+def no_links(old, new):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_one_of_many_creates_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    test_one_of_many_creates(LocalStore(tmp_path))
+    assert not LocalStore(tmp_path).create("claim", b"another")
+
+
 def test_a_store_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="Expected a store that can be written"):
@@ -313,7 +343,7 @@ def test_killed_at_any_file_readers_see_the_old_version(tmp_path):
     old, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), store)
     make_tree(tmp_path / "tree", a="1", b="2", c="3")
     ends = []
-    for count in range(6):
+    for count in range(9):
         command = [sys.executable, "-c", KILLED, str(tmp_path), str(count)]
         ends.append(subprocess.run(command, check=False).returncode)
         folder = fetch(str(tmp_path / "store"))
