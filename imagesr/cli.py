@@ -31,6 +31,8 @@ EXTRAS = {
     "mlflow": "track",
     "optuna": "tune",
 }
+# What the address of a database asks for; no extra brings it.
+DRIVERS = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "pymysql": "pymysql"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -164,7 +166,8 @@ def install_hint(error: ImportError) -> str:
     if not isinstance(error, ModuleNotFoundError):  # it is there and does not load: libGL for OpenCV
         more = " (on Debian also: apt install libgl1)" if "libGL" in str(error) else ""
         return f"{str(error).splitlines()[0]}{more}"
-    return f"it needs the package {package}: pip install 'imagesr[{EXTRAS.get(package, 'train')}]'"
+    what = DRIVERS.get(package) or f"'imagesr[{EXTRAS.get(package, 'train')}]'"
+    return f"it needs the package {package}: pip install {what}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from imagesr.store import Store
 
 BEAT = 10.0  # seconds between two signs of life
 _MISSED = 4  # so many beats without one: the owner is dead, by the watcher's own clock; clocks are not compared
+_wait = time.sleep
 
 
 class Claim:
@@ -45,16 +47,20 @@ class Claim:
                 self._lost = True
 
     def check(self, step: str) -> None:
-        """Say which step begins; raises OutputError where another process has taken the work over."""
-        self._write(step=step)
-        if self._lost:
-            raise OutputError(f"Expected to keep the claim {self.name}. Another process has taken it over")
+        """Say which step begins; raises OutputError where the store fails or another process has the work now."""
+        self._tell(step=step)
 
     def end(self, state: str, result: dict[str, Any]) -> None:
         """Say how the work has ended; the claim stays, so that it is not done again."""
         self._ended.set()
         self._thread.join()
-        self._write(state=state, result=result)
+        self._tell(state=state, result=result)
+
+    def _tell(self, **changes):
+        try:
+            self._write(**changes)
+        except InputError as error:  # a swap reads, too; it is the store's fault, not that of the work
+            raise OutputError(str(error)) from None
         if self._lost:
             raise OutputError(f"Expected to keep the claim {self.name}. Another process has taken it over")
 
@@ -102,8 +108,20 @@ def _parsed(name, data):
 
 
 def _place():
-    """Name this process: the machine, this boot of it, the number and the start of the process."""
-    return [socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), os.getpid(), _started(os.getpid())]
+    """Name this process: the machine, its boot, the container, the number and the start of the process.
+
+    Containers of one machine may share its name and boot, but each numbers its own processes.
+    """
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    return [socket.gethostname(), boot, _numbering(), os.getpid(), _started(os.getpid())]
+
+
+def _numbering():
+    """Name the namespace that numbers the processes, "" where the system has none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _started(pid):
@@ -121,11 +139,10 @@ def _read(path):
 def _alive(store, name, data, record):
     """Tell whether the owner of a claim lives: a process of this machine at once, others by their signs of life."""
     place, here = record["place"], _place()
-    if here[1] and place[:2] == here[:2]:
-        return _started(place[2]) == place[3]
-    waiting = threading.Event()
+    if here[1] and place[:3] == here[:3]:
+        return _started(place[3]) == place[4]
     for _ in range(2 * _MISSED):
-        waiting.wait(BEAT / 2)
+        _wait(BEAT / 2)
         if store.get(name) != data:
             return True
     return False

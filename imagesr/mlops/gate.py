@@ -45,7 +45,11 @@ class Limits:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(given.keys() - known):
             raise ValueError(f"Expected limits ({', '.join(sorted(known))}) in {file}. Received: {unknown[0]}")
-        limits = cls(**tomllib.loads(LIMITS.read_text("utf-8")) | given)
+        default = tomllib.loads(LIMITS.read_text("utf-8"))
+        for name, value in given.items():
+            if _kind(value) != _kind(default[name]):
+                raise ValueError(f"Expected {_kind(default[name])} for {name} in {file}. Received: {value!r}")
+        limits = cls(**default | given)
         if limits.measure not in MEASURES or not 0.5 <= limits.confidence < 1 or limits.seconds_pairs < _LEAST_PAIRS:
             received = f"{limits.measure}, {limits.confidence}, {limits.seconds_pairs}"
             raise ValueError(
@@ -53,6 +57,12 @@ class Limits:
                 f"{_LEAST_PAIRS} seconds_pairs in {file}. Received: {received}"
             )
         return limits
+
+
+def _kind(value):
+    if isinstance(value, list):
+        return "a list of numbers" if value and all(_kind(one) == "a number" for one in value) else "a list"
+    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from imagesr.cli import SOME_FAILED, Parser, run_command
-from imagesr.errors import InputError, TrainingError
+from imagesr.errors import InputError, OutputError, TrainingError
 
 DESCRIPTION = """\
 Train on the newest version of the data, and promote the run if it is better than the champion. Each version of the data
@@ -25,8 +26,21 @@ Examples:
 """
 EPILOG = """\
 Exit codes: 0 promoted, or nothing to do with --if-changed; 1 refused, nothing to do, or failed before without --retry;
-2 a wrong config; 3 unreadable data; 4 the store, the registry or the disk has failed, and the next call goes on."""
+2 a wrong config, or a missing package; 3 unreadable data; 4 the store, the registry or the disk has failed, and the
+next call goes on."""
 STEPS = ("claim", "fetch", "train", "export", "promote", "record")
+PACKAGES = ("keras", "mlflow")  # that a run needs; a store in the cloud asks for obstore itself
+_TEXT, _NAMES = "a text", "a list of texts"
+_TYPES = {
+    "name": _TEXT,
+    "store": _TEXT,
+    "runs": _TEXT,
+    "registry": _TEXT,
+    "limits": _TEXT,
+    "pictures": _NAMES,
+    "calibrate": "true or false",
+    "train": "a table",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,9 @@ class Plan:
 
     @classmethod
     def read(cls, file: Path) -> Plan:
-        """Read a config in TOML; relative paths are those beside it. Raises ValueError."""
+        """Read a config in TOML; relative paths are those beside it. Raises ValueError, for wrong limits, too."""
+        from imagesr.mlops.gate import Limits
+
         try:
             given = tomllib.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
@@ -54,10 +70,18 @@ class Plan:
         if odd := sorted((given.keys() - known) | ({"name", "store", "train"} - given.keys())):
             what = "name, store and train" if odd[0] not in given else f"keys ({', '.join(sorted(known))})"
             raise ValueError(f"Expected {what} in {file}. Received: {odd[0]}")
-        train = dict(given["train"])
+        for key, value in given.items():
+            _check(key, value, _TYPES[key], file)
+        train = given["train"]
         if not train.get("data") or not train.get("val"):
             raise ValueError(f"Expected data and val under [train] in {file}, as data = ['div2k']. Received: none")
-        return cls(**given | {"pictures": tuple(given.get("pictures", cls.pictures))}, folder=file.absolute().parent)
+        for key in ("data", "val"):
+            _check(f"{key} under [train]", train[key], _NAMES, file)
+        pictures = tuple(given.get("pictures", cls.pictures))
+        plan = cls(**given | {"pictures": pictures}, folder=file.absolute().parent)
+        if plan.limits:
+            Limits.read(plan.place(plan.limits))
+        return plan
 
     def place(self, path: str) -> Path:
         """Return a path as the config means it."""
@@ -75,17 +99,38 @@ class Plan:
         return hashlib.sha256(json.dumps([version, settings], sort_keys=True).encode()).hexdigest()
 
 
+def _check(key, value, expected, file):
+    """Raise ValueError for a value of the wrong type."""
+    fits = {
+        _TEXT: isinstance(value, str) and bool(value),
+        _NAMES: isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value),
+        "true or false": isinstance(value, bool),
+        "a table": isinstance(value, dict),
+    }
+    if not fits[expected]:
+        raise ValueError(f"Expected {expected} for {key} in {file}. Received: {value!r}")
+
+
+def check_packages() -> None:
+    """Raise ModuleNotFoundError for a package that a run will need: before it is claimed."""
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
 def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     """Do what is left of the run on the newest version of the data; return its state and what came of it.
 
     The state is "promoted", "refused", "failed", or "running" where another process does it. What had ended is not done
     again, but a failed run with `retry`. Raises ValueError, InputError or TrainingError for a run that has failed, and
-    OutputError for a store, registry or disk that has: the run goes on with the next call then.
+    OutputError for a store, registry or disk that has, ModuleNotFoundError for a missing package: the run goes on with
+    the next call then.
     """
     from imagesr.mlops.claims import claim
     from imagesr.store import open_store
     from imagesr.store.versions import current
 
+    check_packages()
     store = open_store(plan.address)
     version = current(store)
     if version is None:
@@ -99,11 +144,12 @@ def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     run = plan.place(plan.runs) / key[:16]
     _tell(f"{STEPS[0]}: run {run.name} on version {version[:12]}")
     try:
-        result = _steps(plan, version, run, ours)
-    except (ValueError, InputError, TrainingError, ImportError) as error:
+        data = _fetch(plan, version, ours)
+        result = _steps(plan, version, run, ours, data)
+    except (ValueError, InputError, TrainingError) as error:
         ours.end("failed", {"error": str(error), "run": run.name})
         raise
-    except BaseException:  # the store, the registry or the disk, or a signal: the next call goes on
+    except BaseException:  # the store, the registry, the disk or the installation, or a signal: the next call goes on
         ours.release()
         raise
     state = "promoted" if result["promoted"] else "refused"
@@ -112,24 +158,37 @@ def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     return state, result | {"new": True}
 
 
-def _steps(plan, version, run, ours):
-    """Fetch, train, export and promote; each finds what it has done before."""
-    from imagesr.mlops.promote import exported, picture_sets, promote, tell
+def _fetch(plan, version, ours):
+    """Return the folder with the data; what fails here fails in the store or the cache, and the run is not to blame."""
     from imagesr.store.versions import fetch
-    from imagesr.tracking import address
 
     ours.check(STEPS[1])
-    data = fetch(f"{plan.address}#{version}")
+    try:
+        data = fetch(f"{plan.address}#{version}")
+    except InputError as error:
+        raise OutputError(str(error)) from None
     _tell(f"{STEPS[1]}: {data}")
+    return data
+
+
+def _steps(plan, version, run, ours, data):
+    """Train, export and promote; each finds what it has done before."""
+    from imagesr.media.images import find_images
+    from imagesr.mlops.promote import exported, picture_sets, promote, tell
+    from imagesr.tracking import address
+
+    # What the last steps need is looked for before the training, which may take days.
+    config = _config(plan, data)
+    pictures = picture_sets([f"{name}={data}" for name in plan.pictures], config.scale)
+    calibrate = [data / "div2k/train"] if plan.calibrate else []
+    find_images(calibrate)
     ours.check(STEPS[2])
     run.parent.mkdir(parents=True, exist_ok=True)
     registry = address(plan.registry, plan.place(plan.runs))
-    config = _config(plan, data)
     if not (run / "benchmark.json").exists():
         _train(config, run, registry)
     _tell(f"{STEPS[2]}: {run}")
     ours.check(STEPS[3])
-    calibrate = [data / "div2k/train"] if plan.calibrate else []
     card = exported(run, plan.name, calibrate)
     _tell(f"{STEPS[3]}: {card.folder}")
     ours.check(STEPS[4])
@@ -137,7 +196,7 @@ def _steps(plan, version, run, ours):
         run,
         plan.name,
         registry,
-        pictures=picture_sets([f"{name}={data}" for name in plan.pictures], config.scale),
+        pictures=pictures,
         calibrate=calibrate,
         limits=plan.place(plan.limits) if plan.limits else None,
     )
@@ -187,7 +246,7 @@ def _parser():
     )
     add = parser.add_argument
     add("config", type=Path, metavar="CONFIG", help="a TOML file: name, store, runs, registry, pictures, [train]")
-    add("--if-changed", action="store_true", help="it is well where there is nothing to do: exit code 0")
+    add("--if-changed", action="store_true", help="exit with 0 where there is nothing to do")
     add("--retry", action="store_true", help="try a run again that has failed")
     return parser
 

@@ -128,7 +128,13 @@ def test_limits_are_read_from_one_file(tmp_path):
     assert Limits.read(tmp_path / "own.toml") == dataclasses.replace(LIMITS_READ, set_fall_db=1.0)
 
 
-@pytest.mark.parametrize("text", ["x = 1", "seconds_pairs = 8", "measure = 'niqe'", "confidence = 1.0", "=", None])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("x = 1", "seconds_pairs = 8", "measure = 'niqe'", "confidence = 1.0", "=", None),
+        *("confidence = 'x'", "crf = 18", "crf = ['18']", "frames = true", "measure = 1"),
+    ],
+)
 def test_limits_that_there_are_not(text, tmp_path):
     if text is not None:
         (tmp_path / "own.toml").write_text(text)

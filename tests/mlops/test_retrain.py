@@ -5,15 +5,21 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from imagesr.errors import OutputError, TrainingError
+from imagesr import store
+from imagesr.cli import install_hint
+from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.mlops import claims, retrain
 from imagesr.mlops.claims import claim
 from imagesr.mlops.retrain import Plan, main
+from imagesr.store import versions
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import Manifest, list_tree, publish
+
+WHOLE = "name = 'x'\nstore = 's'\n[train]\ndata = ['a']\nval = ['b']\n"  # a config
 
 
 def never(record):
@@ -36,8 +42,9 @@ def plan(tmp_path):
 def steps(monkeypatch):
     """Replace the work by a list of what is called; an exception in it is raised, otherwise the result returned."""
     done = []
+    monkeypatch.setattr(retrain, "PACKAGES", ())
 
-    def steps(plan, version, run, ours):
+    def steps(plan, version, run, ours, data):
         done.append(run.name)
         if isinstance(done[0], BaseException):
             raise done.pop(0)
@@ -81,10 +88,10 @@ def test_a_failed_run_is_repeated_on_request_alone(plan, steps, capsys):
     assert main(["--if-changed", "--retry", str(plan)]) == 0
 
 
-@pytest.mark.parametrize("error", [OutputError("no answer"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OutputError("no answer"), KeyboardInterrupt(), ModuleNotFoundError(name="x")])
 def test_what_is_no_fault_of_the_run_is_tried_again(error, plan, steps):
     steps.append(error)
-    assert main(["--if-changed", str(plan)]) in (4, 130)
+    assert main(["--if-changed", str(plan)]) in (2, 4, 130)
     assert main(["--if-changed", str(plan)]) == 0
     assert len(steps) == 2
 
@@ -92,10 +99,11 @@ def test_what_is_no_fault_of_the_run_is_tried_again(error, plan, steps):
 def test_twenty_at_once_make_one_run(plan, monkeypatch):
     made, outcomes, everybody = [], [], threading.Barrier(20)
     ended = threading.Event()
+    monkeypatch.setattr(retrain, "PACKAGES", ())
 
-    def steps(plan, version, run, ours):
+    def steps(plan, version, run, ours, data):
         made.append(run.name)
-        ended.wait(60)
+        ended.wait(600)
         return {"run": run.name, "model": "m", "version": "1", "promoted": True}
 
     monkeypatch.setattr(retrain, "_steps", steps)
@@ -116,7 +124,7 @@ def test_twenty_at_once_make_one_run(plan, monkeypatch):
 
 
 def test_a_killed_run_is_taken_over(plan, steps, tmp_path):
-    code = "import os, sys; from imagesr.mlops import retrain; "
+    code = "import os, sys; from imagesr.mlops import retrain; retrain.PACKAGES = (); "
     code += "retrain._steps = lambda *_: os._exit(9); retrain.main(sys.argv[1:])"
     assert subprocess.run([sys.executable, "-c", code, str(plan)], check=False).returncode == 9
     (entry,) = (tmp_path / "store/retrain").glob("*.json")
@@ -126,18 +134,30 @@ def test_a_killed_run_is_taken_over(plan, steps, tmp_path):
     assert json.loads(entry.read_text())["state"] == "promoted"
 
 
-def test_of_another_machine_signs_of_life_tell(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "BEAT", 0.05)
+ELSEWHERE = ["elsewhere", "boot", "pid:[1]", 1, ""]
+
+
+@pytest.mark.parametrize("where", ["machine", "container"])
+def test_of_another_machine_or_container_signs_of_life_tell(where, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 1000.0)  # nobody beats by the clock here
     store = LocalStore(tmp_path)
-    monkeypatch.setattr(claims, "_place", lambda: ["elsewhere", "boot", 1, ""])
-    theirs, _ = claim(store, "c", again=never)
-    monkeypatch.undo()
-    monkeypatch.setattr(claims, "BEAT", 0.2)
+    # In a container of this machine, the number of this process is that of another one, or of none.
+    place = ELSEWHERE if where == "machine" else [*claims._place()[:2], "pid:[1]", 1, ["0"]]
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "_place", lambda: place)
+        theirs, _ = claim(store, "c", again=never)
+    waits = []
+
+    def beat(seconds):
+        waits.append(seconds)
+        if len(waits) == 8:
+            theirs._write(beat=1)
+
+    monkeypatch.setattr(claims, "_wait", beat)
     assert claim(store, "c", again=never)[0] is None, "it beats"
-    theirs._ended.set()
-    theirs._thread.join()
+    assert waits == [500.0] * 8
     ours, _ = claim(store, "c", again=never)
-    assert ours is not None
+    assert ours is not None and len(waits) == 16
     with pytest.raises(OutputError, match="Another process has taken it over"):
         theirs.check("train")
     ours.end("promoted", {})
@@ -151,7 +171,65 @@ def test_a_claim_of_this_process_is_alive(tmp_path):
     ours.end("refused", {"version": "1"})
     record = json.loads(store.get("c"))
     assert (record["state"], record["result"], record["step"]) == ("refused", {"version": "1"}, "train")
-    assert record["place"][2] == os.getpid()
+    assert record["place"][3] == os.getpid()
+
+
+class Cloud(LocalStore):
+    """Fail to answer, as an object store whose network is away, from the call on that `fails` names."""
+
+    fails = None
+
+    def get(self, name):
+        if self.fails and self.fails in name:
+            Cloud.fails = None  # a short failure
+            raise InputError("Expected a store that answers. Received: s3://x (no connection)")
+        return super().get(name)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "retrain/"])
+def test_a_store_that_is_away_for_a_moment_fails_no_run(name, plan, steps, monkeypatch, capsys):
+    for module in (store, versions):
+        monkeypatch.setattr(module, "open_store", lambda url: Cloud(Path(url)))
+    taken = claims.claim
+
+    def claim_then_fail(*arguments, **options):
+        ours = taken(*arguments, **options)
+        Cloud.fails = name
+        return ours
+
+    monkeypatch.setattr(claims, "claim", claim_then_fail)
+    assert main(["--if-changed", str(plan)]) == 4
+    assert "no connection" in capsys.readouterr().err
+    monkeypatch.setattr(claims, "claim", taken)
+    assert main(["--if-changed", str(plan)]) == 0
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "install"),
+    [("psycopg2", "psycopg2-binary"), ("psycopg", "'psycopg[binary]'"), ("h5py", "'imagesr[train]'")],
+)
+def test_what_installs_a_missing_package(package, install):
+    told = install_hint(ModuleNotFoundError(f"No module named {package!r}", name=package))
+    assert told == f"it needs the package {package}: pip install {install}"
+
+
+def test_a_missing_package_is_told_before_the_run_is_claimed(plan, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(retrain, "PACKAGES", ("mlflow",))
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert main(["--if-changed", str(plan)]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[track]'")
+    assert not (tmp_path / "store/retrain").exists()
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("line", ["pictures = ['b100', 'nothing']", "pictures = ['b100']"])
+def test_what_the_last_steps_lack_is_told_before_the_training(line, plan, monkeypatch, capsys):
+    monkeypatch.setattr(retrain, "PACKAGES", ())
+    monkeypatch.setattr(retrain, "_train", lambda *_: pytest.fail("it trains"))
+    plan.write_text(f"{line}\n{plan.read_text()}scale = '2'\n")
+    assert main(["--if-changed", str(plan)]) == 2
+    assert "Expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,6 +239,13 @@ def test_a_claim_of_this_process_is_alive(tmp_path):
         ("name = 'x'\nstore = 's'\nother = 1\n[train]\n", "Expected keys"),
         ("name = 'x'\nstore = 's'\n[train]\nsteps = 1\n", "Expected data and val"),
         ("=", "Expected a config in TOML"),
+        ("name = 'x'\nstore = 's'\ntrain = 3\n", "Expected a table for train"),
+        ("name = 1\nstore = 's'\n[train]\n", "Expected a text for name"),
+        (f"pictures = 'b100'\n{WHOLE}", "Expected a list of texts for pictures"),
+        (f"pictures = []\n{WHOLE}", "Expected a list of texts for pictures"),
+        (f"calibrate = 'no'\n{WHOLE}", "Expected true or false for calibrate"),
+        (f"limits = 'none.toml'\n{WHOLE}", "Expected a file of limits"),
+        (WHOLE.replace("['b']", "'b'"), "Expected a list of texts for val under [train]"),
     ],
 )
 def test_configs_that_are_none(text, expected, tmp_path, capsys):
@@ -169,7 +254,7 @@ def test_configs_that_are_none(text, expected, tmp_path, capsys):
     assert expected in capsys.readouterr().err
 
 
-def test_a_store_without_data(plan, tmp_path, capsys):
+def test_a_store_without_data(plan, steps, tmp_path, capsys):
     (tmp_path / "store/current.json").unlink()
     assert main(["--if-changed", str(plan)]) == 3
     assert "which imagesr datasets load makes" in capsys.readouterr().err
