@@ -37,6 +37,7 @@ command on several machines shares one study where --storage is the address of a
 An address with a password belongs into OPTUNA_STORAGE, where other users do not see it."""
 STORAGE = "OPTUNA_STORAGE"
 _BEAT, _GRACE = 15, 90  # seconds between signs of life, and without one until a trial is repeated
+_FAILED = "error"  # the attribute of a trial whose training has failed
 _REDUCTION = 3  # of the trials of a rung, one in three goes on
 
 
@@ -53,6 +54,8 @@ class Search:
         try:
             given = tomllib.loads(file.read_text("utf-8"))
             search = cls(given["train"], given["search"])
+            if not (isinstance(search.train, dict) and isinstance(search.space, dict)):
+                raise ValueError("no tables")
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"Expected a search with [train] and [search]. Received: {file} ({error})") from None
         for name, values in search.space.items():
@@ -76,7 +79,10 @@ class Search:
 
 def _is_range(values):
     known = {"low", "high", "log"}
-    return {"low", "high"} <= values.keys() <= known and values["low"] < values["high"]
+    if not {"low", "high"} <= values.keys() <= known:
+        return False
+    numbers = all(isinstance(values[key], int | float) for key in ("low", "high"))
+    return numbers and isinstance(values.get("log", False), bool) and values["low"] < values["high"]
 
 
 def _suggested(trial, name, values):
@@ -88,7 +94,7 @@ def _suggested(trial, name, values):
 
 
 def tune(search: Search, runs: Path, storage: str, *, trials: int, name: str = "imagesr") -> tuple[float, dict]:
-    """Train until the study has `trials` ended trials; return the best PSNR-Y in dB, and its config.
+    """Train until the study has `trials` ended trials, failed ones included; return the best PSNR-Y and its config.
 
     A trial whose worker was killed is repeated by whoever looks next. Raises OutputError for a storage that does not
     answer, ValueError for settings that no run can have, and TrainingError where every trial has failed.
@@ -96,7 +102,6 @@ def tune(search: Search, runs: Path, storage: str, *, trials: int, name: str = "
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # signs of life are called experimental
         try:
@@ -112,13 +117,23 @@ def tune(search: Search, runs: Path, storage: str, *, trials: int, name: str = "
                 raise
             received = f"{type(error).__name__} at {without_secrets(storage)}"
             raise OutputError(f"Expected a database for the study. Received: {received}") from None
-        enough = optuna.study.MaxTrialsCallback(trials, states=ended)
-        if len(study.get_trials(states=ended)) < trials:
-            study.optimize(partial(_objective, search, runs), callbacks=[enough], catch=(TrainingError,))
+
+        def stop_at_enough(study, trial):
+            if ended(study) >= trials:
+                study.stop()
+
+        if ended(study) < trials:
+            study.optimize(partial(_objective, search, runs), callbacks=[stop_at_enough], catch=(TrainingError,))
         done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
         if not done:
             raise TrainingError("Expected a trial that ends. Received: none; try a lower learning_rate")
         return study.best_value, study.best_trial.user_attrs["config"]
+
+
+def ended(study: optuna.Study) -> int:
+    """Count the trials that came to an end: measured, left behind, or failed; not those whose worker was killed."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state.name in ("COMPLETE", "PRUNED") or _FAILED in trial.user_attrs for trial in trials)
 
 
 def _objective(search, runs, trial):
@@ -140,7 +155,11 @@ def _objective(search, runs, trial):
     config = Config(**search.settings(trial))
     trial.set_user_attr("config", config.model_dump(mode="json"))
     run = runs / f"trial-{trial.number:04}-{os.getpid()}"
-    train(config, run, callbacks=[Report()])
+    try:
+        train(config, run, callbacks=[Report()])
+    except TrainingError as error:
+        trial.set_user_attr(_FAILED, str(error))  # a killed trial has the same state, and is repeated
+        raise
     return json.loads((run / "benchmark.json").read_text("utf-8"))["psnr_y"]
 
 

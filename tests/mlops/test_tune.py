@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import picture
 from PIL import Image
 
-from imagesr.mlops.tune import Search, main
+from imagesr.errors import TrainingError
+from imagesr.mlops.tune import Search, ended, main
 
 SEARCH = """
 [train]
@@ -61,7 +63,15 @@ def test_the_settings_of_a_trial(search):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[train]", "[train]\n[search]\nloss = 'mse'", "[train]\n[search]\nbatch = { low = 4, high = 2 }", None]
+    "text",
+    [
+        "",
+        "train = 3\nsearch = 3",
+        "[train]",
+        "[train]\n[search]\nloss = 'mse'",
+        "[train]\n[search]\nbatch = { low = 4, high = 2 }",
+        None,
+    ],
 )
 def test_searches_that_are_none(text, tmp_path, capsys):
     if text is not None:
@@ -74,6 +84,41 @@ def test_without_optuna_it_says_what_to_install(search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main([str(search)]) == 2
     assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[tune]'")
+
+
+class Study:
+    """Hold trials, as Optuna does."""
+
+    def __init__(self, *trials):
+        self.trials = [SimpleNamespace(state=SimpleNamespace(name=state), user_attrs=attrs) for state, attrs in trials]
+
+    def get_trials(self, deepcopy=True):
+        return self.trials
+
+
+def test_a_failed_trial_has_ended_and_a_killed_one_has_not():
+    states = [("COMPLETE", {}), ("PRUNED", {}), ("FAIL", {"error": "NaN"}), ("FAIL", {"config": {}}), ("RUNNING", {})]
+    assert ended(Study(*states)) == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_study_whose_trials_all_fail_ends(search, tmp_path, monkeypatch, capsys):
+    optuna = pytest.importorskip("optuna", reason="needs Optuna (pip install 'imagesr[tune]')")
+    import imagesr.train.training as training
+
+    calls = []
+
+    def fails(*_, **__):
+        calls.append(1)
+        assert len(calls) < 9, "it goes on for ever"
+        raise TrainingError("Expected a loss. Received: nan")
+
+    monkeypatch.setattr(training, "train", fails)
+    runs = tmp_path / "runs"
+    assert main([str(search), "--trials", "3", "--runs", str(runs), "--out", str(tmp_path / "best.json")]) == 4
+    assert "Expected a trial that ends" in capsys.readouterr().err
+    study = optuna.load_study(study_name="imagesr", storage=f"sqlite:///{runs}/tune.db")
+    assert [trial.state.name for trial in study.trials] == ["FAIL"] * 3
 
 
 @pytest.mark.filterwarnings("ignore")
