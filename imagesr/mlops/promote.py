@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import shutil
 import sys
@@ -97,7 +98,10 @@ def promote(
 
 
 def exported(run: Path, name: str, calibrate: Sequence[Path]):
-    """Return the card of a run's saved model in RUN/export, with its lineage in it; made where it is not there."""
+    """Return the card of a run's saved model in RUN/export, with its lineage in it.
+
+    It is made where there is none, or where the one there is of another network or other pictures for int8.
+    """
     from imagesr.card import ModelCard, sha256
     from imagesr.errors import ModelError
     from imagesr.files import write_whole
@@ -105,21 +109,25 @@ def exported(run: Path, name: str, calibrate: Sequence[Path]):
     from imagesr.models import import_keras
     from imagesr.tracking.lineage import FILE
 
-    source = sha256(run / "model.keras") if (run / "model.keras").is_file() else None
-    if source is None:
+    if not (run / "model.keras").is_file():
         raise ModelError(f"Expected a finished run of imagesr train. Received: {run}")
+    pictures = find_images(calibrate)
+    digests = [sha256(picture) for picture in pictures]
+    calibration = hashlib.sha256(json.dumps(digests).encode()).hexdigest() if pictures else None
+    source = {"sha256": sha256(run / "model.keras"), "calibration": calibration}
     for folder in sorted((run / "export").glob(f"{name}_x*")):
         try:
             card = ModelCard.read(folder)
         except ModelError:
             continue
-        if (folder / "source.json").is_file() and json.loads((folder / "source.json").read_text())["sha256"] == source:
+        file = folder / "source.json"
+        if file.is_file() and {"calibration": None} | json.loads(file.read_text("utf-8")) == source:
             return card
     import_keras()
     from imagesr.export.export import export
 
-    card = export(run, name, run / "export", calibration=find_images(calibrate) if calibrate else ())
-    write_whole(card.folder / "source.json", json.dumps({"sha256": source}) + "\n")
+    card = export(run, name, run / "export", calibration=pictures)
+    write_whole(card.folder / "source.json", json.dumps(source) + "\n")
     if (run / FILE).exists():
         shutil.copyfile(run / FILE, card.folder / FILE)
     dataclasses.replace(card).write()

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagesr.card import ModelCard
 from imagesr.errors import OutputError
-from imagesr.tracking.server import Server, Version
+
+if TYPE_CHECKING:
+    from imagesr.tracking.server import Server, Version
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-FOLDER = "model"  # of a run, where its saved model is
-_WEIGHTS, _BEFORE = "imagesr.weights", "imagesr.champion_before"
+FOLDER = "model"  # of a run, where its saved models are, each in a folder of its own
+_FILES, _BEFORE = "imagesr.files", "imagesr.champion_before"
 GATE, WHY = "imagesr.gate", "imagesr.why"
 
 
 def register(server: Server, run: str, card: ModelCard) -> Version:
-    """Register a saved model as a new version of NAME_xSCALE; a run's version that is there already is returned."""
-    name, weights = card.folder.name, card.sha256["model.keras"]
+    """Register a saved model as a new version of NAME_xSCALE; a run's version that is there already is returned.
+
+    A version's files never change: another model of the same run, such as one of more steps or with int8, goes into
+    another folder.
+    """
+    name = card.folder.name
+    files = hashlib.sha256(json.dumps(sorted(card.sha256.items())).encode()).hexdigest()
     for version in server.versions(name):
-        if version.tags.get(_WEIGHTS) == weights and version.tags.get("imagesr.run") == run:
+        if version.tags.get(_FILES) == files and version.tags.get("imagesr.run") == run:
             return version
-    server.upload(run, card.folder, FOLDER)
-    return server.register(name, run, FOLDER, {_WEIGHTS: weights, "imagesr.run": run})
+    folder = f"{FOLDER}/{files[:16]}"
+    server.upload(run, card.folder, folder)
+    return server.register(name, run, folder, {_FILES: files, "imagesr.run": run})
 
 
 def fetch(server: Server, version: Version, folder: Path) -> ModelCard:
