@@ -25,6 +25,7 @@ from imagesr.media.clips import write_clip
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import figures as fidelity
 from imagesr.mlops.gate import MEASURES, Figures, Limits
+from imagesr.tracking.lineage import stages
 
 TIMED_FRAMES = 30
 _ROUNDS = 5  # of timing at most
@@ -181,19 +182,17 @@ def leaked(lineage: Mapping[str, Any], files: Sequence[Path]) -> list[str]:
 
     Training pictures that are no longer on this machine are compared by their SHA-256 alone.
     """
-    trained: dict[str, str] = {}
-    record: Mapping[str, Any] | None = lineage
-    while record:  # what the parents were trained on counts, too
-        for source in record["data"]:
+    digests: dict[str, str] = {}
+    for stage in stages(lineage):  # what the parents were trained on counts, too
+        for source in stage["data"]:
             if not source["source"].endswith("(val)"):
-                trained |= source["files"]
-        record = (record["parent"] or {}).get("lineage")
-    digests = {digest: path for path, digest in trained.items()}
+                digests |= {digest: path for path, digest in source["files"].items()}
     found = {}
     for file in files:
         if (digest := hashlib.sha256(file.read_bytes()).hexdigest()) in digests:
             found[file] = f"{file} is {digests[digest]}"
-    there, rest = [Path(path) for path in trained if Path(path).is_file()], [f for f in files if f not in found]
+    there = [Path(path) for path in dict.fromkeys(digests.values()) if Path(path).is_file()]
+    rest = [file for file in files if file not in found]
     if not there or not rest:
         return list(found.values())
     with tempfile.TemporaryDirectory(prefix="imagesr-leaks-") as folder:

@@ -66,11 +66,12 @@ def _uri(options, run=None):
 def run_sync(options: argparse.Namespace) -> int:
     """Send the runs, and return the exit code."""
     from imagesr.tracking.mirror import Mirror, begin
+
+    addresses = [_uri(options, run) for run in options.runs]
     from imagesr.tracking.server import Server
 
     lacking = 0
-    for run in options.runs:
-        uri = _uri(options, run)
+    for run, uri in zip(options.runs, addresses, strict=True):
         begin(run, uri)
         mirror = Mirror(run, Server(uri))
         before = mirror.missing()
@@ -102,11 +103,11 @@ def run_lineage(options: argparse.Namespace) -> int:
 
 
 def _fetched(options, folder):
-    from imagesr.tracking.server import Server
-
     name, at, which = options.model.rpartition("@")
     if not at:
         raise ValueError(f"Expected a run, a model's folder, or NAME@ALIAS. Received: {options.model}")
+    from imagesr.tracking.server import Server
+
     server = Server(_uri(options))
     version = server.version(name, which) if which.isdecimal() else server.alias(name, which)
     if version is None:

@@ -20,7 +20,8 @@ _OF_A_RUN = ("model.keras", "training.weights.h5")  # what the next run may have
 def write_lineage(run: Path, data: Mapping[str, Sequence[Path]], init: Path | None) -> dict[str, Any]:
     """Write the lineage of a run that begins: `data` has the pictures of every data source, `init` the run before.
 
-    Pictures that are not files are left out. The config is `config.json` in the run.
+    Pictures that are not files are left out. The config is `config.json` in the run. A run that is resumed with other
+    code, data or config keeps what it had before, under `earlier`.
     """
     sources = []
     for source, files in data.items():
@@ -30,6 +31,12 @@ def write_lineage(run: Path, data: Mapping[str, Sequence[Path]], init: Path | No
         sources.append(entry | {"files": found})
     parent = _parent(init) if init else None
     record = {"code": code_version(), "config": _digest(run / "config.json"), "data": sources, "parent": parent}
+    if (run / FILE).is_file():
+        before = read_lineage(run)
+        earlier = before.pop("earlier", [])
+        if before == record:
+            return read_lineage(run)
+        record["earlier"] = [*earlier, before]
     write_whole(run / FILE, json.dumps(record, indent=1) + "\n")
     return record
 
@@ -76,6 +83,15 @@ def read_lineage(folder: Path) -> dict[str, Any]:
         raise InputError(f"{what}, without {FILE}") from None
 
 
+def stages(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a lineage, what it was before the run was resumed, and those of the runs before."""
+    yield record
+    for one in record.get("earlier", []):
+        yield from stages(one)
+    if record["parent"] and "lineage" in record["parent"]:
+        yield from stages(record["parent"]["lineage"])
+
+
 def changes(record: Mapping[str, Any], folder: Path | None = None) -> list[str]:
     """Name every file of a lineage that is missing or has changed since, the parents' too.
 
@@ -90,12 +106,13 @@ def changes(record: Mapping[str, Any], folder: Path | None = None) -> list[str]:
 
 
 def _files(record) -> Iterator[tuple[str, str]]:
-    for source in record["data"]:
-        yield from source["files"].items()
-    if record["parent"]:
-        yield record["parent"]["file"], record["parent"]["sha256"]
-        if "lineage" in record["parent"]:
-            yield from _files(record["parent"]["lineage"])
+    found = {}  # by path and digest, in order: stages share most of their files
+    for stage in stages(record):
+        for source in stage["data"]:
+            found |= dict.fromkeys(source["files"].items())
+        if stage["parent"]:
+            found[stage["parent"]["file"], stage["parent"]["sha256"]] = None
+    yield from found
 
 
 def _change(entry):
@@ -118,3 +135,6 @@ def describe(record: Mapping[str, Any], *, indent: str = "") -> Iterator[str]:
         yield f"{indent}from {parent['place']}, {parent['sha256'][:12]}"
         if "lineage" in parent:
             yield from describe(parent["lineage"], indent=indent + "  ")
+    for one in record.get("earlier", []):
+        yield f"{indent}before it was resumed:"
+        yield from describe(one, indent=indent + "  ")

@@ -5,11 +5,14 @@ import shutil
 import socket
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from running import until
 
 from imagesr.errors import InputError
+from imagesr.mlops.measures import leaked
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import MANIFEST, Manifest, fetch, list_tree, publish
 from imagesr.tracking import address, is_local
@@ -158,11 +161,12 @@ def test_a_dead_server_costs_no_failure(run, capsys):
     assert f"not all of the run is at {uri} yet: imagesr track sync" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not find_spec("mlflow"), reason="needs MLflow (pip install 'imagesr[track]')")
 def test_a_server_that_never_answers_is_not_waited_for(run, capsys, monkeypatch):
+    monkeypatch.setattr("imagesr.tracking.follow.PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         follower = Follower(run, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("imagesr.tracking.follow._STARTING", 0.2)  # MLflow's import is another matter
-        monkeypatch.setattr("imagesr.tracking.follow.PATIENCE", 0.2)
+        until(lambda: follower._said == "connecting", follower._process)  # MLflow's import is another matter
         begun = time.monotonic()
         assert not follower.end()
         assert time.monotonic() - begun < 60
@@ -226,7 +230,7 @@ def test_lineage_names_the_version_of_the_data(run, photos, tmp_path):
 def test_lineage_follows_the_parents(run, photos, tmp_path):
     write_lineage(run, {"a": files(photos)}, None)
     (run / "model.keras").write_text("network")
-    child = Path(shutil.copytree(run, tmp_path / "child"))
+    child = Path(shutil.copytree(run, tmp_path / "child", ignore=shutil.ignore_patterns("lineage.json")))
     record = write_lineage(child, {"b": []}, run)
     lines = list(describe(record))
     assert lines[1:3] == ["data b: 0 files, no version, e3b0c44298fc", f"from {run}, {record['parent']['sha256'][:12]}"]
@@ -234,6 +238,24 @@ def test_lineage_follows_the_parents(run, photos, tmp_path):
     (photos / "a.png").write_text("x")
     (run / "model.keras").write_text("another")
     assert {line.split(",")[0] for line in changes(record)} == {str(photos / "a.png"), str(run / "model.keras")}
+
+
+def test_a_resumed_run_keeps_the_lineage_that_it_had(run, photos, monkeypatch, capsys):
+    monkeypatch.setattr("imagesr.tracking.lineage.code_version", lambda: "1")
+    first = write_lineage(run, {"a (train)": files(photos)}, None)
+    assert write_lineage(run, {"a (train)": files(photos)}, None) == first, "nothing has changed"
+    old = files(photos)[0].read_text()
+    files(photos)[0].write_text("retouched")
+    second = write_lineage(run, {"a (train)": files(photos)}, None)
+    monkeypatch.setattr("imagesr.tracking.lineage.code_version", lambda: "2")
+    third = write_lineage(run, {"a (train)": files(photos)}, None)
+    assert third["earlier"] == [first, {key: second[key] for key in first}]
+    assert write_lineage(run, {"a (train)": files(photos)}, None) == read_lineage(run) == third
+    assert [line for line in describe(third) if "resumed" in line] == ["before it was resumed:"] * 2
+    assert changes(third) == [f"{files(photos)[0]}, which has changed"], "since the first stage"
+    picture = run / "measured.png"
+    picture.write_text(old)
+    assert leaked(third, [picture]) == [f"{picture} is {files(photos)[0]}"], "the first stage was trained on it"
 
 
 def test_what_has_no_lineage(tmp_path, capsys):
