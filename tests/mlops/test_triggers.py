@@ -1,5 +1,6 @@
 """What starts a retraining: a workflow, a timer and a CronJob call one command."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -12,13 +13,15 @@ from imagesr.mlops.retrain import Plan, _parser
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github/workflows/retrain.yml"
 UNITS = [ROOT / f"deploy/imagesr-retrain.{kind}" for kind in ("service", "timer")]
+RETRY = "${{ inputs.retry && '--retry' || '' }}"
 CRONJOB = ROOT / "deploy/retrain-cronjob.yaml"
 
 
 def commands():
     yaml = pytest.importorskip("yaml", reason="needs PyYAML (pip install 'imagesr[dev]')")
     steps = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"]["retrain"]["steps"]
-    yield shlex.split(steps[-1]["run"].replace("${{ inputs.retry && '--retry' || '' }}", "--retry"))
+    (line,) = [line for line in steps[-1]["run"].splitlines() if "bin/imagesr retrain" in line]
+    yield shlex.split(line.replace(RETRY, "--retry").partition(" || code=")[0])
     (line,) = [line for line in UNITS[0].read_text("utf-8").splitlines() if line.startswith("ExecStart=")]
     yield shlex.split(line.removeprefix("ExecStart="))
     job = yaml.safe_load(CRONJOB.read_text("utf-8"))
@@ -43,6 +46,53 @@ def test_the_workflow_starts_by_the_clock_by_hand_and_by_new_data():
     yaml = pytest.importorskip("yaml", reason="needs PyYAML (pip install 'imagesr[dev]')")
     triggers = yaml.safe_load(WORKFLOW.read_text("utf-8"))[True]  # YAML reads `on` as a truth
     assert triggers.keys() == {"schedule", "workflow_dispatch", "repository_dispatch"}
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 0), (2, 2), (4, 4)])
+def test_the_workflow_keeps_the_runs_and_takes_a_refusal_for_no_fault(code, expected, tmp_path):
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML (pip install 'imagesr[dev]')")
+    job = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"]["retrain"]
+    work, home = tmp_path / "work", tmp_path / "home"
+    home.mkdir()
+    shutil.copytree(ROOT / "deploy", work / "deploy")
+    (work / ".venv/bin").mkdir(parents=True)
+    program = work / ".venv/bin/imagesr"
+    program.write_text(f'#!/bin/sh\nenv | grep -E "^(AWS|MLFLOW)" >said\necho "$@" >>said\nexit {code}\n')
+    program.chmod(0o755)
+    env = dict.fromkeys(job["env"], "") | {
+        "AWS_REGION": "eu-central-1",
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+    }
+    step = job["steps"][-1]
+    done = subprocess.run([step["shell"], "-e", "-c", step["run"].replace(RETRY, "")], cwd=work, env=env)
+    assert done.returncode == expected
+    plan = home / "imagesr/retrain.toml"
+    assert (work / "said").read_text() == f"AWS_REGION=eu-central-1\nretrain --if-changed {plan}\n"
+    assert Plan.read(plan).place("runs") == home / "imagesr/runs", "the checkout removes what is in its folder"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_the_stack_is_tested_without_postgresql(tmp_path):
+    """Run the script where nothing can be installed, with programs that only say that they were called."""
+    (tmp_path / ".ci").mkdir()
+    script = shutil.copy(ROOT / ".ci/stack", tmp_path / ".ci/stack")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    made = (
+        "mkdir -p .venv-stack/bin; cp $(dirname $0)/ok .venv-stack/bin/pip; cp $(dirname $0)/ok .venv-stack/bin/pytest"
+    )
+    texts = {"ok": "echo $0 >>called", "id": "echo 0", "apt-get": "exit 1", "python3": made, "find": "", "ln": "exit 1"}
+    for name, text in texts.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    for name in ("bash", "cp", "dirname", "ls", "mkdir", "rm", "sh", "sort", "tail", "true"):
+        (programs / name).symlink_to(shutil.which(name))
+    done = subprocess.run([programs / "bash", script], env={"PATH": str(programs)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no postgresql: its tests are skipped" in done.stdout
+    assert (tmp_path / "called").read_text().splitlines() == [".venv-stack/bin/pip", ".venv-stack/bin/pytest"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
