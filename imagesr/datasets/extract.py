@@ -41,11 +41,13 @@ def extract(
 ) -> list[dict[str, Any]]:
     """Extract the pictures of sources by name into `out`/NAME, and return the record that `out`/sources.json keeps.
 
-    A source is a zip, a folder, `https://…` of a zip, or `kaggle:OWNER/DATASET`. `sha256` holds the digests that zips
-    must have. Sources that `out` was made of already are not extracted again. `out` is there as a whole or not at all.
+    A source is a zip, a folder, `https://…` of a zip, or `kaggle:OWNER/DATASET`. `sha256` holds the digests that
+    sources must have; that of a folder is the digest of its pictures' digests and names. Files and folders that `out`
+    was made of already are not extracted again, and an address is not fetched again where its digest is given. `out` is
+    there as a whole or not at all.
 
-    Raises InputError for a source that cannot be read, is not what its digest says, or is a zip with links, paths that
-    lead outside, or too much data; ValueError for an unknown source.
+    Raises InputError for a source that is missing, cannot be read, is not what its digest says, has links, or is a zip
+    with paths that lead outside, or too much data.
     """
     sha256 = sha256 or {}
     done = _done(out, sources, sha256)

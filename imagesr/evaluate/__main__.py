@@ -98,7 +98,7 @@ def _parser():
     add("--frames", type=_frames, help=f"of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
-    text = "of models that take one (default: the card's, 0 for .keras); several are measured one after another"
+    text = "for models with a detail (default: the card's, 0 for .keras); several are measured one after another"
     add("--detail", type=float, nargs="+", metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"

@@ -87,7 +87,7 @@ def evaluate(
     Raises:
         ValueError: For missing data, clips, small pictures and an unknown scale or kernel.
         InputError: For a picture that cannot be read.
-        ModelError: For a model that there is not, or that is not at this scale.
+        ModelError: For an unknown model, or one that is not at this scale.
     """
     condition = Condition(kernel, None, None)
     condition.check()

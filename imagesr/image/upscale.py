@@ -192,7 +192,7 @@ class PhotoUpscaler:
     """Upscale photographs as arrays or Pillow images; the engines stay loaded.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. `tta` averages over eight
-    orientations. `detail` is from 0 to 1, of models that take one. `scale` is a Scale, `card` and `precision` are the
+    orientations. `detail` is from 0 to 1, for models that have one. `scale` is a Scale, `card` and `precision` are the
     first engine's.
     """
 
@@ -252,7 +252,7 @@ def upscale_image(
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
     Two and four channels are grey and RGB with alpha. The result is of the same kind. Pillow's palettes become RGB,
-    and a transparent colour becomes alpha. `detail` is from 0 to 1, of models that take one. The engines of the last
+    and a transparent colour becomes alpha. `detail` is from 0 to 1, for models that have one. The engines of the last
     options stay loaded for the next call. Raises ValueError for what is no picture, for floating point outside [0, 1]
     or NaN, and ModelError.
 

@@ -35,7 +35,7 @@ def from_preset(name: str | Path, scale: Scale | float | str | None = None, *, k
         A functional model from LR to SR, float32 NHWC in [0, 1].
 
     Raises:
-        ModelError: For a model that there is not, and one that is damaged.
+        ModelError: For an unknown or damaged model.
     """
     import_keras()
     import keras
