@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 FOLDER = "model"  # of a run, where its saved models are, each in a folder of its own
-_FILES, _BEFORE = "imagesr.files", "imagesr.champion_before"
+_FILES, _BEFORE = "imagesr.model", "imagesr.champion_before"
 GATE, WHY = "imagesr.gate", "imagesr.why"
 
 
