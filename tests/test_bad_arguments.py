@@ -37,6 +37,8 @@ def files(tmp_path_factory):
     shutil.copy(folder / "in.mp4", folder / "films" / "a.mp4")
     for name in ("text.mp4", "text.png", "junk.keras"):
         (folder / name).write_text("This is not what its name says.\n" * 50)
+    (folder / "number.toml").write_text("name = 'x'\nstore = 'store'\ntrain = 3\n")
+    (folder / "letters.toml").write_text("[train]\n[search]\nbatch = { low = 'a', high = 'b' }\n")
     (folder / "empty.mp4").touch()
     (folder / "there.mp4").write_bytes(b"somebody's film")
     (folder / "vector.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
@@ -64,7 +66,7 @@ def files(tmp_path_factory):
 def refused(files, monkeypatch):
     """Return a function that runs a command in that folder; it must say in one line why it does nothing."""
     monkeypatch.chdir(files)
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
 
     def contents():
@@ -321,6 +323,47 @@ DATASETS = {
     "film photos new --frames 0": (2, "at least 1"),
     "film tiny new": (2, "at least 28 pixels"),
     "film twice new": (2, "different names"),
+    "extract --out new": (2, "NAME=SOURCE"),
+    "extract photos --out new": (2, "NAME=SOURCE"),
+    "extract div2k=photos": (2, "--out"),
+    "extract div2k=none.zip --out new": (3, "none.zip"),
+    "extract div2k=in.mp4 --out new": (3, "Expected a whole zip"),
+    "extract div2k=empty --out new": (3, "Expected pictures"),
+    "extract div2k=photos div2k=photos --out new": (2, "each name once"),
+    "extract div2k=photos --out new --sha256 div2k=12": (2, "64 hexadecimal digits"),
+    f"extract div2k=photos --out new --sha256 div2k={64 * '0'}": (3, "SHA-256"),
+    "transform photos new": (3, "imagesr datasets extract"),
+    "transform photos new --expect faces=1": (2, "SET=NUMBER"),
+    "load photos store": (3, "manifest.json"),
+    "load nowhere store": (3, "nowhere"),
+    "prune nowhere --keep 0": (2, "at least 1 version"),
+}
+PROMOTE = {
+    "": (2, "--name"),
+    "--name x": (2, "RUN and --pictures"),
+    "empty --name x": (2, "--pictures"),
+    "empty --name x --pictures photos": (2, "Expected a run of imagesr train"),
+    "--rollback": (2, "--name"),
+}
+RETRAIN = {
+    "": (2, "CONFIG"),
+    "nothing.toml": (2, "Expected a config in TOML"),
+    "in.png": (2, "Expected a config in TOML"),
+    "number.toml": (2, "Expected a table for train"),
+}
+TRACK = {
+    "sync": (2, "RUN"),
+    "sync photos": (2, "the address of a tracking server"),
+    "lineage photos": (3, "without lineage.json"),
+    "lineage nobody": (2, "NAME@ALIAS"),
+    "nonsense": (2, "nonsense"),
+}
+TUNE = {
+    "": (2, "SEARCH"),
+    "nothing.toml": (2, "[train] and [search]"),
+    "number.toml": (2, "[train] and [search]"),
+    "letters.toml": (2, "low and high, with log for batch"),
+    "search.toml --trials 0": (2, "at least 1 trial"),
 }
 TRAIN = {
     "--data none --val none": (2, "folder with pictures"),
@@ -398,6 +441,10 @@ CASES = {
     "export": EXPORT,
     "recursive": RECURSIVE,
     "models": MODELS,
+    "promote": PROMOTE,
+    "retrain": RETRAIN,
+    "track": TRACK,
+    "tune": TUNE,
 }
 
 
