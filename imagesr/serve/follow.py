@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 from imagesr.card import ModelCard
 from imagesr.errors import InputError, ModelError, OutputError
 from imagesr.files import whole_folder, write_whole
+from imagesr.store.versions import forget_unused
 
 if TYPE_CHECKING:
     from imagesr.serve.service import Service
 
 CHAMPION = "champion"
 EVERY = 10.0  # seconds between two looks at the registry
+_UNUSED = 3600.0  # seconds after which no request is under way any more to a version before
 _CURRENT = "current"  # the file that names the version which is served where the registry is gone
 
 
@@ -74,9 +77,11 @@ class Champions:
         return _read(place, version.name)
 
     def keep(self, label: str) -> None:
-        """Write down that a version is served, for a time when the registry is gone."""
+        """Write down that a version is served, for a time when the registry is gone; old ones leave the folder."""
         name, _, number = label.rpartition("/")
+        os.utime(self.folder / name / number)
         write_whole(self.folder / name / _CURRENT, number + "\n", shared=True)
+        forget_unused(self.folder / name, seconds=_UNUSED)
 
     def _place(self, name, number):
         return self.folder / name / number / name

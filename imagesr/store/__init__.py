@@ -41,6 +41,9 @@ class Store(Protocol):
     def names(self, prefix: str) -> list[str]:
         """List the names that begin with `prefix` and a /, sorted."""
 
+    def ages(self, prefix: str) -> dict[str, float]:
+        """Return the seconds since each file was written whose name begins with `prefix` and a /."""
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 

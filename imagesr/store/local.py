@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imagesr.errors import InputError, OutputError
@@ -82,6 +83,14 @@ class LocalStore:
         """List the names that begin with `prefix` and a /, sorted."""
         files = (path for path in self._path(prefix).rglob("*") if path.is_file())
         return sorted(path.relative_to(self.root).as_posix() for path in files)
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        """Return the seconds since each file was written whose name begins with `prefix` and a /."""
+        ages = {}
+        for name in self.names(prefix):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                ages[name] = time.time() - self._path(name).stat().st_mtime
+        return ages
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the folders that are empty then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
@@ -73,8 +73,14 @@ class RemoteStore:
 
     def names(self, prefix: str) -> list[str]:
         """List the names that begin with `prefix` and a /, sorted."""
+        return sorted(self.ages(prefix))
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        """Return the seconds since each file was written whose name begins with `prefix` and a /."""
         with self._reading():
-            return sorted(entry["path"] for some in obstore.list(self._store, prefix=prefix) for entry in some)
+            entries = [entry for some in obstore.list(self._store, prefix=prefix) for entry in some]
+        now = datetime.now(UTC)
+        return {entry["path"]: (now - entry["last_modified"]).total_seconds() for entry in entries}
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

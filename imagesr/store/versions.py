@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +25,11 @@ from imagesr.store import Store, local_folder, open_store, without_secrets
 
 MANIFEST = "manifest.json"
 POINTER = "current.json"
+_BEGUN = ".begun"  # beside the files of a version that is being published
 _FORMAT = 1
 _THREADS = 8  # files that travel at a time
+_ABANDONED = 24 * 3600  # seconds after which a version without a manifest is not on its way any more
+_UNUSED = 7 * 24 * 3600  # seconds after which nobody trains any more from what the cache has
 
 
 class File(NamedTuple):
@@ -200,11 +205,13 @@ def publish(
         store.put(name, data)
         return 1
 
+    store.put(f"versions/{version}/{_BEGUN}", b"")  # what an earlier call has sent is not abandoned any more
     with ThreadPoolExecutor(_THREADS) as pool:
         sent = sum(progress(pool.map(send, manifest.files), total=len(manifest.files), desc="load"))
     store.put(f"versions/{version}/{MANIFEST}", manifest.text())
     if not store.swap(POINTER, before, (json.dumps({"version": version}) + "\n").encode()):
         raise OutputError("Expected to be the only writer. Another one has published meanwhile; load again")
+    store.remove(f"versions/{version}/{_BEGUN}")
     return version, sent
 
 
@@ -212,7 +219,8 @@ def fetch(url: str, *, cache: Path | None = None) -> Path:
     """Return a folder with the newest version of a store, or with the one behind a #; every file is checked.
 
     Versions of a folder are used where they are. Those of an object store are kept in `cache`, the user's by default,
-    and only what is missing there, or damaged, travels. Raises InputError for missing or damaged files.
+    and only what is missing there, or damaged, travels; the last two of a store stay there, and others for a week.
+    Raises InputError for missing or damaged files.
     """
     address, _, version = url.partition("#")
     store = open_store(address)
@@ -228,7 +236,9 @@ def fetch(url: str, *, cache: Path | None = None) -> Path:
         if changed := changed_files(folder, manifest):
             raise InputError(f"Expected the version as it was published. Received: {changed[0]}")
         return folder
-    folder = (cache or cache_folder() / "data") / version
+    folder = (cache or cache_folder() / "data") / short_name(address) / version
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
 
     def take(file):
         path = folder / file.path
@@ -244,13 +254,15 @@ def fetch(url: str, *, cache: Path | None = None) -> Path:
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(take, manifest.files))
     write_whole(folder / MANIFEST, manifest.text(), shared=True)
+    forget_unused(folder.parent, seconds=_UNUSED)
     return folder
 
 
 def prune(store: Store, keep: int) -> list[str]:
     """Remove all but the newest `keep` versions of a store, and return those removed, the oldest first.
 
-    A version's manifest goes first, so that no half of a version looks whole. Raises ValueError for `keep` below 1.
+    A version's manifest goes first, so that no half of a version looks whole. What an interrupted call of this or of
+    `publish` has left is removed a day later. Raises ValueError for `keep` below 1.
     """
     if keep < 1:
         raise ValueError(f"Expected to keep at least 1 version. Received: {keep}")
@@ -259,6 +271,10 @@ def prune(store: Store, keep: int) -> list[str]:
     listed = {name.split("/")[1] for name in names}
     # A version outside the line may be on its way. The oldest goes first: a killed call leaves a line without a gap.
     gone = [version for version in reversed(line[keep:]) if version in listed]
+    whole = {name.split("/")[1] for name in names if name.split("/")[2:] == [MANIFEST]}
+    for left in sorted(listed - whole - {*line}):
+        if min(store.ages(f"versions/{left}").values(), default=0) > _ABANDONED:
+            gone.append(left)
     for old in gone:
         store.remove(f"versions/{old}/{MANIFEST}")
         for name in (name for name in names if name.startswith(f"versions/{old}/")):
@@ -280,6 +296,26 @@ def cache_folder() -> Path:
     if place := os.environ.get("IMAGESR_CACHE"):
         return Path(place)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagesr"
+
+
+def short_name(address: str) -> str:
+    """Return a name for an address, always the same, by which a cache tells it from others."""
+    return hashlib.sha256(without_secrets(address).rstrip("/").encode()).hexdigest()[:16]
+
+
+def forget_unused(cache: Path, *, seconds: float) -> None:
+    """Remove the folders of a cache but the two that were used last, and others that were used within some seconds."""
+
+    def used(folder):
+        try:
+            return folder.stat().st_mtime
+        except FileNotFoundError:  # another process has removed it
+            return 0
+
+    folders = sorted((folder for folder in cache.iterdir() if folder.is_dir()), key=used)
+    for folder in folders[:-2]:
+        if time.time() - used(folder) > seconds:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def code_version() -> str:

@@ -128,6 +128,18 @@ def test_what_is_damaged_in_the_cache_is_fetched_again(registry, tmp_path, what)
     assert ModelCard.read(card.folder) == card
 
 
+def test_the_cache_keeps_the_last_two_versions(registry, tmp_path):
+    champions = Champions(lambda: registry, [NAME], tmp_path / "cache")
+    for number in ("1", "2", "4", "1"):
+        for old in (tmp_path / "cache").glob(f"{NAME}/*"):
+            os.utime(old, (old.stat().st_mtime - 7200,) * 2)
+        registry.crown(number)
+        version = champions.newest(NAME)
+        champions.card(version)
+        champions.keep(label_of(version))
+    assert sorted(place.name for place in (tmp_path / "cache" / NAME).iterdir()) == ["1", "4", "current"]
+
+
 class Ended(BaseException):
     """Ends a follower."""
 

@@ -60,7 +60,7 @@ def test_an_object_store_through_a_cache(bucket, tmp_path, monkeypatch):
     url, cache = f"{bucket}/{uuid.uuid4().hex}", tmp_path / "cache"
     version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), open_store(url))
     folder = fetch(url, cache=cache)
-    assert folder == cache / version
+    assert (folder.name, folder.parent.parent) == (version, cache)
     (folder / "a.png").write_text("damaged")
     open_store(url).remove(f"versions/{version}/b.png")
     assert (fetch(url, cache=cache) / "a.png").read_text() == "one", "what is whole is not fetched again"
@@ -244,6 +244,77 @@ def test_two_processes_fill_one_cache(tmp_path, monkeypatch):
     assert one == two
     assert sorted(path.name for path in one.iterdir()) == ["a.png", MANIFEST]
     assert (one / "a.png").read_text() == "one" and read_tree(one).version == version
+
+
+class Killed(BaseException):
+    """Ends a call as a kill does."""
+
+
+class Killing:
+    """A store whose process is killed at one call of one of its methods."""
+
+    def __init__(self, store, call, left):
+        self._store, self._call, self._left = store, call, left
+
+    def __getattr__(self, name):
+        if name == self._call:
+            self._left -= 1
+            if self._left < 0:
+                raise Killed
+        return getattr(self._store, name)
+
+
+def test_what_a_killed_call_leaves_is_removed_a_day_later(store, tmp_path, monkeypatch):
+    first, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two", c="x"), store)
+    second, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="1", b="2"), store)
+    with pytest.raises(Killed):
+        prune(Killing(store, "remove", 2), 1)
+    manifest = make_tree(tmp_path / "tree", d="four")
+    with pytest.raises(Killed):
+        publish(tmp_path / "tree", manifest, Killing(store, "swap", 0))
+    third = next(name.split("/")[1] for name in store.names("versions") if name.endswith("d.png"))
+    store.remove(f"versions/{third}/{MANIFEST}")
+    left = store.names("versions")
+    assert {name.split("/")[1] for name in left} == {first, second, third}
+    assert prune(store, 1) == [] and store.names("versions") == left, "it may be on its way"
+    monkeypatch.setattr(versions, "_ABANDONED", -1)
+    assert prune(store, 1) == sorted([first, third])
+    assert {name.split("/")[1] for name in store.names("versions")} == {second}
+    assert publish(tmp_path / "tree", manifest, store) == (third, 1)
+
+
+def test_what_is_published_anew_is_not_abandoned(tmp_path):
+    """Files of a call that was killed long ago, and links to old files, are old."""
+    store = LocalStore(tmp_path / "store")
+    publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one", b="two"), store)
+    manifest = make_tree(tmp_path / "tree", c="three")
+
+    class Slow(Busy):
+        def put(self, name, data):
+            if name.endswith(MANIFEST):
+                for path in (tmp_path / "store").rglob("*.png"):
+                    os.utime(path, (0, 0))
+                assert prune(store, 1) == []
+            store.put(name, data)
+
+    publish(tmp_path / "tree", manifest, Slow(store, "", None))
+    assert {path.name for path in fetch(str(tmp_path / "store")).iterdir()} == {"a.png", "b.png", "c.png", MANIFEST}
+
+
+def test_the_cache_keeps_the_last_two_versions_of_each_store(tmp_path, monkeypatch):
+    stores = {url: LocalStore(tmp_path / url[-1]) for url in ("s3://bucket/a", "s3://bucket/b")}
+    monkeypatch.setattr(versions, "open_store", stores.get)
+    folders = []
+    for text in ("one", "two", "three"):
+        for url, store in stores.items():
+            publish(tmp_path / "tree", make_tree(tmp_path / "tree", a=text, b=url[-1]), store)
+            folders.append(fetch(url, cache=tmp_path / "cache"))
+    assert all(folder.is_dir() for folder in folders), "somebody may train from them"
+    for folder in folders:
+        os.utime(folder, (folder.stat().st_mtime - 8 * 24 * 3600,) * 2)
+    publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="four"), stores["s3://bucket/a"])
+    fetch("s3://bucket/a", cache=tmp_path / "cache")
+    assert [folder.is_dir() for folder in folders] == [False, True, False, True, True, True]
 
 
 @pytest.mark.parametrize("path", ["../a", "/a", "a/../b", "a\\b", "c:a", "", "manifest.json", "./a"])
