@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 
 from imagesr.cli import check_interrupted
 from imagesr.errors import OutputError
@@ -51,7 +52,8 @@ def writing(
             more = encoding | {"options": options, "verify": job.verify}
             return Writer(job.out, again, sound=job.options.audio, **more)
 
-        writer = TargetWriter(keep, make_writer, open_source, round(job.options.target_size * 1e6))
+        open_film = partial(Source, folder.film, deinterlace="off", alpha=has_alpha(info.pix_fmt))
+        writer = TargetWriter(keep, make_writer, open_source, open_film, round(job.options.target_size * 1e6))
         writer.describe(trial)
         yield writer
     finally:
@@ -69,6 +71,7 @@ class TargetWriter:
         keep: The Writer that keeps the frames.
         make_writer: Returns the Writer of the output for a source, which is opened again, and kilobits per second.
         open_source: Opens the input once more.
+        open_film: Opens what was kept.
         target: The size in bytes.
     """
 
@@ -77,9 +80,11 @@ class TargetWriter:
         keep: Writer,
         make_writer: Callable[[Source, float], Writer],
         open_source: Callable[[], Source],
+        open_film: Callable[[], Source],
         target: int,
     ):
-        self._keep, self._make_writer, self._open_source, self._target = keep, make_writer, open_source, target
+        self._keep, self._make_writer, self._target = keep, make_writer, target
+        self._open_source, self._open_film = open_source, open_film
         self._begin = self._end = None
         self.kept: list[str] = []
         self.dropped: list[str] = []
@@ -132,7 +137,7 @@ class TargetWriter:
 
     def _encoded(self, kilobits):
         """Return a Writer whose file is complete and checked, and has no name yet."""
-        with self._open_source() as source, Source(self._keep.path, deinterlace="off") as film:
+        with self._open_source() as source, self._open_film() as film:
             source.skip_frames()
             writer = self._make_writer(source, kilobits)
             try:

@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, write_clip
 
@@ -60,6 +61,17 @@ def test_a_target_size_keeps_the_pixel_format(tmp_path, pix_fmt):
     assert frame.format.name == pix_fmt
     assert frame.colorspace == (2 if pix_fmt == "gray" else 9)
     assert report.megabytes <= 0.06
+
+
+def test_a_target_size_keeps_transparency(tmp_path):
+    half = "testsrc2=s=96x64:r=10:d=1,format=yuva444p,geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='255*gt(X,48)'"
+    ffmpeg("-f", "lavfi", "-i", half, "-c:v", "prores_ks", "-pix_fmt", "yuva444p10le", tmp_path / "in.mov")
+    report = imagesr.upscale_video(tmp_path / "in.mov", tmp_path / "out.webm", model="lanczos", target_size=0.04)
+    assert not any("transparency" in line for line in report.dropped)
+    alpha = ["-vf", "alphaextract", "-pix_fmt", "gray", "-f", "rawvideo", "-"]
+    found = np.frombuffer(ffmpeg("-c:v", "libvpx-vp9", "-i", report.output, *alpha), np.uint8).reshape(10, 96, 144)
+    assert found[:, :, :60].max() < 20
+    assert found[:, :, 84:].min() > 235
 
 
 def test_a_size_that_cannot_be_reached_leaves_nothing(tmp_path, clip):
