@@ -24,6 +24,7 @@ HARDWARE = {
 
 
 SMALLEST = 0.93  # of a wanted size: what is smaller is encoded once more
+_MOST, _MOST_OF = 1_000_000, {"libsvtav1": 100_000}  # kilobits per second that encoders take
 _SOUND_KBITS = 160  # where a sound's rate is not known
 
 
@@ -100,10 +101,15 @@ def _options_of(codec, wanted):
 
 def average(codec: str, kilobits: float) -> dict[str, str]:
     """Return an encoder's options for an average bit rate, whose peaks are held to twice of it over two seconds."""
-    rate = max(1, round(kilobits))
+    rate, most = max(1, round(kilobits)), 2 * _MOST  # in bits, libav holds the peaks in 32 bits
     if codec == "libsvtav1":
         return {"b": f"{rate}k"}  # it takes a limit only beside a quality
-    return {"b": f"{rate}k", "maxrate": f"{2 * rate}k", "bufsize": f"{4 * rate}k"}
+    return {"b": f"{rate}k", "maxrate": f"{min(most, 2 * rate)}k", "bufsize": f"{min(most, 4 * rate)}k"}
+
+
+def most_kilobits(codec: str) -> int:
+    """Return the highest bit rate that an encoder takes, in kilobits per second."""
+    return _MOST_OF.get(codec, _MOST)
 
 
 def check_target(megabytes: float | None, seconds: float | None, sounds: int) -> None:
@@ -113,11 +119,14 @@ def check_target(megabytes: float | None, seconds: float | None, sounds: int) ->
 
 
 def bitrate_of(megabytes: float, seconds: float, sounds: int) -> float:
-    """Return the kilobits per second that a file of so many megabytes leaves for the picture; raises ValueError."""
+    """Return the kilobits per second that a file of so many megabytes leaves for the picture, up to what encoders take.
+
+    Raises ValueError where hardly any are left.
+    """
     kilobits = megabytes * 8000 / seconds - _SOUND_KBITS * sounds
     if kilobits < 10:
         raise ValueError(f"Expected a larger target size for {seconds:.0f} s. Received: {megabytes:g} MB")
-    return kilobits
+    return min(kilobits, _MOST)
 
 
 def expected_size(

@@ -14,10 +14,12 @@ from imagesr.media.encoders import encoder_formats
 from imagesr.media.frames import Frame, Packet, has_alpha
 from imagesr.media.source import Source
 from imagesr.media.writer import Writer
-from imagesr.video.encoding import SMALLEST, average
+from imagesr.video.encoding import SMALLEST, average, most_kilobits
 from imagesr.video.segments import Folder, Job
 
 _AIM = 0.97
+_RAISE = 4  # times the bit rate at most: where pictures are too simple for the size, a rate for it would mean nothing
+_MORE = 1.01  # times the size, at least, that a higher rate must give
 _PICKY, _TRIES = 3, 6  # encodings after which any file that is small enough will do, and after which there are no more
 # What keeps the film meanwhile, the first that takes its pixel format: the eye sees no loss, and it takes some four
 # times the space of the default quality.
@@ -40,15 +42,16 @@ def writing(
     folder.claim()
     try:
         info, encoding = source.info, dict(job.encoding)
-        codec = next(
+        codec = encoding["codec"]
+        kept_by = next(
             (c for c in _KEEP if info.pix_fmt in encoder_formats(c) and not has_alpha(info.pix_fmt)), "prores_ks"
         )
         more = {key: encoding[key] for key in ("size", "threads", "shape")}
-        keep = Writer(folder.film, info, codec=codec, options=_KEEP[codec], **more)
+        keep = Writer(folder.film, info, codec=kept_by, options=_KEEP[kept_by], **more)
 
         def make_writer(again, kilobits):
             again.tag_for(encoding["size"][1])
-            options = encoding["options"] | average(encoding["codec"], kilobits)
+            options = encoding["options"] | average(codec, min(kilobits, most_kilobits(codec)))
             more = encoding | {"options": options, "verify": job.verify}
             return Writer(job.out, again, sound=job.options.audio, **more)
 
@@ -62,7 +65,7 @@ def writing(
 
 
 class TargetWriter:
-    """Write a film so that its file has at most `target` bytes, and seldom less than 93 % of them.
+    """Write a film so that its file has at most `target` bytes, and less than 93 % of them only where it is simple.
 
     `write` keeps the frames; `finish` encodes them, with the other streams of the input, until the size is right. It
     has what a Writer has.
@@ -115,25 +118,35 @@ class TargetWriter:
         """Encode the film until its file has the size, and give the file its name; raises OutputError."""
         self._keep.finish()
         seconds = max(float(self._end - self._begin), 0.001)
-        beside, kilobits = 0, _AIM * self._target / 125 / seconds
+        size = beside = 0
+        kilobits = _AIM * self._target / 125 / seconds
         for tries in range(1, _TRIES + 1):
-            writer = self._encoded(kilobits)
+            before, writer = size, self._encoded(kilobits)
             size = writer.part.stat().st_size
             beside = size - writer.video_bytes
-            if size <= self._target and (size >= SMALLEST * self._target or tries > _PICKY):
+            # The rate was raised after a file that was small enough; one that is hardly larger shows what is needed.
+            full = 0 < before <= self._target and size < _MORE * before
+            if size <= self._target and (size >= SMALLEST * self._target or full or tries > _PICKY):
                 writer.place()
                 self.describe(writer)
-                self.notes.append(f"it was encoded {tries} times to reach the size" if tries > 1 else "")
-                self.notes = [note for note in self.notes if note]
+                self._note_size(size, tries, full=full)
                 return
             writer.discard()
             if beside >= _AIM * self._target:
                 break
-            kilobits *= (_AIM * self._target - beside) / max(1, writer.video_bytes)
+            kilobits *= min(_RAISE, (_AIM * self._target - beside) / max(1, writer.video_bytes))
         raise OutputError(
             f"Expected a target size that can be reached. The smallest file of {self._target / 1e6:g} MB asked for has "
             f"{size / 1e6:.3g} MB, {beside / 1e6:.3g} of them beside the picture"
         )
+
+    def _note_size(self, size, tries, *, full):
+        """Note how often the film was encoded, and that it does not fill the size."""
+        if tries > 1:
+            self.notes.append(f"it was encoded {tries} times to reach the size")
+        if size < SMALLEST * self._target:
+            why = ": its pictures are simple, and a higher bit rate makes it no larger" if full else ""
+            self.notes.append(f"the file is smaller than the {self._target / 1e6:g} MB asked for{why}")
 
     def _encoded(self, kilobits):
         """Return a Writer whose file is complete and checked, and has no name yet."""

@@ -74,6 +74,23 @@ def test_a_target_size_keeps_transparency(tmp_path):
     assert found[:, :, 84:].min() > 235
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "megabytes"),
+    [("out.mp4", "libx264", 1), ("out.mkv", "libx265", 1), ("out.webm", None, 20), ("out.mp4", "libx264", 1_000_000)],
+)
+def test_simple_pictures_do_not_fill_a_size(tmp_path, name, codec, megabytes):
+    flat = ["-f", "lavfi", "-i", "color=gray:s=96x64:r=10:d=0.5", "-c:v", "ffv1"]
+    ffmpeg(*flat, tmp_path / "in.mkv")
+    options = {"model": "lanczos", "codec": codec, "target_size": megabytes}
+    report = imagesr.upscale_video(tmp_path / "in.mkv", tmp_path / name, **options)
+    assert report.megabytes < 0.05
+    assert any(f"smaller than the {megabytes:g} MB asked for: its pictures are simple" in note for note in report.notes)
+    if codec == "libx264":
+        assert imagesr.upscale_video(
+            tmp_path / "in.mkv", tmp_path / name, preview=True, overwrite=True, **options
+        ).frames
+
+
 def test_a_size_that_cannot_be_reached_leaves_nothing(tmp_path, clip):
     done = run_video(clip, tmp_path / "out.mkv", "-n", "lanczos", "-s", "3", "--target-size", "0.09", "-c", "ffv1")
     assert done.returncode in (2, 4)
