@@ -303,8 +303,9 @@ class Writer:
             self._written[self._video.index] += 1
 
     def finish(self) -> None:
-        """Flush, check the file against what was written into it, and give it its name."""
+        """Flush, check the file against what was written into it, verify it, and give it its name."""
         self.close()
+        self.verify()
         self.place()
 
     def close(self) -> None:
@@ -318,6 +319,12 @@ class Writer:
             if self._acm:
                 acm.finish(self.part, self._acm)
             self._check()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"Cannot write {self.path}: {reason(error)}") from None
+
+    def verify(self) -> None:
+        """Look through the file that was closed, in the way that was asked for; raises OutputError."""
+        try:
             if self._verify:
                 self._verify(self)
         except (av.FFmpegError, OSError, ValueError) as error:

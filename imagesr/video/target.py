@@ -127,7 +127,7 @@ class TargetWriter:
             # The rate was raised after a file that was small enough; one that is hardly larger shows what is needed.
             full = 0 < before <= self._target and size < _MORE * before
             if size <= self._target and (size >= SMALLEST * self._target or full or tries > _PICKY):
-                writer.place()
+                self._place(writer)
                 self.describe(writer)
                 self._note_size(size, tries, full=full)
                 return
@@ -140,6 +140,15 @@ class TargetWriter:
             f"{size / 1e6:.3g} MB, {beside / 1e6:.3g} of them beside the picture"
         )
 
+    def _place(self, writer):
+        """Verify a file, which may take as long as decoding it and the input, and give it its name."""
+        try:
+            writer.verify()
+            writer.place()
+        except BaseException:
+            writer.discard()
+            raise
+
     def _note_size(self, size, tries, *, full):
         """Note how often the film was encoded, and that it does not fill the size."""
         if tries > 1:
@@ -149,7 +158,7 @@ class TargetWriter:
             self.notes.append(f"the file is smaller than the {self._target / 1e6:g} MB asked for{why}")
 
     def _encoded(self, kilobits):
-        """Return a Writer whose file is complete and checked, and has no name yet."""
+        """Return a Writer whose file is complete; it is not verified, and has no name yet."""
         with self._open_source() as source, self._open_film() as film:
             source.skip_frames()
             writer = self._make_writer(source, kilobits)

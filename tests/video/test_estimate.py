@@ -111,6 +111,23 @@ def test_a_result_of_a_wanted_size_is_verified(tmp_path, film):
     assert any(note.startswith("verified: 150 frames") for note in report.notes)
 
 
+def test_only_the_file_that_is_kept_is_verified(tmp_path, monkeypatch):
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=96x64:r=10:d=0.5", "-c:v", "ffv1", tmp_path / "in.mkv")
+    options, seen = {"model": "lanczos", "target_size": 0.2, "verify": "full"}, []
+    monkeypatch.setattr(upscale, "verify_output", lambda writer, **more: seen.append(writer))
+    report = upscale.upscale_video(tmp_path / "in.mkv", tmp_path / "out.mp4", **options)
+    assert any("it was encoded 2 times" in note for note in report.notes)
+    assert len(seen) == 1
+
+    def refuse(writer, **more):
+        raise OutputError("it differs")
+
+    monkeypatch.setattr(upscale, "verify_output", refuse)
+    with pytest.raises(OutputError, match="it differs"):
+        upscale.upscale_video(tmp_path / "in.mkv", tmp_path / "new.mp4", **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mp4"]
+
+
 def test_the_start_counts_once_in_an_estimate():
     report = Report(frames=15, seconds=2.0, pace=30.0, video_s=0.5, whole_s=3600.0, megabytes=0.1)
     assert "about 01:00:02 at 30.0 fps, and 720.0 MB" in str(report)
