@@ -75,6 +75,8 @@ def _find(data, begin, end, path) -> Iterator[tuple[int, int]]:
     """Yield where the content of each element begins and ends to which a path of numbers leads."""
     while begin < end - 1:
         number, begin = _number(data, begin, marked=True)
+        if begin >= end:
+            return  # the data end within the head of an element
         size, begin = _number(data, begin, marked=False)
         last = min(end, begin + size)
         if number == path[0] and len(path) == 1:

@@ -128,6 +128,20 @@ def test_the_checksum_of_the_tracks_fits_a_name_that_was_put_in(tmp_path):
     assert b"A_MS/ACM" in content
 
 
+@pytest.mark.parametrize("left", range(1, 7))
+def test_an_element_may_begin_just_before_the_end_of_what_is_read(tmp_path, left):
+    cluster, private = b"\x1f\x43\xb6\x75\x01" + bytes(7), b"header"
+    entry = b"\x86\x8d" + acm._PCM + b"\x63\xa2" + bytes([0x80 | len(private)]) + private
+    entry = b"\xae" + bytes([0x80 | len(entry)]) + entry
+    head = b"\x18\x53\x80\x67\x01" + b"\xff" * 7 + b"\x16\x54\xae\x6b" + bytes([0x80 | len(entry)]) + entry
+    space = acm._HEAD - left - len(head) - 9
+    path = tmp_path / "out.mkv"
+    path.write_bytes(head + b"\xec\x01" + space.to_bytes(7, "big") + bytes(space) + cluster)
+    acm.finish(path, [private])
+    assert acm._ACM in path.read_bytes()[: len(head)]
+    assert path.stat().st_size == acm._HEAD - left + len(cluster)
+
+
 def first_times(path):
     """Return when the first packet of each stream begins, in seconds."""
     with av.open(str(path)) as container:
