@@ -123,17 +123,33 @@ class Folder:
         With `numbers` the others are left alone. Raises OutputError where one can neither be read nor removed.
         """
         found = {}
-        try:
+        with self._usable():
             for file in filter(_is_segment, self.path.iterdir()):
                 if numbers is not None and int(file.name.partition(_ENDING)[0]) not in numbers:
                     continue
                 if file.suffix == _ENDING and (frames := frames_in(file)):
                     found[int(file.stem)] = frames
                 else:
-                    file.unlink()
+                    file.unlink(missing_ok=True)
+        return found
+
+    def finished(self) -> dict[int, int]:
+        """Return the same as `done`, and change nothing: other processes may still be writing segments.
+
+        Raises OutputError where one cannot be read.
+        """
+        with self._usable():
+            files = [file for file in self.path.iterdir() if _is_segment(file) and file.suffix == _ENDING]
+        counted = {int(file.stem): frames_in(file) for file in files}
+        return {number: frames for number, frames in counted.items() if frames}
+
+    @contextmanager
+    def _usable(self):
+        """Turn an OSError of the block into an OutputError."""
+        try:
+            yield
         except OSError as error:
             raise OutputError(f"Cannot use {self.path}: {error.strerror}; --restart begins anew") from None
-        return found
 
     def remove(self) -> None:
         """Remove the folder and all that runs keep in it; what else lies there stays."""
@@ -380,6 +396,7 @@ class SegmentedWriter:
     """Write a film in segments, each whole under its name; `finish` joins them and copies the other streams.
 
     It has what a Writer has. `frames_of` leaves out the frames of a source that are done. `skipped` counts them.
+    `shared` is true where other processes write segments of the same film: `discard` then never removes the folder.
 
     Args:
         folder: Where the segments lie, claimed.
@@ -407,6 +424,7 @@ class SegmentedWriter:
         self._next = self.total = 0
         self._segment: SegmentWriter | None = None
         self.skipped = sum(self._done.values())
+        self.shared = numbers is not None
         self.kept: list[str] = []
         self.dropped: list[str] = []
         self.notes: list[str] = []
@@ -477,8 +495,8 @@ class SegmentedWriter:
             self._finish_segment()
 
     def take(self, total: int) -> None:
-        """Take the segments that others have made of a film of so many frames."""
-        self._done, self.total = self._folder.done(), total
+        """Take the finished segments that others have made of a film of so many frames."""
+        self._done, self.total = self._folder.finished(), total
 
     def finish(self) -> None:
         """Finish the last segment, join all, copy the other streams, check the file and give it its name."""
@@ -520,14 +538,14 @@ class SegmentedWriter:
             segment.discard()
             self._segment = None
         with suppress(OSError):
-            if not self._done and not self._new and self._numbers is None:
+            if not self._done and not self._new and not self.shared:
                 self._folder.remove()
 
     @property
     def left(self) -> str:
         """Say what an interrupted run leaves, and how to go on; "" where it leaves nothing."""
         done = self._done | self._new
-        if not (done and self._folder.begun()):
+        if not ((done or self.shared) and self._folder.begun()):
             return ""
         frames = f"{sum(done.values())} frames are kept in {self._folder.path.name}"
         return f"{frames}; the same command goes on, --restart begins anew"

@@ -93,8 +93,12 @@ def share_out(
     report: Report,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Seen:
-    """Let an executor make the segments of a run, and finish its output; return what was seen of the input."""
+    """Let an executor make the segments of a run, and finish its output; return what was seen of the input.
+
+    Where it fails, shares that are being made are not waited for: they may still add segments to the folder.
+    """
     found = Seen()
+    writer.shared = True
     try:
         for found in executor.map(make_share, shares_of(job, parts)):
             check_interrupted()

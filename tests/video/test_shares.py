@@ -107,6 +107,39 @@ def test_what_a_lost_machine_had_made_is_not_made_again(tmp_path, film, last):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here.mp4", "there.mp4"]
 
 
+@pytest.mark.parametrize("finished", [0, 1])
+def test_a_run_that_fails_leaves_alone_what_others_still_write(tmp_path, film, finished, monkeypatch):
+    class Failing:
+        """Finish some segments and begin another, and fail before that one is whole."""
+
+        def map(self, function, items):
+            self.first = next(iter(items))
+            if finished:
+                function(shares.Share(self.first.path, self.first.out, self.first.options, range(finished)))
+            segments.Folder(out).segment(finished).with_suffix(".segment.part").write_bytes(b"half")
+            monkeypatch.setattr(Path, "iterdir", with_ghosts)
+            raise OutputError("it was switched off")
+
+    def with_ghosts(path, iterdir=Path.iterdir):
+        """List files, too, that get another name before they are looked at."""
+        ghosts = [path / "000005.segment.part", path / "000006.segment"] if path.suffix == ".segments" else []
+        return iter([*ghosts, *iterdir(path)])
+
+    executor, out = Failing(), tmp_path / "out.mp4"
+    folder = tmp_path / "out.mp4.segments"
+    left = rf"switched off\. {LENGTH * finished} frames are kept in out.mp4.segments; the same command goes on"
+    with pytest.raises(OutputError, match=left):
+        upscale.upscale_video(film, out, model="lanczos", executor=executor, parts=2)
+    monkeypatch.undo()
+    monkeypatch.setattr(segments, "LENGTH", LENGTH)
+    monkeypatch.setattr(segments, "LONG_S", 0)
+    kept = {path.name for path in folder.iterdir()} - {"lock"}
+    assert kept == {"journal.json", f"{finished:06}.segment.part", *(f"{n:06}.segment" for n in range(finished))}
+    shares.make_share(executor.first)  # a worker that goes on
+    upscale.upscale_video(film, out, model="lanczos")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]
+
+
 @pytest.mark.parametrize("frames", [1, 19, 147, 10_000, None])
 @pytest.mark.parametrize("parts", [1, 3, 8])
 def test_shares_are_all_segments_once(frames, parts):
