@@ -72,6 +72,8 @@ def upscale_video(
     """
     path, out, options = Path(path), Path(out), Options(**options)
     _check_verify(verify, path, out)
+    if parts < 1:
+        raise ValueError(f"Expected parts of at least 1. Received: {parts}")
     if os.path.islink(out):  # noqa: PTH114, Path raises for names that are too long
         out = out.resolve()  # the link stays, and the file that it names is replaced
     folder = segments.Folder(out)

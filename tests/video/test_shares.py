@@ -107,6 +107,13 @@ def test_what_a_lost_machine_had_made_is_not_made_again(tmp_path, film, last):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here.mp4", "there.mp4"]
 
 
+@pytest.mark.parametrize("parts", [0, -1])
+def test_parts_that_are_none_are_refused_before_anything_is_made(tmp_path, film, parts):
+    with pytest.raises(ValueError, match=f"Expected parts of at least 1. Received: {parts}"):
+        upscale.upscale_video(film, tmp_path / "out.mp4", model="lanczos", executor=Elsewhere(), parts=parts)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("finished", [0, 1])
 def test_a_run_that_fails_leaves_alone_what_others_still_write(tmp_path, film, finished, monkeypatch):
     class Failing:
