@@ -187,11 +187,14 @@ def _networks(options):
 
 
 def _details(options, model):
-    """Return the details that a model is measured at; None is its own. With --film detail 0 is measured beside it."""
+    """Return the details that a model is measured at; None is its own. With --film detail 0 is measured before them."""
     if model in BASELINES:
         return [None]
-    ends = options.film and not model.endswith(".keras") and find_model(model, options.scale).detail is not None
-    return options.detail or ([0.0, None] if ends else [None])
+    details = options.detail or [None]
+    if not options.film:
+        return details
+    ends = options.detail or (not model.endswith(".keras") and find_model(model, options.scale).detail is not None)
+    return [0.0, *(detail for detail in details if detail != 0)] if ends else details
 
 
 def _check_items(options, items, networks, maps):

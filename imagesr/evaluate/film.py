@@ -57,7 +57,7 @@ def print_film(records: Sequence[dict]) -> None:
     """Print a row for each model: PSNR-Y, texture and structure beside the first model's, and mesh, flat, flicker.
 
     Of PSNR-Y it has the mean gain and the worst of a file under a condition, of the mesh the mean and the most.
-    Structure is relative to the model's own first record, which is that of its first detail.
+    Structure is relative to the model's own first record, which is that of detail 0 where it takes a detail.
     """
     width = max(24, *(len(record["model"]) + 2 for record in records))
     titles = ("PSNR-Y", "worst", "TEXTURE", "STRUCTURE", "MESH", "most", "FLAT", "FLICKER")
@@ -83,17 +83,22 @@ def _each(record, key):
     return [image[key] for condition in record["conditions"] for image in condition["images"]]
 
 
-def film_targets(lanczos: dict, faithful: dict, own: dict) -> list[Target]:
-    """Return what is asked of a film model: from the records of Lanczos, of its detail 0, and of its default detail.
+def film_targets(lanczos: dict, faithful: dict | None, own: dict) -> list[Target]:
+    """Return what is asked of a film model: from the records of Lanczos, of its detail 0, and of its own detail.
 
+    Two targets compare the model with its detail 0. They are left out where `faithful` is None.
     Flicker is that of clips that were filmed: in those panned across a photograph nothing changes but the place.
     """
     psnr = np.array(_each(own, "psnr_y"))
     filmed = [row["flicker"] for row in own["images"] if "flicker" in row and row["image"] in CLIPS]
-    found = [
-        Target("texture, Lanczos = 1", own["texture"] / lanczos["texture"], 0.62),
-        Target("structure, detail 0 = 1", own["structure"] / faithful["structure"], 1.08),
-        Target("PSNR-Y given up against detail 0, dB", float(np.mean(_each(faithful, "psnr_y") - psnr)), 0.4),
+    found = [Target("texture, Lanczos = 1", own["texture"] / lanczos["texture"], 0.62)]
+    if faithful:
+        given_up = float(np.mean(_each(faithful, "psnr_y") - psnr))
+        found += [
+            Target("structure, detail 0 = 1", own["structure"] / faithful["structure"], 1.08),
+            Target("PSNR-Y given up against detail 0, dB", given_up, 0.4),
+        ]
+    found += [
         Target("worst PSNR-Y over Lanczos, dB", float(np.min(psnr - _each(lanczos, "psnr_y"))), -0.2, True),
         Target("mesh, the most", max(_each(own, "mesh")), 1.5),
     ]
@@ -107,6 +112,6 @@ def print_targets(records: Sequence[dict]) -> list[Target]:
     if first["model"] != "lanczos" or own is first or not all("texture" in record for record in (first, own)):
         return []
     faithful = next(other for other in records if other["name"] == own["name"])
-    targets = film_targets(first, faithful, own)
+    targets = film_targets(first, None if faithful is own else faithful, own)
     print(f"\ntargets of {own['model']}", *targets, sep="\n")
     return targets

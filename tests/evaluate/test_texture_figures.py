@@ -1,16 +1,19 @@
 """`imagesr evaluate --texture` and `--detail`: the columns, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import picture, write_clip
 from PIL import Image
 
+from imagesr.evaluate import __main__ as command
 from imagesr.evaluate import film
 from imagesr.evaluate.__main__ import main
 from imagesr.evaluate.texture import COLUMNS
 from imagesr.metrics import efficientnet
+from imagesr.scale import Scale
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_film_models_are_measured_by_one_command(stand_in, tmp_path, capsys, mon
     write_clip(tmp_path / "clips/b.mp4", size=(240, 180), frames=4, sound=None)
     monkeypatch.setenv(film.DATA, str(tmp_path))
     record = tmp_path / "x.json"
-    arguments = ["--film", "--kernel", "bicubic", "area", "--model", "lanczos", "balanced", "--detail", "0", "0.8"]
+    arguments = ["--film", "--kernel", "bicubic", "area", "--model", "lanczos", "balanced", "--detail", "0.8"]
     assert main([*arguments, "--json", str(record)]) == 0
     said, asked = capsys.readouterr().out.split("\n\ntargets of balanced at 0.8\n")
     *_, head, lanczos, faithful, natural = said.splitlines()
@@ -91,7 +94,7 @@ def test_film_models_are_measured_by_one_command(stand_in, tmp_path, capsys, mon
     assert float(cells[0]) == pytest.approx(np.subtract(other, own).mean(), abs=0.01)
     assert float(cells[1]) == pytest.approx(np.subtract(other, own).min(), abs=0.01)
     assert float(cells[2]) == pytest.approx(models[2]["texture"] / models[0]["texture"], abs=0.01)
-    # Structure is relative to the model's own first detail.
+    # Structure is relative to detail 0, which is measured though it was not asked for.
     assert faithful.split()[6] == "1.00"
     assert float(cells[3]) == pytest.approx(models[2]["structure"] / models[1]["structure"], abs=0.01)
 
@@ -104,11 +107,30 @@ def test_film_without_clips_names_where_they_are_looked_for(monkeypatch, capsys)
     assert "by --data, or --film" in capsys.readouterr().err
 
 
-def test_targets_are_met_at_their_limits():
-    def record(psnr, texture, **more):
-        row = {"image": "a", "psnr_y": psnr, "mesh": 1.5}
-        return {"texture": texture, "structure": 0.2, "images": [row], "conditions": [{"images": [row]}]} | more
+@pytest.mark.parametrize(
+    ("details", "measured"),
+    [(None, [0, None]), ([0.5], [0, 0.5]), ([0.3, 0.6], [0, 0.3, 0.6]), ([0.8, 0], [0, 0.8]), ([0], [0])],
+)
+def test_detail_0_is_measured_first_with_film(details, measured):
+    options = SimpleNamespace(film=True, detail=details, scale=Scale(3, 2))
+    assert command._details(options, "balanced") == measured
+    assert command._details(options, "lanczos") == [None]
+    assert command._details(SimpleNamespace(film=False, detail=details), "balanced") == (details or [None])
 
+
+def record(psnr, texture, **more):
+    row = {"image": "a", "psnr_y": psnr, "mesh": 1.5}
+    return {"texture": texture, "structure": 0.2, "images": [row], "conditions": [{"images": [row]}]} | more
+
+
+def test_nothing_is_compared_with_a_detail_0_that_was_not_measured(capsys):
+    names = {"model": "lanczos", "name": "lanczos"}, {"model": "x.keras", "name": "x.keras"}
+    found = film.print_targets([record(30.0, 0.02, **names[0]), record(30.5, 0.01, **names[1])])
+    assert len(found) == 3
+    assert "detail 0" not in capsys.readouterr().out
+
+
+def test_targets_are_met_at_their_limits():
     found = film.film_targets(record(30.0, 0.02), record(30.5, 0.019), record(29.75, 0.01, flat=1.2))
     assert [(round(target.value, 6), target.met) for target in found] == [
         *((0.5, True), (1, True), (0.75, False), (-0.25, False), (1.5, True), (1.2, False))
