@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import frame_times, run_video, write_clip
+from conftest import frame_times, run_python, run_video, write_clip
 from running import until
-
-from imagesr.cli import Interrupted, interrupts, uninterrupted
 
 
 @pytest.fixture
@@ -115,8 +113,14 @@ def test_several_videos_into_a_folder(folder):
 
 
 def test_a_signal_waits_for_a_block_that_is_not_to_be_interrupted():
-    done = []
-    with pytest.raises(Interrupted), interrupts(), uninterrupted():
+    program = """
+import signal
+from imagesr.cli import Interrupted, interrupts, uninterrupted
+try:
+    with interrupts(), uninterrupted():
         signal.raise_signal(signal.SIGINT)
-        done.append(True)
-    assert done
+        print("done")
+except Interrupted:
+    print("told")
+"""
+    assert run_python("-c", program).stdout.split() == ["done", "told"]
