@@ -145,13 +145,20 @@ def interrupts() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let signals wait while the block runs, and raise Interrupted at its end: what was done can be noted first."""
+    """Let signals wait while the block runs, and raise Interrupted at its end: what was done can be noted first.
+
+    Signals come to the main thread alone; in others nothing is held.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _held.append(True)
     try:
         yield
     finally:
         _held.pop()
-    check_interrupted()
+    if not _held:
+        check_interrupted()
 
 
 def check_interrupted() -> None:

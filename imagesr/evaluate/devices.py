@@ -12,7 +12,7 @@ import numpy as np
 
 from imagesr.card import ModelCard, find_model
 from imagesr.cli import Parser, run_command
-from imagesr.engines import ENGINES, import_engine, load_engine
+from imagesr.engines import DEVICES, ENGINES, import_engine, load_engine
 from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
@@ -81,15 +81,15 @@ def table(rows: list[Measured]) -> str:
 
 def devices(options: argparse.Namespace) -> int:
     """Print the devices and, for each, time and exactness of the models."""
-    cards = [find_model(name, Scale(3, 2)) for name in options.model]
-    print(table(list(measure(cards, found()))))
-    print(f"\nDifferences are from the CPU at fp32. {_missing()}")
+    cards, there = [find_model(name, Scale(3, 2)) for name in options.model], found()
+    print(table(list(measure(cards, there))))
+    print(f"\nDifferences are from the CPU at fp32. {_missing(there)}")
     return 0
 
 
-def _missing():
-    absent = [device for runtime in ENGINES.values() for device in runtime.devices if device not in found()]
-    return f"Not on this machine, or without a driver: {', '.join(dict.fromkeys(absent))}." if absent else ""
+def _missing(there):
+    absent = [device for device in DEVICES if device not in there]
+    return f"Not on this machine, or without a driver: {', '.join(absent)}." if absent else ""
 
 
 def _frame():

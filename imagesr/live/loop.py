@@ -103,7 +103,8 @@ class LiveUpscaler:
         self._thread: threading.Thread | None = None
         self._load(model, scale)
 
-    def _load(self, model, scale):
+    def _load(self, model, scale, *, alone=True):
+        """Load a model; where nothing else runs, leave out what is too slow for the rate."""
         parsed = Scale.parse(scale)
         size = target_size(self._info, scale=parsed)
         names = LADDER if model == AUTO else [model]
@@ -112,7 +113,8 @@ class LiveUpscaler:
         steps = {name: Upscaler(self._info, size, chosen) for name, chosen in engines.items()}
         # The first frame compiles the network, which takes a second: not while somebody is watching.
         rate = float(self._info.rate)
-        names = fast_enough({name: frame_seconds(step, self._info) for name, step in steps.items()}, rate)
+        seconds = {name: frame_seconds(step, self._info) for name, step in steps.items()}
+        names = fast_enough(seconds, rate) if alone else list(steps)
         labels = [f"{name} x{scale}" + (f" {engines[name][0].precision}" if engines[name] else "") for name in names]
         with self._lock:  # so that no frame sees half of a change
             self._late, self._step, self._pace = 0.0, 0, Pace(rate, names)
@@ -167,7 +169,7 @@ class LiveUpscaler:
 
         def load():
             try:
-                self._load(*wanted)
+                self._load(*wanted, alone=False)
                 self.error = ""
             except Exception as error:  # the running one goes on, whatever is wrong with the other
                 self.error = str(error)

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import TypeVar
 
 from imagesr.card import models_for
@@ -101,7 +102,7 @@ class Ladder:
         return sum(step.spared for step in self._steps)
 
 
-def load_model(name: str, factor: Scale, *, detail: float | None = None, **loading) -> list[Engine]:
+def load_model(name: str, factor: Scale | Fraction, *, detail: float | None = None, **loading) -> list[Engine]:
     """Load the engines that reach a factor by the flavour for film; none for plain Lanczos.
 
     `detail` goes to those that take one, `loading` are other options of `load_engine`. Raises ModelError.
@@ -122,7 +123,7 @@ def fast_enough(seconds: Mapping[str, float], fps: float) -> list[str]:
 
 
 def ladders(
-    info: VideoInfo, size: tuple[int, int], factor: Scale, fps: float, *, parallel: int, **loading
+    info: VideoInfo, size: tuple[int, int], factor: Scale | Fraction, fps: float, *, parallel: int, **loading
 ) -> tuple[list[Ladder], Pace]:
     """Return a ladder for each of the `parallel` threads that upscale frames side by side, and their common pace.
 
@@ -140,12 +141,13 @@ def ladders(
 
 
 def frame_seconds(upscaler: Upscaler, info: VideoInfo) -> float:
-    """Time a frame, the median of three, once the networks are compiled."""
+    """Time a frame, the median of three, once the networks are compiled, for whole frames and for parts of them."""
     times = []
-    for number in range(1 + _TIMED):
+    for number in (0, 0, *range(1, 1 + _TIMED)):
         frame = Frame(info.width, info.height, info.pix_fmt)
         plane(frame, 0)[:] = number  # another one each time: what stays the same is not computed again
+        plane(frame, 0)[0, 0] = len(times)  # the second frame differs from the first in this alone
         begun = time.perf_counter()
         upscaler(frame)
         times.append(time.perf_counter() - begun)
-    return statistics.median(times[1:])
+    return statistics.median(times[2:])

@@ -43,14 +43,15 @@ class Windows:
     pixels around its tile, so the network computes the tile as it would in the whole frame.
 
     Args:
-        shape: (height, width) of a frame, multiples of `unit`.
-        unit: Windows begin and end at multiples of it.
+        shape: (height, width) of a frame, multiples of `units`.
+        units: Windows begin and end at multiples of these, (down, across).
         halo: How far the network sees, in LR pixels.
     """
 
-    def __init__(self, shape: tuple[int, int], *, unit: int, halo: int):
-        halo = -(-halo // unit) * unit
-        rows, columns = (_spans(length, unit, halo) for length in shape)
+    def __init__(self, shape: tuple[int, int], *, units: tuple[int, int], halo: int):
+        rows, columns = (
+            _spans(length, unit, -(-halo // unit) * unit) for length, unit in zip(shape, units, strict=True)
+        )
         self._windows = [
             Window((seen_y, seen_x), (tile_y, tile_x)) for seen_y, tile_y in rows for seen_x, tile_x in columns
         ]
@@ -77,14 +78,17 @@ class Windows:
 
 
 class Repeats:
-    """Tell of every frame whether its luma is that of the frame before; told early where it is not."""
+    """Tell of every frame whether its luma is that of the frame before, and of sound between them that it stays.
+
+    It stops looking at the first difference.
+    """
 
     def __init__(self) -> None:
         self._before: Frame | None = None
 
     def __call__(self, item: Frame | Packet) -> bool:
         if not isinstance(item, Frame):
-            return False  # sound and the like
+            return isinstance(item, Packet)
         before, self._before = self._before, item
         if before is None:
             return False

@@ -63,7 +63,7 @@ class Upscaler:
 
     `engines` run one after another; none at all is plain Lanczos. They run only where a frame differs from the one
     before. Where their sizes do not come out even, the frame's edge is repeated before and cut off after them; where
-    `size` is not what they reach, luma is brought down to it by Lanczos. `spared` counts the frames, in parts of one,
+    `size` is not what they reach, Lanczos resizes luma to it. `spared` counts the frames, in parts of one,
     on which the engines did not run.
     """
 
@@ -84,16 +84,18 @@ class Upscaler:
         self._padded = None if padded == [info.width, info.height] else tuple(padded)
         self._sr_size = tuple(n * scale.up // scale.down for n in padded)
         self._before: tuple[np.ndarray, np.ndarray] | None = None  # the luma of the frame before, and that upscaled
-        self._windows = Windows(tuple(padded[::-1]), unit=math.lcm(*units), halo=reach(engines))
+        # A network of one size runs on whole frames.
+        fixed = any(engine.card.size for engine in engines)
+        self._windows = None if fixed else Windows(tuple(padded[::-1]), units=tuple(units[::-1]), halo=reach(engines))
         if native:
-            self._down = None
+            self._to_size = None
             self._resize = Resizer(*self._sr_size, info.pix_fmt, kernel="bicubic")
         else:
-            # The part of the upscaled luma that is not padding, brought down to the size asked for.
+            # The part of the upscaled luma that is not padding, which is then resized to the size asked for.
             gray = "gray" + (f"{info.bits}le" if info.bits > 8 else "")
             self._inside = Frame(scale.grow(info.width), scale.grow(info.height), gray)
             self._inside_luma = plane(self._inside, 0)
-            self._down = Resizer(*size, gray, kernel="lanczos")
+            self._to_size = Resizer(*size, gray, kernel="lanczos")
             self._resize = Resizer(*size, info.pix_fmt, kernel="bicubic")
 
     def __call__(self, frame: Frame | Packet) -> Frame | Packet:
@@ -102,18 +104,18 @@ class Upscaler:
         if not self._engines:
             return self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame
-        if self._down is None:
+        if self._to_size is None:
             result = self._resize(wide)
             self._upscale(plane(wide, 0), plane(result, 0))
             return fitted(result, *self._size) if self._padded else result
         result = self._resize(frame)
         self._upscale(plane(wide, 0), self._inside_luma)
-        plane(result, 0)[:] = plane(self._down(self._inside), 0)
+        plane(result, 0)[:] = plane(self._to_size(self._inside), 0)
         return result
 
     def _upscale(self, luma, target):
         """Fill `target`, upscaled luma without padding; what has not changed since the last call is kept."""
-        windows = self._windows.changed(luma, self._before[0]) if self._before else None
+        windows = self._windows.changed(luma, self._before[0]) if self._windows and self._before else None
         if windows is None:
             target[:] = self._luma(luma)[: target.shape[0], : target.shape[1]]
         elif self._before[1] is not target:
@@ -122,7 +124,7 @@ class Upscaler:
             part = target[window.target(self._scale)]
             part[:] = self._luma(luma[window.seen])[window.kept(self._scale)][: part.shape[0], : part.shape[1]]
         self._before = luma, target
-        self.spared += self._windows.spared(windows)
+        self.spared += self._windows.spared(windows) if self._windows else 0.0
 
     def _luma(self, luma):
         """Run (H, W) luma through the engines; the result may be overwritten by the next call."""

@@ -1,5 +1,6 @@
 """Networks run only where a frame differs from the one before, and nobody can tell."""
 
+import dataclasses
 from fractions import Fraction
 
 import av
@@ -89,7 +90,7 @@ def test_the_result_is_that_of_whole_frames(size, pix_fmt, box):
 
 @pytest.mark.parametrize(("length", "unit", "halo"), [(720, 2, 15), (361, 1, 7), (64, 4, 40), (170, 2, 3), (8, 8, 100)])
 def test_every_pixel_is_in_one_tile_and_sees_its_surroundings(length, unit, halo):
-    windows = Windows((length, 320), unit=unit, halo=halo)
+    windows = Windows((length, 320), units=(unit, 2), halo=halo)
     flat = np.zeros((length, 320), np.uint8)
     covered = np.zeros(length, int)
     for y in range(length):
@@ -119,7 +120,44 @@ def test_repeats_go_to_the_function_that_has_seen_the_frame():
 
     assert list(spread(frames, [function(turn) for turn in range(3)], repeats=Repeats())) == frames
     assert sorted(calls) == [[1, 1, 1], [2], [3, 3, 3]]
-    assert not Repeats()(av.Packet(b""))
+
+
+def test_sound_between_repeats_does_not_part_them():
+    frames = [frame_of(np.full((8, 8), value, np.uint8), "yuv420p") for value in (1, 1, 2, 2, 3, 3)]
+    items = [item for frame in frames for item in (frame, av.Packet(b"sound"))]
+    calls = [[], [], []]
+
+    def function(turn):
+        def work(item):
+            if isinstance(item, Frame):
+                calls[turn].append(int(plane(item, 0)[0, 0]))
+            return item
+
+        return work
+
+    assert list(spread(items, [function(turn) for turn in range(3)], repeats=Repeats())) == items
+    assert sorted(calls) == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_a_network_of_one_size_runs_on_whole_frames():
+    info = info_of(640, 360)
+    engine = load_chain(find_models("fast"), Scale(3, 2))[0]
+    shapes = []
+
+    class Fixed:
+        card = dataclasses.replace(engine.card, size=(360, 640))
+
+        def __call__(self, planes):
+            shapes.append(planes.shape)
+            return engine(planes)
+
+    upscaler = Upscaler(info, (960, 540), [Fixed()])
+    luma = np.zeros((360, 640), np.uint8)
+    for value in (0, 9):
+        luma[0, 0] = value
+        upscaler(frame_of(luma, "yuv420p"))
+    assert shapes == [(1, 360, 640, 1)] * 2
+    assert upscaler.spared == 0
 
 
 def test_a_clip_that_stands_still_is_as_before(tmp_path, monkeypatch):
