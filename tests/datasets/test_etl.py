@@ -203,7 +203,7 @@ def entry(name, mode=0):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "data", "expected"),
+    ("name", "mode", "content", "expected"),
     [
         ("../a.png", 0o100644, png(), "stay in their folder"),
         ("/etc/a.png", 0o100644, png(), "stay in their folder"),
@@ -215,9 +215,9 @@ def entry(name, mode=0):
         ("a.txt", 0o100644, b"text", "pictures in x.zip. Received: none"),
     ],
 )
-def test_zips_that_are_refused(name, mode, data, expected, tmp_path, capsys):
+def test_zips_that_are_refused(name, mode, content, expected, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr(entry(name, mode), data)
+        archive.writestr(entry(name, mode), content)
     assert main(["extract", f"div2k={tmp_path / 'x.zip'}", "--out", str(tmp_path / "in/raw")]) == 3
     said = capsys.readouterr().err
     assert expected in said and said.count("\n") == 1

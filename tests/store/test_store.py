@@ -324,10 +324,10 @@ def test_a_manifest_that_leads_outside_is_refused(path):
         Manifest.parse(lie, "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"format": 2, "files": []}', b"\xff"])
-def test_what_is_no_manifest_is_refused(data):
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 2, "files": []}', b"\xff"])
+def test_what_is_no_manifest_is_refused(content):
     with pytest.raises(InputError, match="Expected a manifest in x"):
-        Manifest.parse(data, "x")
+        Manifest.parse(content, "x")
 
 
 def test_fetch_names_what_is_damaged(tmp_path):
