@@ -13,6 +13,8 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+_DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
+
 
 class Store(Protocol):
     """Hold files by name, parts of a name separated by /; each is there as a whole or not at all.
@@ -71,5 +73,15 @@ def local_folder(url: str | Path) -> Path | None:
 
 
 def without_secrets(url: str) -> str:
-    """Return an address without the user, password and query that it may hold."""
-    return re.sub(r"(?<=://)[^/]*@", "", url).partition("?")[0] if "://" in url else url
+    """Return an address without the user, password and query that it may hold.
+
+    A password for a database may have a / and a ?, as SQLAlchemy reads it.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    if scheme.partition("+")[0].lower() in _DATABASES:
+        rest = re.sub(r"^[^:/?@]*(:[^@]*)?@", "", rest).partition("?")[0].rpartition("@")[2]
+    else:
+        rest = re.sub(r"^[^/]*@", "", rest).partition("?")[0]
+    return f"{scheme}://{rest}"

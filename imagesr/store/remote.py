@@ -26,6 +26,8 @@ class RemoteStore:
 
     def __init__(self, url: str):
         self.url = without_secrets(url)
+        for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+            del os.environ[name]  # empty is not set, as compose files write it; obstore would fail at an empty address
         endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
         client = {"timeout": "60s", "connect_timeout": "5s", "allow_http": endpoint.startswith("http://")}
         options = {"client_options": client, "retry_config": {"max_retries": 4, "retry_timeout": _PATIENCE}}

@@ -434,6 +434,27 @@ def test_addresses():
     assert local_folder("s3://a/b") is None
     assert without_secrets("s3://key:secret@host/a?token=b") == "s3://host/a"
     assert without_secrets("a/b") == "a/b"
+    assert without_secrets("https://host/@user/a@b") == "https://host/@user/a@b"
+    assert without_secrets("sqlite:///a@b/mlflow.db") == "sqlite:///a@b/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "me@", "me:pass@", "me:pa/ss@", "me:/p?a/ss@", "me:p@a/ss@", "me:pa@ss@", "me:a:b@", ":pass@"]
+)
+def test_no_password_of_a_database_is_told(secret):
+    for scheme in ("postgresql", "postgresql+psycopg2", "mysql+pymysql", "PostgreSQL"):
+        for query in ("", "?password=pass", "?password=p@ss/x@y"):
+            assert without_secrets(f"{scheme}://{secret}host/db{query}") == f"{scheme}://host/db"
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_REGION", "AWS_SESSION_TOKEN"])
+def test_an_empty_variable_is_not_set(monkeypatch, name):
+    pytest.importorskip("obstore", reason="needs obstore (pip install 'imagesr[store]')")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9" if variable == "AWS_ENDPOINT_URL" else "x")
+    monkeypatch.setenv(name, "")
+    open_store("s3://bucket/data")
+    assert name not in os.environ
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s3://"])
