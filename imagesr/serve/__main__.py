@@ -31,14 +31,18 @@ def serve(options) -> int:
 def _champions(options):
     """Return the champions that the service follows; raises ValueError for a half of --registry and --follow."""
     from functools import partial
+    from pathlib import Path
 
     from imagesr.serve.follow import Champions
-    from imagesr.store.versions import cache_folder
+    from imagesr.store.versions import cache_folder, short_name
 
     if not (options.registry and options.follow):
         raise ValueError("Expected --registry URI and --follow NAME_xSCALE together. Received: one of them")
     _check_mlflow()
-    return Champions(partial(_connect, options.registry), options.follow, cache_folder() / "models")
+    scheme, separator, file = options.registry.partition("sqlite:///")
+    place = str(Path(file).absolute()) if separator and not scheme else options.registry
+    folder = cache_folder() / "models" / short_name(place)  # another registry has other models of the same names
+    return Champions(partial(_connect, options.registry), options.follow, folder)
 
 
 def _check_mlflow():

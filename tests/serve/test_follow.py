@@ -295,3 +295,23 @@ def test_options_that_belong_together(capsys):
 
     assert main(["--follow", NAME]) == 2
     assert "Expected --registry URI and --follow NAME_xSCALE together" in capsys.readouterr().err
+
+
+def test_each_registry_has_a_cache_of_its_own(tmp_path, monkeypatch):
+    import imagesr.serve.__main__ as command
+
+    monkeypatch.setattr(command, "_check_mlflow", lambda: None)
+    monkeypatch.setenv("IMAGESR_CACHE", str(tmp_path / "cache"))
+
+    def folder(registry):
+        return command._champions(SimpleNamespace(registry=registry, follow=[NAME])).folder
+
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    folders = {folder(place) for place in ("http://a:1", "http://b:1", "sqlite:///mlflow.db")}
+    assert folder(f"sqlite:///{tmp_path / 'mlflow.db'}") in folders
+    monkeypatch.chdir(other)
+    folders.add(folder("sqlite:///mlflow.db"))
+    assert len(folders) == 4
+    assert folder("http://me:password@a:1/") in folders
