@@ -27,7 +27,7 @@ def load(model, scale=None, *, kind="film", **options):
         A callable with `scale`, `card` and `precision`. For planes of luma use `imagesr.engines.load_engine`.
 
     Raises:
-        ValueError: For a kind or scale that there is not.
+        ValueError: For an unknown kind, or a scale that no model has.
         ModelError: For an unknown or damaged model.
     """
     if kind == "photo":

@@ -67,7 +67,7 @@ def fit(
         What Keras's `fit` returns; it has the epochs of this call. `history.csv` has all.
 
     Raises:
-        ValueError: For data or a loss that there is not, and for a run of another network.
+        ValueError: For missing data, an unknown loss, and a run of another network.
         TrainingError: Where a loss is no number any more.
     """
     if steps < 1:

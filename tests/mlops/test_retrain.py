@@ -172,6 +172,8 @@ def test_a_claim_of_this_process_is_alive(tmp_path):
     record = json.loads(store.get("c"))
     assert (record["state"], record["result"], record["step"]) == ("refused", {"version": "1"}, "train")
     assert record["place"][3] == os.getpid()
+    numbering = Path("/proc/self/ns/pid")
+    assert record["place"][2] == (str(numbering.readlink()) if numbering.is_symlink() else "")
 
 
 class Cloud(LocalStore):
