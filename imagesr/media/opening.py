@@ -118,6 +118,15 @@ def declared_size(path: Path) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def is_live(path: Path) -> bool:
+    """Tell whether a file is an AVI that knows no size, as one that went through a pipe; its lengths mean nothing."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8) == b"RIFF" + b"\xff" * 4
+    except OSError:
+        return False
+
+
 def breaks_off(path: Path) -> bool:
     """Tell whether a Matroska or AVI file is shorter than its header says, as one that was not copied whole."""
     try:
@@ -126,7 +135,7 @@ def breaks_off(path: Path) -> bool:
     except OSError:
         return False
     if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little") > size
+        return 8 + int.from_bytes(head[4:8], "little") > size and not is_live(path)
     if head[:4] != _EBML:
         return False
     length, begin = _ebml_number(head, 4)

@@ -28,6 +28,7 @@ from imagesr.media.opening import (
     close_input,
     declared_size,
     is_cover,
+    is_live,
     is_sequence,
     open_input,
     opened,
@@ -171,7 +172,9 @@ class Source:
         context = self.video.codec_context
         check_declared_size(self._path, (context.width, context.height))
         family = container.format.name.split(",")[0]
-        self._indexed, self._in_avi, self._raw = family in INDEXED, family == "avi", family in RAW
+        self._in_avi, self._raw = family == "avi", family in RAW
+        self._live = self._in_avi and is_live(self._path)
+        self._indexed = family in INDEXED and not self._live
         self._prepare_decoder()
         # Times are the reader's: zero is where the file begins, whatever its clock says there.
         zero = max(0, container.start_time or 0) / av.time_base
@@ -482,6 +485,15 @@ class Source:
         if note not in self.notes:
             self.notes.append(note)
 
+    def _declared(self, stream):
+        """Return how long the file says that it is, in seconds and frames; None where it does not say."""
+        if self._live:
+            return None, None
+        if stream.duration:
+            return float(stream.duration * stream.time_base), _frames_of(stream)
+        duration = _end_of(self.container, self._zero) - self._zero if self.container.duration else None
+        return duration, _frames_of(stream)
+
     def _meet(self, first: Frame):
         """Describe the video by its first frame."""
         stream = self.video
@@ -494,11 +506,7 @@ class Source:
         pix_fmt = working_format(first.format.name, alpha=self._alpha)
         plain = av.VideoFormat(pix_fmt, 64, 64)
         chroma = len(plain.components) > 1
-        duration = None
-        if stream.duration:
-            duration = float(stream.duration * stream.time_base)
-        elif self.container.duration:
-            duration = _end_of(self.container, self._zero) - self._zero
+        duration, frames = self._declared(stream)
         matrix = _matrix_of(first)
         size, shape = (first.width, first.height), _shape_of(stream)
         if swaps_sides(self._turning):
@@ -518,7 +526,7 @@ class Source:
             display_matrix=matrix if turned else None,
             rotation=first.rotation if turned else 0,
             duration=duration,
-            frames=_frames_of(stream) if shown_rate == rate and _frames_of(stream) else _steps(duration, shown_rate),
+            frames=frames if shown_rate == rate and frames else _steps(duration, shown_rate),
             side=side_data_of(first),
         )
         if self._untimed:

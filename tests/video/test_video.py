@@ -456,6 +456,17 @@ def test_a_matroska_stream_that_knows_no_size_is_whole(tmp_path):
     assert not imagesr.upscale_video(tmp_path / "live.mkv", tmp_path / "out.mkv", model="lanczos").missing
 
 
+def test_an_avi_that_knows_no_size_is_whole(tmp_path):
+    clip = write_clip(tmp_path / "in.avi", codec="mpeg4", sound=None)
+    live = ffmpeg("-i", clip, "-c", "copy", "-f", "avi", "-")
+    assert live[4:8] == b"\xff" * 4
+    (tmp_path / "live.avi").write_bytes(live)
+    report = imagesr.upscale_video(tmp_path / "live.avi", tmp_path / "out.mkv", model="lanczos")
+    assert (report.frames, report.missing) == (12, "")
+    clip.write_bytes(clip.read_bytes()[:4] + b"\xff" * 4 + clip.read_bytes()[8:])  # nothing else is unknown
+    assert not imagesr.upscale_video(clip, tmp_path / "all.mkv", model="lanczos").missing
+
+
 def test_a_matroska_film_that_breaks_off(tmp_path):
     whole = write_clip(tmp_path / "whole.mkv", frames=60, sound="aac")
     content = whole.read_bytes()
