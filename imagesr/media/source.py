@@ -213,7 +213,8 @@ class Source:
         codec, packed = context.codec.canonical_name, context.name == "mpeg4"
         self._unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", self.video) if packed else None
         self._see_through = has_alpha(context.pix_fmt) if context.pix_fmt else False
-        if self.video.metadata.get("alpha_mode") == "1" and codec in ("vp8", "vp9"):
+        tags = {key.lower(): value for key, value in self.video.metadata.items()}  # FFmpeg's muxer writes capitals
+        if tags.get("alpha_mode") == "1" and codec in ("vp8", "vp9"):
             self._see_through = True
             if self._alpha:
                 self._decoder = av.CodecContext.create(f"libvpx-{codec}".replace("-vp8", ""), "r")

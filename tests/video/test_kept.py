@@ -291,6 +291,16 @@ def test_transparency_is_kept_where_the_codec_has_it(tmp_path, kind, out, codec)
     assert any(line.startswith("will be lost: transparency") for line in lines)
 
 
+def test_transparency_of_our_own_webm_is_seen(tmp_path):
+    clear = ["-f", "lavfi", "-i", "color=red@0:s=96x64:r=10:d=0.3,format=yuva420p"]
+    ffmpeg(*clear, "-c:v", "libvpx-vp9", tmp_path / "in.webm")
+    again = upscaled(upscaled(tmp_path / "in.webm", tmp_path / "once.webm").output, tmp_path / "twice.webm").output
+    alpha = ["-vf", "alphaextract", "-pix_fmt", "gray", "-f", "rawvideo", "-"]
+    assert max(ffmpeg("-c:v", "libvpx-vp9", "-i", again, *alpha)) < 20
+    report = upscaled(tmp_path / "once.webm", tmp_path / "out.mp4")
+    assert any(line.startswith("transparency") for line in report.dropped)
+
+
 def test_the_film_is_the_default_or_the_largest_video_stream(tmp_path):
     for name, size in (("small", (64, 48)), ("large", (128, 96))):
         write_clip(tmp_path / f"{name}.mp4", size=size, sound=None)
