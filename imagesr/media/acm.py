@@ -49,7 +49,10 @@ def add_stream(container, header: bytes):
 
 
 def finish(path: Path, headers: Collection[bytes]) -> None:
-    """Give the streams with these headers their name in a finished file; raises OSError, or ValueError if one lacks."""
+    """Give the streams with these headers their name in a finished file.
+
+    Raises OSError, and ValueError where the file has no stream with one of the headers.
+    """
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD))
         left = [bytes(header) for header in headers]

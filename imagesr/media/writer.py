@@ -219,7 +219,7 @@ class Writer:
             converter = subtitles.SubtitleConverter(stream, self._container)
             self._join(stream, converter, name, f"converted to {converter.told}")
         elif codec is None:  # teletext, captions of ARIB
-            self.dropped.append(f"{name}: the FFmpeg in use has no decoder for it, and PyAV copies no such stream")
+            self.dropped.append(f"{name}: the FFmpeg in use has no decoder for it, and imagesr does not copy it")
         else:
             self.dropped.append(f"{name}: {self.path.suffix} files do not hold it")
 
