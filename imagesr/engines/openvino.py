@@ -42,7 +42,7 @@ def load(
     options = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else half.replace("FP", "F").lower()}
     if device == "CPU":
         options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
-    # Its own format where the model has it: the same graph.
+    # OpenVINO's own format, where the model has it, is the graph of model.onnx, with weights in float32 as well.
     own = bits == 8 and precision != "int8" and "model.xml" in card.sha256
     file = card.folder / "model.xml" if own else onnx_file(card, precision, bits)
     try:

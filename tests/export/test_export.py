@@ -179,6 +179,24 @@ def test_openvino_runs_its_own_format_where_there_is_one(exported):
         load_engine(without("model.onnx", "model.xml"), precision="fp32")
 
 
+def test_weights_of_openvinos_own_format_are_rounded_to_bf16(exported):
+    # Weights compressed to float16 would come through a Convert, and the rounding would leave them as they are.
+    import openvino as ov
+
+    from imagesr.engines.openvino import _round_filters
+
+    model = ov.Core().read_model(exported("espcn").card.folder / "model.xml")
+
+    def weights():
+        convolutions = [node for node in model.get_ops() if node.get_type_name() == "Convolution"]
+        return [np.array(node.input_value(1).get_node().data) for node in convolutions]
+
+    before = weights()
+    _round_filters(model)
+    assert len(before) == 3 and all((w.view(np.uint32) & 0xFFFF).any() for w in before)
+    assert not any((w.view(np.uint32) & 0xFFFF).any() for w in weights())
+
+
 @pytest.mark.parametrize("name", ["edsr_baseline", "fsrcnn"])
 def test_photographs_go_through_every_kind_of_network(name, exported):
     """RGB networks take colours as they are, also of grey and transparent pictures; the result is Keras's."""
