@@ -38,8 +38,8 @@ def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCar
     """Choose the models to run one after another: the fewest that reach `factor`, of these the least beyond it.
 
     What is beyond it is computed in vain, and is taken away again by Lanczos. For film they may end up to `SHORT` below
-    it, where that saves a run: Lanczos makes the rest, which is better, too (docs/experiments.md). The smallest scale
-    runs first, so that the others see fewer pixels.
+    it, where that saves a run: Lanczos makes the rest. The result is also better than that of one run more
+    (docs/experiments.md). The smallest scale runs first, so that the others see fewer pixels.
     """
     factor = _fraction(factor)
     short = SHORT if all(card.flavour == "film" for card in cards) else 1

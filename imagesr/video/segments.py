@@ -262,10 +262,8 @@ def exempt(job: Job, pix_fmt: str) -> bool:
     codec, options = job.encoding["codec"], job.options
     hardware = codec in HARDWARE or codec.rpartition("_")[2] in ("nvenc", "qsv", "amf", "videotoolbox", "mf", "vaapi")
     beside = codec.startswith("libvpx") and has_alpha(pix_fmt)  # transparency lies beside its packets
-    paced = (options.target_size, options.realtime) != (
-        None,
-        None,
-    )  # a frame depends on those before it, or on the clock
+    # A frame depends on those before it, or on the clock.
+    paced = options.target_size is not None or options.realtime is not None
     return PIPE in (job.path, job.out) or hardware or beside or paced or options.preview
 
 
