@@ -284,7 +284,7 @@ EVALUATE = {
         f"--data in.png {options}": (2, *words)
         for options, words in {
             "--model perfect": ["perfect"],
-            "--model fast --scale 2": ["1.5"],
+            "--model fast --scale 3": ["1.5"],
             "--scale wide": ["wide"],
             "--scale 0.5": ["0.5"],
             "--scale 9": ["up to 8"],

@@ -154,13 +154,13 @@ def run_demo(out: str | Path, **options) -> Report:
         render(source)
         rendering = time.perf_counter() - begun
         report = upscale_video(source, out, **options)
-        shown = {"imagesr": _middle_frame(out)}
+        shown = {"imagesr": middle_frame(out)}
         if report.detail and options.get("realtime") is None:
             shown = {
                 "detail 0, faithful": _faithful(source, Path(folder), options),
                 f"detail {report.detail:g}": shown["imagesr"],
             }
-        compare(_middle_frame(source), shown, picture)
+        compare(middle_frame(source), shown, picture)
     report.first_frame_s = round(report.first_frame_s - rendering, 3)
     report.notes.append(f"side by side with Lanczos: {picture}")
     return report
@@ -171,7 +171,7 @@ def _faithful(source, folder, options):
     again = {name: options[name] for name in _AGAIN if name in options}
     out = folder / "faithful.mp4"
     upscale_video(source, out, detail=0.0, start=SECONDS / 2, duration=1 / RATE, **again)
-    return _middle_frame(out)
+    return middle_frame(out)
 
 
 def compare(source: Frame, upscaled: Mapping[str, Frame], picture: Path) -> None:
@@ -199,7 +199,7 @@ def compare(source: Frame, upscaled: Mapping[str, Frame], picture: Path) -> None
         raise OutputError(f"Cannot write {picture}: {reason(error)}") from None
 
 
-def _middle_frame(path):
+def middle_frame(path):
     """Return the middle frame of a clip, which is decoded twice: a film is not kept in memory."""
     with Source(path) as source:
         count = sum(isinstance(item, Frame) for item in source)
