@@ -26,7 +26,7 @@ class Store(Protocol):
         """Return a file's bytes, None where there is none."""
 
     def size(self, name: str) -> int | None:
-        """Return a file's bytes in number, None where there is none."""
+        """Return the size of a file in bytes, None where there is none."""
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, new or not."""

@@ -32,7 +32,7 @@ class LocalStore:
             raise InputError(f"Expected a readable store. Received: {self._path(name)} ({error.strerror})") from None
 
     def size(self, name: str) -> int | None:
-        """Return a file's bytes in number, None where there is none."""
+        """Return the size of a file in bytes, None where there is none."""
         try:
             return self._path(name).stat().st_size
         except (FileNotFoundError, NotADirectoryError):

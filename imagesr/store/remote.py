@@ -45,7 +45,7 @@ class RemoteStore:
         return self._get(name)[0]
 
     def size(self, name: str) -> int | None:
-        """Return a file's bytes in number, None where there is none."""
+        """Return the size of a file in bytes, None where there is none."""
         with self._reading():
             try:
                 return obstore.head(self._store, name)["size"]
