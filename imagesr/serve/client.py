@@ -373,7 +373,8 @@ def _parser():
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the answers")
     add("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
-    add("--detail", type=float, metavar="0..1", help="detail of the result, for models that take one (default: the service's)")
+    text = "detail of the result, for models that take one (default: the service's)"
+    add("--detail", type=float, metavar="0..1", help=text)
     add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")
     add("--jobs", type=int, default=2, metavar="N", help="pictures that are sent at a time (default: 2)")
     away = "seconds to wait for a service that is away or silent"
