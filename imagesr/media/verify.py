@@ -19,6 +19,7 @@ from imagesr.media.writer import Writer
 _DRIFT, _DRIFT_OF_FRAME = 1.0, 4.0  # codes of 255, of a plane's mean: over the film, and of any frame
 _APART_S = 0.1  # streams may begin and end so much apart: encoders of sound pad
 _TOLD = 4  # problems that are named
+_EMPTY_TEXT = 2  # bytes: a length of zero
 _UNSAID = (0, 2)  # colour tags that say nothing
 _SAME = {"deu": "ger", "fre": "fra", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "swe": "sve"}
 
@@ -88,11 +89,16 @@ def _frames(source: Source, streams: dict[int, _Stream]) -> Iterator[Frame]:
     for item in source:
         if isinstance(item, Frame):
             yield item
-        elif isinstance(item, Packet) and item.pts is not None:
+        elif isinstance(item, Packet) and item.pts is not None and not _says_nothing(source, item):
             stream = streams.setdefault(item.stream_index, _Stream())
             stream.packets += 1
             stream.begin = min(stream.begin, float(item.pts * item.time_base))
             stream.end = max(stream.end, float((item.pts + (item.duration or 0)) * item.time_base))
+
+
+def _says_nothing(source, packet):
+    """Tell whether a packet is the empty text with which MP4 fills the time between subtitles."""
+    return source.container.streams[packet.stream_index].type == "subtitle" and packet.size <= _EMPTY_TEXT
 
 
 def _of_frames(pairs, source, made):

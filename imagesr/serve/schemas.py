@@ -23,15 +23,15 @@ class Measured(BaseModel):
     """Hold one model at one scale."""
 
     scale: str = Field(examples=["2"])
-    parameters: int = Field(examples=[12440])
-    multiply_accumulates: float = Field(description="per pixel of the picture", examples=[12340.0])
+    parameters: int = Field(examples=[15336])
+    multiply_accumulates: float = Field(description="per pixel of the picture", examples=[15221.0])
     channels: int = Field(description="1 where it takes luma, 3 where it takes RGB", examples=[1])
     multiple: int = Field(
         description="height and width of the input of its files must be multiples of it", examples=[1]
     )
     receptive_field: int = Field(description="in pixels of the picture", examples=[15])
-    detail: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[None])
-    psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.511])
+    detail: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[0.0])
+    psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.5117])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]
     )

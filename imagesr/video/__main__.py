@@ -32,6 +32,7 @@ from imagesr.files import write_whole
 from imagesr.media.containers import FORMATS
 from imagesr.scale import Scale
 
+_NOTHING = "nothing was written"
 _LINE_S = 10.0  # between lines of progress where there is no terminal
 _BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
 _BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
@@ -233,7 +234,7 @@ def _telling_what_is_left(out):
         elif Folder(out).begun():
             told = "what is done is kept; the same command goes on, --restart begins anew"
         else:
-            told = "nothing was written"
+            told = _NOTHING
         interrupted.hint = interrupted.hint or told
         raise
 
@@ -287,7 +288,13 @@ def _several(todo, folder, options, run):
     codes, reports = [NOT_STARTED for _ in todo.clashes], []
     for number, (path, out) in enumerate(todo.pairs, 1):
         asked = options | {"overwrite": options["overwrite"] or out in todo.remade}
-        code, report = _one_of_several(path, out, asked, run, f"{number}/{len(todo.pairs)} {path}: ")
+        try:
+            code, report = _one_of_several(path, out, asked, run, f"{number}/{len(todo.pairs)} {path}: ")
+        except Interrupted as interrupted:
+            if reports:
+                made = f"{len(reports)} of {len(todo.pairs)} made, in {folder}"
+                interrupted.hint = made if interrupted.hint == _NOTHING else f"{made}; {interrupted.hint}"
+            raise
         codes.append(code)
         reports += [report] if report else []
     if run["json"] and reports:

@@ -62,6 +62,11 @@ class Pace:
         self._step, self._since = self._step + by, self._clock()
 
     @property
+    def steps(self) -> list[str]:
+        """The names of the steps."""
+        return list(self._frames)
+
+    @property
     def shares(self) -> dict[str, float]:
         """The share of the frames by step, without those that had none."""
         total = max(1, sum(self._frames.values()))

@@ -32,6 +32,7 @@ from imagesr.video.upscaler import pixel_shape
 
 PREVIEW_S = 3.0
 VERIFY = ("quick", "full")
+_HELD = 0.95  # of a rate, at least, with the time that the start takes
 _LEAST_BITS = 0.01  # a pixel, of simple content at a usual quality
 
 
@@ -105,7 +106,8 @@ def upscale_video(
             else:
                 elsewhere = None
                 _run(source, ready.upscalers, writer, report, lambda done: progress and progress(done, expected))
-                report.by_model = ready.pace.shares if ready.pace else {}
+                if ready.pace:
+                    _note_pace(report, ready.pace, seconds=time.perf_counter() - begun)
                 spared = sum(upscaler.spared for upscaler in ready.upscalers)
                 report.unchanged = round(spared / max(1, report.frames), 3)
     _conclude(report, elsewhere or seen(source), writer, out, seconds=time.perf_counter() - begun)
@@ -114,6 +116,14 @@ def upscale_video(
         # Streams that have no packets in so short a part may have some in the whole.
         report.kept, report.dropped = planned, [text for text in report.dropped if not text.endswith(EMPTY)]
     return report
+
+
+def _note_pace(report, pace, *, seconds):
+    """Note which models ran, and where they did not hold the rate."""
+    report.by_model = pace.shares
+    report.model = " and ".join(pace.shares)
+    if report.frames < _HELD * pace.fps * seconds:
+        report.notes.append(f"{pace.fps:g} frames a second were not held")
 
 
 def _describe(report, ready, options):
@@ -125,6 +135,8 @@ def _describe(report, ready, options):
         takes = next((card for card in cards if card.detail is not None), None)
         report.model, report.flavour = chain_name(cards), cards[0].flavour
         report.precision, report.detail = engines[0].precision, checked_detail(options.detail, takes) if takes else None
+    if ready.pace:
+        report.model = f"the best of {', '.join(ready.pace.steps)} at {ready.pace.fps:g} fps"
 
 
 def _job(path, out, options, ready, report, *, verify):
@@ -197,7 +209,7 @@ def _conclude(report, found, writer, out, *, seconds):
     """Complete the report of a finished run."""
     skipped = getattr(writer, "skipped", 0)
     report.kept, report.dropped = writer.kept, writer.dropped
-    report.notes = found.notes + writer.notes
+    report.notes = found.notes + writer.notes + report.notes
     report.missing = ", ".join(text for text in (found.missing, writer.lost) if text)
     report.megabytes = round(out.stat().st_size / 1e6, 3) if out != PIPE else None
     report.finish(seconds)

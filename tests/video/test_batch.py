@@ -16,6 +16,7 @@ import pytest
 from conftest import frame_times, run_video, write_clip
 from running import until
 
+from imagesr.cli import Interrupted
 from imagesr.errors import InputError
 from imagesr.video import __main__ as command
 from imagesr.video import batch
@@ -261,3 +262,20 @@ def test_a_damaged_video_that_was_made_has_not_failed(tmp_path, monkeypatch, cap
     monkeypatch.setattr(batch, "arriving", lambda *given, **more: iter([(tmp_path / "a.avi", tmp_path / "a.mp4")]))
     command.main([str(tmp_path), str(tmp_path / "out"), "--watch"])
     assert "1 made, 0 failed" in capsys.readouterr().err
+
+
+def test_an_interrupted_batch_says_how_many_were_made(tmp_path, small, monkeypatch, capsys):
+    made = []
+
+    def upscale(path, out, *given):
+        if made:
+            raise Interrupted(signal.SIGINT, "nothing was written")
+        made.append(out)
+        return types.SimpleNamespace(missing="")
+
+    monkeypatch.setattr(command, "_one", upscale)
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(small, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    assert command.main([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), str(tmp_path / "out")]) == 130
+    assert "interrupted; 1 of 2 made, in" in capsys.readouterr().err

@@ -98,4 +98,7 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     assert set(report.by_model) <= set(LADDER)
     assert len(report.by_model) > 1
     monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1.0)
-    assert imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30).by_model == {"lanczos": 1.0}
+    report = imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30)
+    assert (report.by_model, report.model) == ({"lanczos": 1.0}, "lanczos")
+    report = imagesr.upscale_video(clip, tmp_path / "late.mp4", realtime=1000)
+    assert "1000 frames a second were not held" in report.notes
