@@ -1,5 +1,6 @@
 """Subtitles in the output: copied, converted where they are text, else named; read back by ffmpeg."""
 
+import shutil
 import struct
 from fractions import Fraction
 
@@ -59,6 +60,14 @@ def test_a_last_subtitle_without_an_end_is_no_reason_to_throw_the_video_away(tmp
     source.write_bytes(with_text(folder, "mov_text", ".mp4").read_bytes())
     report = imagesr.upscale_video(source, tmp_path / "out.mp4", model="lanczos", duration=0.4)
     assert "One & " in read(report.output)
+
+
+def test_the_empty_text_before_a_subtitle_of_mp4_is_no_difference(tmp_path, folder):
+    shutil.copy(folder / "clip.mp4", tmp_path / "clip.mp4")
+    (tmp_path / "text.srt").write_text(TEXT.replace("00:00:00,100", "00:00:00,250"), "utf-8")
+    source = with_text(tmp_path, "mov_text", ".mp4")
+    report = imagesr.upscale_video(source, tmp_path / "out.mkv", model="lanczos", verify="full")
+    assert any(note.startswith("verified: ") for note in report.notes)
 
 
 def test_what_no_conversion_reaches_is_named_before_the_start(tmp_path, folder):
