@@ -65,9 +65,10 @@ def pytest_collection_modifyitems(items):
         fixtures = [one.func for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
         functions = [function for function in (item.function, *fixtures) if of_tests(inspect.unwrap(function))]
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        for mark in sorted(needs(functions, item.fixturenames, item.path, parameters)):
+        names = set(item.fixturenames) - set(parameters)  # a parameter may be called as a fixture is
+        for mark in sorted(needs(functions, names, item.path, parameters)):
             item.add_marker(mark)
-        if DATA is None and "data" in item.fixturenames:
+        if DATA is None and "data" in names:
             item.add_marker(pytest.mark.skip(reason="needs the shared pictures and clips (IMAGESR_DATA)"))
 
 

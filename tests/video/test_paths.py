@@ -41,11 +41,14 @@ def test_long_names(folder, length):
     one_line(run_video(folder / "in.mp4", folder / "out.mp4", "-n", "lanczos", "--json", folder / ("z" * 300)), 2)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are of POSIX")
 def test_folders_that_cannot_be_read(folder):
     closed = folder / "closed"
     closed.mkdir()
     closed.chmod(0)
+    if os.access(closed, os.X_OK):
+        closed.chmod(0o755)
+        pytest.skip("this user may read everything")
     try:
         one_line(run_video(closed / "in.mp4", folder / "out.mp4", "-n", "lanczos"), 3)
         one_line(run_video(folder / "in.mp4", closed / "out.mp4", "-n", "lanczos"), 2)
