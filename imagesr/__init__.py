@@ -2,7 +2,7 @@
 
 import time as _time
 
-STARTED = _time.perf_counter()  # `first_frame_s` of a Report counts from here: the first import of any command
+STARTED = _time.perf_counter()  # what `imagesr video` takes for the start of the process
 
 __version__ = "0.1.0"
 __all__ = ["datasets", "evaluate", "load", "models", "train", "upscale_image", "upscale_video"]

@@ -17,7 +17,8 @@ class Found:
     """Hold the files that some places name; `several` where there may be more than one.
 
     `inside` has the sub-folder of each file that lies in one. `left` counts files of other kinds by their suffix, and
-    `folders` the sub-folders that were not entered; `unreadable` are the sub-folders that cannot be read.
+    `folders` the sub-folders that were not entered; `unreadable` are the sub-folders that cannot be read. `failed` has
+    the places that gave nothing, each with the error, where others gave something.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -26,6 +27,7 @@ class Found:
     left: Counter[str] = field(default_factory=Counter)
     folders: int = 0
     unreadable: list[Path] = field(default_factory=list)
+    failed: list[tuple[str, InputError]] = field(default_factory=list)
 
     def left_out(self, *, advice: str = " (-r takes them)") -> str:
         """Say what was found and is not taken; "" where there is nothing."""
@@ -50,14 +52,15 @@ def find_files(
 
     Of folders and patterns the files are taken that are `wanted`; hidden ones are passed over. A place for which
     `single` holds is taken as it is. `recursive` takes sub-folders too, except `besides`. A file that several places
-    name is taken once. Raises InputError for a place that is missing, cannot be read or holds none.
+    name is taken once. A place fails that is missing, cannot be read or holds none; raises InputError where all do.
     """
     found = Found(several=len(places) > 1)
-    for place in places:
+
+    def take(place):
         path = Path(place)
         if single(path):
             found.files.append(path)
-            continue
+            return
         found.several = True
         if not path.is_dir() and not glob.has_magic(place):
             raise InputError(f"Expected {noun}, a folder or a pattern. There is none at {place}")
@@ -70,6 +73,14 @@ def find_files(
         if len(found.files) == before:
             told = f"; {left}" if (left := found.left_out()) else ""
             raise InputError(f"Expected {noun}. There is none in {place}{told}")
+
+    for place in places:
+        try:
+            take(place)
+        except InputError as error:
+            found.failed.append((place, error))
+    if not found.files:
+        raise found.failed[0][1]
     found.files = _each_once(found.files)
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagesr.errors import ModelError
+from imagesr.errors import ModelError, cause
 from imagesr.files import write_whole
 from imagesr.scale import Scale
 
@@ -64,7 +64,7 @@ class ModelCard:
         except FileNotFoundError:
             raise ModelError(f"Expected a saved model: a folder with card.json. Received: {folder}") from None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"Expected a model card in {folder / 'card.json'}. Received: {error}") from None
+            raise ModelError(f"Expected a model card in {folder / 'card.json'}. Received: {cause(error)}") from None
         for file, digest in expected.items():
             if not (folder / file).is_file():
                 raise ModelError(

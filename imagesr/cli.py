@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from imagesr.files import disk_full
 from imagesr.scale import Scale
 
 SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
+BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
+BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 WIDTH = 100  # columns of the texts of --help
 DETAIL_HELP = "0 is the faithful picture, 1 the most natural-looking one (default: the model's, if it takes one)"
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
@@ -76,6 +79,17 @@ def size_argument(text: str) -> tuple[int, int]:
         return int(width), int(height)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a size such as 1920x1080, received {text}") from None
+
+
+def box_argument(text: str) -> tuple[int, int]:
+    """Return (width, height) of a text such as 1920x1080 or 1080p."""
+    try:
+        return BOXES.get(text.lower()) or size_argument(text)
+    except argparse.ArgumentTypeError:
+        names = ", ".join(BOXES)
+        raise argparse.ArgumentTypeError(
+            f"expected a size such as 1920x1080, or one of {names}, received {text}"
+        ) from None
 
 
 def scale_argument(text: str) -> Scale:
@@ -173,8 +187,29 @@ def install_hint(error: ImportError) -> str:
     if not isinstance(error, ModuleNotFoundError):  # it is there and does not load: libGL for OpenCV
         more = " (on Debian also: apt install libgl1)" if "libGL" in str(error) else ""
         return f"{str(error).splitlines()[0]}{more}"
-    what = DRIVERS.get(package) or f"'imagesr[{EXTRAS.get(package, 'train')}]'"
-    return f"it needs the package {package}: pip install {what}"
+    driver = DRIVERS.get(package)
+    how = f"pip install {driver}" if driver else install(EXTRAS.get(package, "train"))
+    return f"it needs the package {package}: {how}"
+
+
+def install(extra: str | None) -> str:
+    """Return the command that adds an extra to this installation, or mends it: from the folder that it came from."""
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    try:
+        origin = json.loads(distribution("imagesr").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    extra = f"[{extra}]" if extra else ""
+    if vcs := origin.get("vcs_info", {}).get("vcs"):
+        return f"pip install 'imagesr{extra} @ {vcs}+{origin['url']}'"
+    url = urlparse(origin.get("url", ""))
+    if url.scheme != "file":
+        return f"pip install 'imagesr{extra}'"
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}'{url2pathname(url.path)}{extra}'"
 
 
 @contextmanager
@@ -206,12 +241,16 @@ def exit_code(error: Exception) -> int:
     return UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN
 
 
-def _told(error):
-    """Return the line for an error."""
+def told(error: BaseException) -> str:
+    """Return the sentence for an error; those of the system name the file, not their number."""
     if isinstance(error, ImportError):
         return install_hint(error)
-    full = disk_full(error.errno) if isinstance(error, OSError) else ""
-    return f"{full}: {error.filename}" if full and error.filename else full or error
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if full := disk_full(error.errno):
+        return f"{full}: {error.filename}" if error.filename else full
+    place = f"{error.filename}: " if error.filename else ""
+    return f"Expected a file or folder that can be used. {place}{error.strerror}"
 
 
 def run_command(command: str, function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -221,9 +260,18 @@ def run_command(command: str, function: Callable[[argparse.Namespace], int], opt
         try:
             return function(options)
         except (ImportError, ValueError, InputError, OutputError, TrainingError, OSError) as error:
-            told, code = _told(error), exit_code(error)
+            line, code = told(error), exit_code(error)
         except (Interrupted, KeyboardInterrupt) as error:
             number = getattr(error, "number", signal.SIGINT)
-            told, code = str(error) or "interrupted", 128 + number
-    print(f"imagesr {command}: {told}", file=sys.stderr)
+            line, code = str(error) or "interrupted", 128 + number
+    print(f"imagesr {command}: {line}", file=sys.stderr)
     return code
+
+
+def run_subcommand(command: str, parser: Parser, arguments: list[str] | None) -> int:
+    """Run the function that the arguments choose, and return its exit code; without arguments, print the help."""
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
+    return run_command(command, options.run, options)

@@ -21,6 +21,11 @@ class TrainingError(Exception):
     """A training that failed after it had begun."""
 
 
+def cause(error: BaseException) -> str:
+    """Say in one line what was wrong; errors of the system without their number and file."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
 def together(errors: Iterable[str]) -> str:
     """Return texts `Expected …. Received: …` as one line, in which each expectation stands once."""
     found: dict[str, list[str]] = {}

@@ -1,6 +1,7 @@
 """Every command with arguments that cannot be: one line, the documented exit code, and nothing changed on the disk."""
 
 import argparse
+import json
 import os
 import shutil
 import socket
@@ -16,6 +17,38 @@ from imagesr.__main__ import COMMANDS, find_main
 from imagesr.card import SAVED_MODELS
 
 NAMES = ("photo0", "photo1", "photo2")
+WHOLE = "name = 'x'\nstore = 's'\n[train]\ndata = ['a']\nval = ['b']\n"  # a config of retrain
+CONFIGS = {
+    "empty.toml": "",
+    "broken.toml": "=",
+    "number.toml": "name = 'x'\nstore = 'store'\ntrain = 3\n",
+    "name.toml": "name = 'x'",
+    "key.toml": "name = 'x'\nstore = 's'\nother = 1\n[train]\n",
+    "no-data.toml": "name = 'x'\nstore = 's'\n[train]\nsteps = 1\n",
+    "name-1.toml": "name = 1\nstore = 's'\n[train]\n",
+    "pictures.toml": f"pictures = 'b100'\n{WHOLE}",
+    "no-pictures.toml": f"pictures = []\n{WHOLE}",
+    "calibrate.toml": f"calibrate = 'no'\n{WHOLE}",
+    "limits.toml": f"limits = 'none.toml'\n{WHOLE}",
+    "val.toml": WHOLE.replace("['b']", "'b'"),
+    "numbers.toml": "train = 3\nsearch = 3",
+    "no-search.toml": "[train]",
+    "word.toml": "[train]\n[search]\nloss = 'mse'",
+    "letters.toml": "[train]\n[search]\nbatch = { low = 'a', high = 'b' }\n",
+    "high.toml": "[train]\n[search]\nbatch = { low = 4, high = 2 }",
+    **{
+        f"{word}.json": json.dumps({"data": ["folder=photos"], "val": ["folder=photos"]} | settings)
+        for word, settings in {
+            "loss": {"loss": "l1"},
+            "steps": {"steps": "2"},
+            "patch": {"patch": 6},
+            "channels": {"architecture": {"channels": 2}},
+            "strategy": {"strategy": "parameter_server"},
+            "precision": {"precision": "float8"},
+            "learning_rate": {"learning_rate": -1},
+        }.items()
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +70,8 @@ def files(tmp_path_factory):
     shutil.copy(folder / "in.mp4", folder / "films" / "a.mp4")
     for name in ("text.mp4", "text.png", "junk.keras"):
         (folder / name).write_text("This is not what its name says.\n" * 50)
-    (folder / "number.toml").write_text("name = 'x'\nstore = 'store'\ntrain = 3\n")
-    (folder / "letters.toml").write_text("[train]\n[search]\nbatch = { low = 'a', high = 'b' }\n")
+    for name, text in CONFIGS.items():
+        (folder / name).write_text(text)
     (folder / "empty.mp4").touch()
     (folder / "there.mp4").write_bytes(b"somebody's film")
     (folder / "vector.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
@@ -56,10 +89,40 @@ def files(tmp_path_factory):
             size = (50, 40) if name == "smaller" else (120, 100)
             Image.fromarray(picture(*size, shift=number)).save(folder / name / f"{photo}.png")
     Image.fromarray(picture(120, 100)).save(folder / "twice" / "photo0.jpg")
+    shutil.copytree(SAVED_MODELS / "linear_x1.5", folder / "linear")
+    shutil.copytree(folder / "A", folder / "maps")
     shutil.copytree(SAVED_MODELS / "fast_x1.5", folder / "changed")
     model = folder / "changed" / "model_int8.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"\0")
     return folder
+
+
+@pytest.fixture(scope="module")
+def networks(files):
+    """Add networks to the folder: a run to start from, networks of another kind, and some that are none."""
+    import keras
+
+    from imagesr.models import build
+    from imagesr.recursive.network import pixel_recursive
+    from imagesr.train.config import Config
+
+    options = {"model": "srresnet", "scale": "2", "architecture": {"filters": 4, "blocks": 1}}
+    stage = Config(**options, data=("folder=photos",), val=("folder=photos",))
+    (files / "stage").mkdir()
+    (files / "stage" / "config.json").write_text(stage.model_dump_json())
+    network = stage.build()
+    network.save_weights(files / "stage" / "training.weights.h5")
+    network.save(files / "stage" / "model.keras")
+    build("srresnet", "2", filters=8, blocks=1).save(files / "wider.keras")
+    pixel_recursive(filters=3, blocks=1, layers=1).save(files / "pixels.keras")
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(files / "other.weights.h5")
+    x = keras.Input((None, None, 1))
+    two = keras.layers.UpSampling2D(2)(x)
+    keras.Model(x, [two, two]).save(files / "two.keras")
+    keras.Model(x, keras.layers.UpSampling2D(2)(keras.layers.Conv2D(1, 3)(x))).save(files / "valid.keras")
+    x = keras.Input((8, 8, 1))
+    keras.Model(x, keras.layers.Dense(10)(keras.layers.Flatten()(x))).save(files / "classes.keras")
+    keras.Model(x, keras.layers.UpSampling2D(2)(x)).save(files / "fixed.keras")
 
 
 @pytest.fixture
@@ -165,7 +228,7 @@ VIDEO = {
             "-s 1": "scale",
             "-s 9": "scale",
             "--size big": "1920x1080",
-            "--size 1080q": "1920x1080",
+            "--size 1080q": "1920x1080 1080p",
             "--size 90x90": "at least lanczos",
             "--size 20000x20000": "16384",
             "-s 2 --size 300x300": "--size",
@@ -215,6 +278,7 @@ IMAGE = {
     "in.png out.png -s 9": (2, "up to 8"),
     "in.png out.png -s 1": (2, "above 1"),
     "in.png out.png --size 30x30": (2, "above the picture's own"),
+    "in.png out.png --size 1080q": (2, "1920x1080", "1080p"),
     "in.png out.png -n magic": (2, "Expected a model"),
     "in.png out.webp -s 6 --times 3": (2, "16383 pixels a side"),
     "in.png out.png -s 8 --times 9": (2, "megapixels"),
@@ -323,6 +387,8 @@ DATASETS = {
     "film photos new --frames 0": (2, "at least 1"),
     "film tiny new": (2, "at least 28 pixels"),
     "film twice new": (2, "different names"),
+    "scenes photos": (2, "Expected a new folder"),
+    "scenes new --count 0": (2, "Expected a count of 1"),
     "extract --out new": (2, "NAME=SOURCE"),
     "extract photos --out new": (2, "NAME=SOURCE"),
     "extract div2k=photos": (2, "--out"),
@@ -349,7 +415,17 @@ RETRAIN = {
     "": (2, "CONFIG"),
     "nothing.toml": (2, "Expected a config in TOML"),
     "in.png": (2, "Expected a config in TOML"),
+    "broken.toml": (2, "Expected a config in TOML"),
     "number.toml": (2, "Expected a table for train"),
+    "name.toml": (2, "Expected name, store and train"),
+    "key.toml": (2, "Expected keys"),
+    "no-data.toml": (2, "Expected data and val"),
+    "name-1.toml": (2, "Expected a text for name"),
+    "pictures.toml": (2, "Expected a list of texts for pictures"),
+    "no-pictures.toml": (2, "Expected a list of texts for pictures"),
+    "calibrate.toml": (2, "Expected true or false for calibrate"),
+    "limits.toml": (2, "Expected a file of limits"),
+    "val.toml": (2, "Expected a list of texts for val under [train]"),
 }
 TRACK = {
     "sync": (2, "RUN"),
@@ -362,9 +438,15 @@ TUNE = {
     "": (2, "SEARCH"),
     "nothing.toml": (2, "[train] and [search]"),
     "number.toml": (2, "[train] and [search]"),
+    "empty.toml": (2, "[train] and [search]"),
+    "numbers.toml": (2, "[train] and [search]"),
+    "no-search.toml": (2, "[train] and [search]"),
+    "word.toml": (2, "a list of values, or low and high"),
     "letters.toml": (2, "low and high, with log for batch"),
+    "high.toml": (2, "low and high, with log for batch"),
     "search.toml --trials 0": (2, "at least 1 trial"),
 }
+SMALL = "--data photos --val photos --model srresnet --architecture filters=4 blocks=1 --scale 2 --patch 48 --batch 2"
 TRAIN = {
     "--data none --val none": (2, "folder with pictures"),
     "--data photos": (2, "--val"),
@@ -392,12 +474,49 @@ TRAIN = {
             "--data photos --init nowhere": "start from",
         }.items()
     },
+    **{f"--config {name}": (2, name.partition(".")[0]) for name in CONFIGS if name.endswith(".json")},
+    **{
+        f"{SMALL} {options}": (2, words)
+        for options, words in {
+            "--gan": "--from-scratch",
+            "--gan --init stage --scale 4": "whole stage one",
+            "--gan --init stage --architecture filters=6 blocks=1": "differs",
+            "--gan depth=3 --init stage": "relativistic",
+            "--gan --init stage --weights vgg=1": "perceptual",
+            "--gan --init stage --perceptual alexnet": "photos, views, vgg19",
+            "--perceptual vgg19:block9_conv9": "block5_conv4",
+            "--perceptual vgg19=nowhere.h5": "storage.googleapis.com",
+            "--perceptual vgg19=other.weights.h5": "another network's",
+            "--depth maps --depth-model x.onnx": "both",
+            "--depth nowhere": "folder with depth maps",
+            "--depth maps --depth-dropout 2": "less than or equal to 1",
+            "--depth-model nowhere.onnx": "ONNX",
+            "--edge-weight 2": "depth or depth_model",
+        }.items()
+    },
+    "--interpolate stage stage": (2, "--alpha"),
+    "--interpolate stage stage --alpha 2": (2, "from 0 to 1"),
+    "--interpolate stage stage --alpha 0.5 --steps 9": (2, "leave out --steps"),
+    "--interpolate stage wider.keras --alpha 0.5": (2, "one architecture"),
+    "--interpolate stage none --alpha 0.5": (2, "none"),
 }
 EXPORT = {
     "junk.keras": (2, "Keras network from LR to SR"),
     "none.keras": (2, "Keras network from LR to SR"),
     "empty": (2, "run of imagesr train"),
     "photos": (2, "run of imagesr train"),
+    "classes.keras": (2, "(None, 10)"),
+    "two.keras": (2, "2 outputs"),
+    "valid.keras": (2, "pixels from"),
+    "fixed.keras --measure waves=photos": (2, "one size"),
+    "fixed.keras --measure waves=none": (2, "pictures"),
+    "fixed.keras --calibrate none": (2, "pictures"),
+    "fixed.keras --also torch": (2, "saved_model"),
+    "fixed.keras --name a/b": (2, "without folders"),
+    "linear": (2, "--also"),
+    "linear --also litert": (2, "mpv"),
+    "linear --also mpv --name x": (2, "--also alone"),
+    "linear --also vapoursynth": (2, "whole scale"),
 }
 RECURSIVE = {
     "train --filters 8": (2, "multiple of 3"),
@@ -412,9 +531,15 @@ RECURSIVE = {
     "sample nowhere --data photos": (2, "a finished run"),
     "sample in.png --data photos": (2, "a finished run"),
     "": (2, "train|sample"),
+    "sample wider.keras --data photos": (2, "which is another"),
+    "sample pixels.keras --data photos --temperature nan": (2, "temperature of 0 or more"),
+    "sample pixels.keras --data photos --patches 0": (2, "--patches above 0"),
+    "sample pixels.keras --data photos --sheet sheet.jpg": (2, ".png"),
+    "sample pixels.keras --data photos --sheet nowhere/sheet.png": (2, "existing folder"),
 }
 BENCH = {"missing.mp4": (3, "missing.mp4"), "--frames 0": (2, "frames"), "--json none/a.json": (2, "folder")}
-SHADERS = {"": (2, "DIR"), "in.png": (4, "in.png")}
+SHADERS = {"": (2, "DIR"), "in.png": (4, "Expected a file or folder that can be used", "in.png")}
+DEVICES = {"-n magic": (2, "Expected a model")}
 MODELS = {"--scale 0": (2, "scale"), "--scale abc": (2, "abc")}
 WITH_KERAS = ("train", "export", "recursive")  # which may print lines of TensorFlow before
 ALSO = {
@@ -441,6 +566,7 @@ CASES = {
     "export": EXPORT,
     "recursive": RECURSIVE,
     "models": MODELS,
+    "devices": DEVICES,
     "promote": PROMOTE,
     "retrain": RETRAIN,
     "track": TRACK,
@@ -458,10 +584,12 @@ CASES = {
         for line, (code, *words) in cases.items()
     ],
 )
-def test_what_cannot_be_is_one_line(command, line, code, words, refused):
+def test_what_cannot_be_is_one_line(command, line, code, words, refused, request):
+    if command in WITH_KERAS:
+        request.getfixturevalue("networks")
     given = line.split()
-    if "--sink" not in given:
-        given += ALSO.get(command, [])
+    if "--sink" not in given and given[:1] != ["linear"]:
+        given = [*ALSO.get(command, []), *given]
     if given[:1] == ["train"]:
         given[1:1] = ["--data", "photos", "--val", "photos", "--out", "run"]
     elif command == "evaluate" and "--model" not in given:

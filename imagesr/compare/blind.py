@@ -17,7 +17,7 @@ from PIL import Image
 from imagesr.cli import Parser, check_interrupted, check_record, run_command
 from imagesr.compare.crops import worst_window
 from imagesr.compare.moving import moving_crops
-from imagesr.errors import InputError
+from imagesr.errors import InputError, cause
 from imagesr.files import write_whole
 from imagesr.media.containers import FORMATS
 from imagesr.media.images import find_images, read_rgb
@@ -152,7 +152,9 @@ def _read_votes(file):
             raise ValueError("votes for what it does not name")
         str(sheet["voter"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"Expected votes that the page of imagesr blind saved in {file}. Received: {error}") from None
+        raise InputError(
+            f"Expected votes that the page of imagesr blind saved in {file}. Received: {cause(error)}"
+        ) from None
     return sheet
 
 

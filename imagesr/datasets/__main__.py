@@ -11,13 +11,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from imagesr.cli import Parser, run_command, size_argument
+from imagesr.cli import Parser, run_subcommand, size_argument
 from imagesr.datasets.etl import add_commands, progress
 
-DESCRIPTION = """\
-Check folders of pictures, and make some.
-
-Examples:
+DESCRIPTION = "Check folders of pictures, and make some."
+EXAMPLES = """
   imagesr datasets verify photos/train
   imagesr datasets leaks photos/train Set5
   imagesr datasets film photos/val clips
@@ -32,9 +30,8 @@ Exit codes: 0 nothing wrong, 1 problems or leaks found, 2 wrong options or folde
 
 
 def _parser():
-    raw = argparse.RawDescriptionHelpFormatter
     usage = "imagesr datasets {verify,leaks,film,scenes,extract,transform,load,prune} ..."
-    parser = Parser(prog="imagesr datasets", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser = Parser(prog="imagesr datasets", usage=usage, description=DESCRIPTION, examples=EXAMPLES, epilog=EPILOG)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
     def command(name, run, what, example):
@@ -91,12 +88,7 @@ def _parser():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if not hasattr(options, "run"):
-        parser.print_help()
-        return 0
-    return run_command("datasets", options.run, options)
+    return run_subcommand("datasets", _parser(), arguments)
 
 
 def run_verify(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from imagesr.datasets.verify import list_files, plain
-from imagesr.errors import InputError
+from imagesr.errors import InputError, cause
 from imagesr.files import whole_folder, write_whole
 from imagesr.media.images import SUFFIXES
 from imagesr.store import without_secrets
@@ -74,7 +74,7 @@ def read_record(raw: Path) -> list[dict[str, Any]]:
     try:
         return json.loads((raw / RECORD).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"Expected a folder of imagesr datasets extract. Received: {raw} ({error})") from None
+        raise InputError(f"Expected a folder of imagesr datasets extract. Received: {raw} ({cause(error)})") from None
 
 
 def _done(out, sources, sha256):

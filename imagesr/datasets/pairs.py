@@ -14,7 +14,7 @@ from tqdm import tqdm
 from imagesr.datasets.degradations import Degradation
 from imagesr.datasets.film import KEPT, PannedPhoto, window
 from imagesr.depth.maps import DepthSource, resized
-from imagesr.errors import together
+from imagesr.errors import cause, together
 from imagesr.media.images import kind, read_rgb
 from imagesr.pixels import downscale, luma, resize
 from imagesr.scale import Scale
@@ -159,7 +159,7 @@ def shape(picture, colour=False):
             what, (width, height) = kind(image), image.size
             turned = image.getexif().get(0x0112, 1) >= 5
     except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected a picture that can be read. Received: {picture} ({error})") from None
+        raise ValueError(f"Expected a picture that can be read. Received: {picture} ({cause(error)})") from None
     if "-bit" in what or (colour and what.startswith(("grey", "bilevel"))):
         raise ValueError(
             f"Expected RGB pictures of 8 bits; convert others or take them out. Received: {picture} ({what})"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagesr.cli import install
 from imagesr.depth.maps import DepthSource, depth_maps, normalised, on_hr
 from imagesr.errors import ModelError
 from imagesr.scale import Scale
@@ -49,7 +50,7 @@ def estimator(file: Path) -> Callable[[np.ndarray], np.ndarray]:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise ModelError(f"A model of depth needs the package {error.name}: pip install 'imagesr[train]'") from None
+        raise ModelError(f"A model of depth needs the package {error.name}: {install('train')}") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is told in one line
     try:

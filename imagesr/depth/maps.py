@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagesr.errors import cause
 from imagesr.media.images import is_picture
 from imagesr.scale import Scale
 
@@ -31,7 +32,7 @@ def read_depth(file: Path) -> np.ndarray:
             with Image.open(file) as image:
                 depth = np.asarray(image)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected a depth map that can be read. Received: {file} ({error})") from None
+        raise ValueError(f"Expected a depth map that can be read. Received: {file} ({cause(error)})") from None
     if depth.ndim != 2 or depth.dtype.kind not in "uif":
         what = f"shape {depth.shape} of {depth.dtype}"
         raise ValueError(f"Expected a depth map of one channel, (H, W) numbers. Received: {file}, {what}")

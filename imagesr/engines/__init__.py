@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from imagesr.card import ModelCard, models_with_detail
+from imagesr.cli import install
 from imagesr.errors import ModelError
 from imagesr.models import import_keras
 
@@ -157,8 +158,7 @@ def import_engine(engine: str) -> ModuleType:
             import_keras()
         return import_module(module)
     except ModuleNotFoundError as error:
-        install = f"pip install 'imagesr[{extra}]'" if extra else "pip install imagesr"
-        raise ModelError(f"The engine {engine} needs the package {error.name}: {install}") from None
+        raise ModelError(f"The engine {engine} needs the package {error.name}: {install(extra)}") from None
 
 
 def onnx_file(card: ModelCard, precision: str, bits: int) -> Path:

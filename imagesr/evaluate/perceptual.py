@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagesr.cli import install
 from imagesr.engines import import_engine
 from imagesr.errors import ModelError
 from imagesr.metrics.fidelity import BANDS, figures, spectrum_ratios
@@ -39,7 +40,7 @@ def perceptual_figures(*, lpips: Path | None = None, dists: Path | None = None) 
     than two blocks of 96 pixels. Raises ModelError for a missing network or package.
     """
     if not importlib.util.find_spec("keras"):
-        raise ModelError("Perceptual figures need the package keras: pip install 'imagesr[train]'")
+        raise ModelError(f"Perceptual figures need the package keras: {install('train')}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints details of the machine
     from imagesr.metrics.perceptual import distance, load_extractor
 

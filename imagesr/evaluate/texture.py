@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from imagesr.cli import install
 from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
@@ -24,7 +25,7 @@ def texture_figures(measure: Figures, scale: Scale, weights: Path | None = None)
     """
     for package in ("keras", "cv2"):
         if not importlib.util.find_spec(package):
-            raise ModelError(f"Figures of texture need the package {package}: pip install 'imagesr[train]'")
+            raise ModelError(f"Figures of texture need the package {package}: {install('train')}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells what machine it runs on, at length
     from imagesr.metrics.efficientnet import features
     from imagesr.metrics.texture import PATCH, Texture, cells, flat, mesh

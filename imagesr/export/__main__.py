@@ -10,10 +10,8 @@ from imagesr.card import SAVED_MODELS
 from imagesr.cli import Parser, run_command
 from imagesr.models import import_keras
 
-DESCRIPTION = """\
-Make a trained network runnable.
-
-Examples:
+DESCRIPTION = "Make a trained network runnable."
+EXAMPLES = """
   imagesr export runs/mine --name mine
   imagesr export runs/mine --name mine --calibrate photos/train --measure set5=Set5
   imagesr export network.keras --name mine --folder models --also openvino litert
@@ -36,7 +34,7 @@ def _parser():
         prog="imagesr export",
         usage="imagesr export RUN --name NAME [options]\n       imagesr export MODEL --also FORMAT ...",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run of imagesr train, a .keras file, or a saved model to add to")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -10,10 +9,8 @@ from imagesr.card import ModelCard, saved_models
 from imagesr.cli import Parser, run_command
 from imagesr.files import write_whole
 
-DESCRIPTION = """\
-Copy the shaders of the shipped models to a folder, and print the lines for mpv.conf.
-
-Examples:
+DESCRIPTION = "Copy the shaders of the shipped models to a folder, and print the lines for mpv.conf."
+EXAMPLES = """
   imagesr shaders ~/.config/mpv/shaders
 """
 
@@ -46,7 +43,7 @@ def _parser():
         prog="imagesr shaders",
         usage="imagesr shaders DIR",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder for the shaders; it is made if needed")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Parser, run_command, scale_argument, size_argument
+from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Parser, box_argument, run_command, scale_argument
 from imagesr.engines import DEVICES
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
@@ -34,7 +34,12 @@ def _parser():
     add("paths", nargs="+", metavar="IN ... OUT", help="pictures, folders or patterns, and at last where to write")
     large = parser.add_mutually_exclusive_group().add_argument
     large("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
-    large("--size", type=size_argument, metavar="WxH", help="fit into this size instead; the aspect is kept")
+    large(
+        "--size",
+        type=box_argument,
+        metavar="WxH",
+        help="fit into this size: 3840x2160, 1080p, 4k",
+    )
     add("--times", type=int, default=1, metavar="N", help="upscale N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)

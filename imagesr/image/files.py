@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from imagesr.cli import NOT_STARTED, SOME_FAILED, check_interrupted, exit_code
+from imagesr.cli import NOT_STARTED, SOME_FAILED, UNREADABLE, check_interrupted, exit_code, told
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.errors import InputError, OutputError
@@ -47,25 +47,29 @@ def upscale_files(options: argparse.Namespace) -> int:
         _tell(f"imagesr image: {left}")
     for photo, reason in todo.clashes:
         _tell(f"imagesr image: {photo}: {reason}")
-    codes = [NOT_STARTED for _ in todo.clashes]
+    for _, error in todo.found.failed:
+        _tell(f"imagesr image: {error}")
+    codes = [NOT_STARTED for _ in todo.clashes] + [UNREADABLE for _ in todo.found.failed]
+    wanted = len(codes) + len(todo.pairs)
     several = todo.found.several
     for number, (photo, target, format) in enumerate(todo.pairs, 1):
         count = f"{number}/{len(todo.pairs)} " if several else ""
         try:
             _upscale(photo, target, format, options, steps_to, count)
         except Exception as error:  # whatever is wrong with one picture, the others are made
-            error = _told(error, photo)
+            error = _understood(error, photo)
             if not several:
                 raise error from None
             codes.append(exit_code(error))
-            _tell(f"imagesr image: {photo}: {error}")
+            _tell(f"imagesr image: {photo}: {told(error)}")
     if (several or todo.there) and not options.quiet:
-        _tell(_summary(todo, len(codes), out))
-    made = len(todo.pairs) + len(todo.clashes) - len(codes)
+        there = f", {len(todo.there)} there already" if todo.there else ""
+        _tell(f"{wanted - len(codes)} of {wanted} made{there}, in {out}")
+    made = wanted - len(codes)
     return SOME_FAILED if codes and (made or todo.there) else codes[0] if codes else 0
 
 
-def _told(error, photo):
+def _understood(error, photo):
     """Return an error that says in one sentence what went wrong with a picture."""
     if isinstance(error, MemoryError):
         return OutputError(f"{photo} takes more memory than there is; --tile takes smaller pieces")
@@ -74,12 +78,6 @@ def _told(error, photo):
     if isinstance(error, (InputError, OutputError, ValueError, OSError, ImportError)):
         return error
     return InputError(f"{photo} cannot be upscaled ({type(error).__name__}: {' '.join(str(error).split())})")
-
-
-def _summary(todo, failed, out):
-    pictures = len(todo.pairs) + len(todo.clashes)
-    there = f", {len(todo.there)} there already" if todo.there else ""
-    return f"{pictures - failed} of {pictures} made{there}, in {out}"
 
 
 def _upscale(photo, target, format, options, steps_to, count):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesr.cli import Parser, check_record, run_command, size_argument
+from imagesr.errors import cause
 from imagesr.live.command import KEYS, add_live_options, check_live_options, loading_options, open_window, run, tell
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def open_sink(name: str, upscaler: LiveUpscaler, info, *, title: str = "", split
             f"Expected a virtual camera: on Linux 'modprobe v4l2loopback', on Windows and macOS OBS. Received: {reason}"
         ) from None
     except (OSError, OverflowError) as error:
-        raise ValueError(f"Expected a free port. Received: {port} ({error})") from None
+        raise ValueError(f"Expected a free port. Received: {port} ({cause(error)})") from None
 
 
 def _parser():

@@ -97,8 +97,7 @@ def _draw_progress(picture, progress):
 
 def seen_size(info: VideoInfo, size: tuple[int, int]) -> tuple[int, int]:
     """Return the (width, height) that a picture of a video has when it is displayed."""
-    size = round(size[0] * (info.sample_aspect_ratio or 1)), size[1]
-    return size[::-1] if info.rotation % 180 else size
+    return info.upright((round(size[0] * info.shape), size[1]))
 
 
 def as_seen(picture: np.ndarray, info: VideoInfo) -> np.ndarray:

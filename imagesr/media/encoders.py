@@ -11,10 +11,11 @@ from pathlib import Path
 import av
 
 from imagesr.media.containers import FORMATS
-from imagesr.media.frames import has_alpha
+from imagesr.media.frames import depth, has_alpha
 from imagesr.media.opening import reason
 
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+_PLAYED = ("h264", "hevc", "vp9", "av1")
 
 
 @contextmanager
@@ -94,6 +95,17 @@ def encoder_format(codec: str, pix_fmt: str) -> str:
         if candidate in formats or not formats:
             return candidate
     return formats[0]
+
+
+def played_format(codec: str, pix_fmt: str) -> str | None:
+    """Return the format with halved chroma that players expect of a codec, for frames of `pix_fmt` that were RGB.
+
+    None for codecs that are not made for players, and for transparency.
+    """
+    if has_alpha(pix_fmt) or av.Codec(codec, "w").canonical_name not in _PLAYED:
+        return None
+    candidates = ("yuv420p10le", "p010le") if depth(pix_fmt) > 8 else ("yuv420p", "nv12")
+    return next((name for name in candidates if name in encoder_formats(codec)), None)
 
 
 def keeps_alpha(codec: str, suffix: str) -> bool:

@@ -46,6 +46,10 @@ class VideoInfo:
         """The width of a pixel over its height."""
         return self.sample_aspect_ratio or Fraction(1)
 
+    def upright(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (width, height) of stored pixels as displayed: swapped where the video is turned on its side."""
+        return size[::-1] if self.rotation % 180 else size
+
 
 class Resizer:
     """Resize whole frames by swscale, their timestamps, tags and side data kept, their chroma siting respected.
@@ -149,12 +153,17 @@ def working_format(name: str, *, alpha: bool = False) -> str:
     elif len(color) == 1:
         family = "yuv444p" if transparent else "gray"
     else:
-        halved = (fmt.chroma_width() < 64, fmt.chroma_height() < 64)
-        family = {(True, True): "yuv420p", (True, False): "yuv422p"}.get(halved, "yuv444p")
+        family = {(True, True): "yuv420p", (True, False): "yuv422p"}.get(halved(name), "yuv444p")
     if transparent:
         family = family.replace("yuv", "yuva")
         bits = min(bits, 10)  # there is no yuva420p12le
     return family + ("" if bits <= 8 else "10le" if bits <= 10 else "12le")
+
+
+def halved(name: str) -> tuple[bool, bool]:
+    """Tell whether a pixel format has chroma of half the (width, height)."""
+    fmt = av.VideoFormat(name, 64, 64)
+    return (fmt.chroma_width() < 64, fmt.chroma_height() < 64) if len(fmt.components) > 1 else (False, False)
 
 
 def has_alpha(name: str) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from imagesr.errors import cause
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -54,4 +56,4 @@ def read_rgb(path: Path) -> np.ndarray:
                 raise ValueError(f"Expected a picture of 8 bits per sample. Received: {path} ({what}); convert it")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected a picture that can be read. Received: {path} ({error})") from None
+        raise ValueError(f"Expected a picture that can be read. Received: {path} ({cause(error)})") from None

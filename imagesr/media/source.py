@@ -20,7 +20,7 @@ from imagesr.media.containers import INDEXED, RAW, RESTARTING
 from imagesr.media.deinterlace import Verdict, examine, filters_of, may_be_unflagged, rate_of
 from imagesr.media.display import swaps_sides, turning_filters
 from imagesr.media.filters import Filters
-from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, has_alpha, rgb, working_format
+from imagesr.media.frames import Frame, Packet, VideoInfo, fitted, halved, has_alpha, rgb, working_format
 from imagesr.media.opening import (
     PIPE,
     breaks_off,
@@ -234,6 +234,11 @@ class Source:
     def has_alpha(self) -> bool:
         """Tell whether the video has transparency, kept or not."""
         return self._see_through
+
+    @property
+    def is_rgb(self) -> bool:
+        """Tell whether the pictures are red, green and blue, which become YUV."""
+        return is_rgb(self._first)
 
     def chapters(self) -> list[dict]:
         """List the chapters of the part that is read, in its time."""
@@ -505,8 +510,7 @@ class Source:
         mode = self._verdict.mode if self._verdict else "off"
         shown_rate = rate_of(mode, rate)
         pix_fmt = working_format(first.format.name, alpha=self._alpha)
-        plain = av.VideoFormat(pix_fmt, 64, 64)
-        chroma = len(plain.components) > 1
+        plain = av.VideoFormat(pix_fmt)
         duration, frames = self._declared(stream)
         matrix = _matrix_of(first)
         size, shape = (first.width, first.height), _shape_of(stream)
@@ -519,7 +523,7 @@ class Source:
             height=size[1],
             pix_fmt=pix_fmt,
             bits=plain.components[0].bits,
-            halved=(plain.chroma_width() < 64, plain.chroma_height() < 64) if chroma else (False, False),
+            halved=halved(pix_fmt),
             time_base=1 / rate if self._untimed else stream.time_base,
             rate=shown_rate,
             sample_aspect_ratio=shape,

@@ -110,7 +110,8 @@ class Writer:
         self._rate, self._encoded = info.rate, False
         fmt = FORMATS[path.suffix.lower()]
         try:
-            pix_fmt = pix_fmt or encoder_format(codec, info.pix_fmt)
+            if not pix_fmt and (pix_fmt := encoder_format(codec, info.pix_fmt)) != info.pix_fmt:
+                self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
             self._container = av.open(
                 str(self.part.absolute()), "w", format=fmt, container_options=_muxing(fmt, info, source)
             )
@@ -150,8 +151,6 @@ class Writer:
         self.dropped += lost
         if source and source.has_alpha and not has_alpha(pix_fmt):
             self.dropped.append(f"transparency: {codec} does not write it here; -c prores_ks, ffv1 or libvpx-vp9 may")
-        if pix_fmt != info.pix_fmt:
-            self.notes.append(f"{codec} writes {pix_fmt}, the input has {info.pix_fmt}")
 
     def _name_lost_tags(self, source):
         """Name the chapters and tags of the file that MPEG-TS has no place for."""

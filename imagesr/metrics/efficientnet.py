@@ -12,6 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from imagesr.errors import cause
+
 NAMES = ("lite0", "lite1", "lite2")
 # Of each stage: blocks of lite0, and the stride of the first of them. Kernel sizes and channels are in the file.
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
@@ -45,7 +47,7 @@ def read_weights(file: Path) -> dict[str, np.ndarray]:
             tensors, storages = (_read_zip if zipfile.is_zipfile(opened) else _read_pickles)(opened)
         return {name: _tensor(storages, *place) for name, place in tensors.items()}
     except (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"Expected the weights of a PyTorch network in {file}. Received: {error}") from None
+        raise ValueError(f"Expected the weights of a PyTorch network in {file}. Received: {cause(error)}") from None
 
 
 class _Reader(pickle.Unpickler):

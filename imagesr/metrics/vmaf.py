@@ -9,6 +9,7 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+from imagesr.cli import install
 from imagesr.media.frames import Frame, plane
 
 VMAF_MODEL = "vmaf_v0.6.1neg"
@@ -26,7 +27,7 @@ def vmaf_ffmpeg() -> str:
         command = [ffmpeg, "-v", "error", "-nostdin", "-f", "lavfi", "-i", trial, "-f", "null", "-"]
         subprocess.run(command, capture_output=True, check=True)
     except ModuleNotFoundError:
-        raise ValueError("VMAF-NEG needs the package imageio-ffmpeg: pip install 'imagesr[train]'") from None
+        raise ValueError(f"VMAF-NEG needs the package imageio-ffmpeg: {install('train')}") from None
     except (OSError, RuntimeError, subprocess.SubprocessError):
         raise ValueError(f"VMAF-NEG needs an ffmpeg with libvmaf and {VMAF_MODEL}, as imageio-ffmpeg's") from None
     return ffmpeg

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from imagesr.errors import cause
+
 LIMITS = Path(__file__).with_name("gate.toml")
 MEASURES = ("psnr_y", "ssim_y", "psnr_rgb")
 _LEAST_PAIRS = 9
@@ -41,7 +43,7 @@ class Limits:
         try:
             given = tomllib.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"Expected a file of limits in TOML. Received: {file} ({error})") from None
+            raise ValueError(f"Expected a file of limits in TOML. Received: {file} ({cause(error)})") from None
         known = {field.name for field in fields(cls)}
         if unknown := sorted(given.keys() - known):
             raise ValueError(f"Expected limits ({', '.join(sorted(known))}) in {file}. Received: {unknown[0]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -16,9 +15,8 @@ from imagesr.cli import Parser, run_command
 
 DESCRIPTION = """\
 Export a run, register it as a challenger, compare it with the champion, and let it take the champion's place if it is
-better. Every decision is kept with all of its figures.
-
-Examples:
+better. Every decision is kept with all of its figures."""
+EXAMPLES = """
   imagesr promote runs/mine --name mine --pictures b100=data/b100 --calibrate photos/train
   imagesr promote --rollback --name mine_x2
 """
@@ -32,8 +30,8 @@ def _parser():
         usage="imagesr promote RUN --name NAME --pictures NAME=DIR ... [options]\n"
         "       imagesr promote --rollback --name NAME_xSCALE",
         description=DESCRIPTION,
+        examples=EXAMPLES,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", type=Path, nargs="?", metavar="RUN", help="a run of imagesr train --track")

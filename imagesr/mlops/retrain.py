@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from imagesr.cli import SOME_FAILED, Parser, run_command
-from imagesr.errors import InputError, OutputError, TrainingError
+from imagesr.errors import InputError, OutputError, TrainingError, cause
 
 DESCRIPTION = """\
 Train on the newest version of the data, and promote the run if it is better than the champion. Each version of the data
-is trained on once with each config. An interrupted run goes on where it was.
-
-Examples:
+is trained on once with each config. An interrupted run goes on where it was."""
+EXAMPLES = """
   imagesr retrain --if-changed retrain.toml
 """
 EPILOG = """\
@@ -65,7 +63,7 @@ class Plan:
         try:
             given = tomllib.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"Expected a config in TOML. Received: {file} ({error})") from None
+            raise ValueError(f"Expected a config in TOML. Received: {file} ({cause(error)})") from None
         known = {"name", "store", "train", "pictures", "runs", "registry", "calibrate", "limits"}
         if odd := sorted((given.keys() - known) | ({"name", "store", "train"} - given.keys())):
             what = "name, store and train" if odd[0] not in given else f"keys ({', '.join(sorted(known))})"
@@ -241,8 +239,8 @@ def _parser():
         prog="imagesr retrain",
         usage="imagesr retrain [--if-changed] CONFIG",
         description=DESCRIPTION,
+        examples=EXAMPLES,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("config", type=Path, metavar="CONFIG", help="a TOML file: name, store, runs, registry, pictures, [train]")

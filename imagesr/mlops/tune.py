@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,17 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesr.cli import Parser, run_command
-from imagesr.errors import OutputError, TrainingError
+from imagesr.errors import OutputError, TrainingError, cause
 from imagesr.files import write_whole
 from imagesr.store import without_secrets
 
 if TYPE_CHECKING:
     import optuna
 
-DESCRIPTION = """\
-Search for the config of a training that measures best. Poor trials end early (successive halving).
-
-Examples:
+DESCRIPTION = "Search for the config of a training that measures best. Poor trials end early (successive halving)."
+EXAMPLES = """
   imagesr tune search.toml --trials 20 --out best.json
   imagesr tune search.toml --trials 200 --storage postgresql+psycopg2://host/optuna --out best.json
   imagesr train --config best.json --out runs/best
@@ -57,7 +54,9 @@ class Search:
             if not (isinstance(search.train, dict) and isinstance(search.space, dict)):
                 raise ValueError("no tables")
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"Expected a search with [train] and [search]. Received: {file} ({error})") from None
+            raise ValueError(
+                f"Expected a search with [train] and [search]. Received: {file} ({cause(error)})"
+            ) from None
         for name, values in search.space.items():
             if not (isinstance(values, list) and values) and not (isinstance(values, dict) and _is_range(values)):
                 expected = "a list of values, or low and high, with log"
@@ -168,8 +167,8 @@ def _parser():
         prog="imagesr tune",
         usage="imagesr tune SEARCH [options]",
         description=DESCRIPTION,
+        examples=EXAMPLES,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("search", type=Path, metavar="SEARCH", help="a TOML file with [train] and [search]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 
@@ -10,10 +9,8 @@ from imagesr.cli import Parser, run_command, scale_argument
 from imagesr.models import MODELS, builder, import_keras
 from imagesr.scale import Scale
 
-DESCRIPTION = """\
-List the networks and their cost.
-
-Examples:
+DESCRIPTION = "List the networks and their cost."
+EXAMPLES = """
   imagesr models
   imagesr models --scale 4
 """
@@ -52,8 +49,7 @@ def _models(options):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="imagesr models", description=DESCRIPTION, formatter_class=raw)
+    parser = Parser(prog="imagesr models", description=DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("--scale", type=scale_argument, default=Scale(2), help="scale to build them at (default: 2)")
     return run_command("models", _models, parser.parse_args(arguments))
 

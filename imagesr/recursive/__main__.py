@@ -10,10 +10,8 @@ from pathlib import Path
 from imagesr.cli import Parser, check_record, run_command
 from imagesr.models import import_keras
 
-DESCRIPTION = """\
-Pixel Recursive Super Resolution, 8x8 to 32x32.
-
-Examples:
+DESCRIPTION = "Pixel Recursive Super Resolution, 8x8 to 32x32."
+EXAMPLES = """
   imagesr recursive train --data photos/train --val photos/val --out runs/recursive
   imagesr recursive sample runs/recursive --data photos/val --sheet samples.png
 """
@@ -27,7 +25,7 @@ def _parser():
         prog="imagesr recursive",
         usage="imagesr recursive {train,sample} ...",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     commands = parser.add_subparsers(required=True, metavar="train|sample")
     sets = "NAME=DIR or NAME=DIR@WEIGHT; DIR alone is a folder of photographs"

@@ -28,6 +28,7 @@ from imagesr.cli import (
     check_record,
     run_command,
     scale_argument,
+    told,
 )
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import InputError, OutputError
@@ -200,7 +201,7 @@ def _told(answer):
 
 
 def _words(error):
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(told(error).split()) or type(error).__name__
 
 
 async def _send_all(pairs, options, sent, tell):
@@ -300,12 +301,15 @@ def send(options: argparse.Namespace) -> int:
     if options.json:
         check_record(options.json, [file for pair in pairs for file in pair[:2]])
     options.out.mkdir(exist_ok=True)
-    sent, begun = Sent(len(found.files)), time.monotonic()
+    sent, begun = Sent(len(found.files) + len(found.failed)), time.monotonic()
     if (left := found.left_out(advice="")) and not options.quiet:
         print(f"imagesr send: {left}", file=sys.stderr)
     for photo, reason in clashes:
         sent.failed.append((str(photo), reason, NOT_STARTED))
         print(f"imagesr send: {photo}: {reason}", file=sys.stderr)
+    for place, error in found.failed:
+        sent.failed.append((place, str(error), UNREADABLE))
+        print(f"imagesr send: {error}", file=sys.stderr)
     try:
         with _telling(options.quiet, len(pairs)) as tell:
             asyncio.run(_send_all(pairs, options, sent, tell))

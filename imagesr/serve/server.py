@@ -15,6 +15,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from imagesr.errors import cause
 from imagesr.serve.app import create_app
 from imagesr.serve.guard import TAKE_SECONDS, Guard
 from imagesr.serve.service import Service
@@ -180,7 +181,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     except (OSError, OverflowError) as error:
-        raise ValueError(f"Expected a free port. Received: {host}:{port} ({error})") from None
+        raise ValueError(f"Expected a free port. Received: {host}:{port} ({cause(error)})") from None
 
 
 def serve(service: Service, sock: socket.socket) -> None:

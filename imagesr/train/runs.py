@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesr.engines import import_engine
-from imagesr.errors import ModelError
+from imagesr.errors import ModelError, cause
 from imagesr.files import write_whole
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def read_run(run: Path) -> tuple[keras.Model, dict[str, Any]]:
     try:
         config = _public(json.loads((run / "config.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"Expected a run of imagesr train, or a .keras file. Received: {run} ({error})") from None
+        raise ModelError(
+            f"Expected a run of imagesr train, or a .keras file. Received: {run} ({cause(error)})"
+        ) from None
     if config.get("depth") or config.get("depth_model"):
         print(f"NOTE: exported models take no depth: {run} becomes what it is where depth is missing", flush=True)
     return import_engine("keras").read_network(run / "model.keras"), config

@@ -18,13 +18,15 @@ from imagesr.cli import (
     DEVICE_HELP,
     NOT_STARTED,
     SOME_FAILED,
+    UNREADABLE,
     Interrupted,
     Parser,
+    box_argument,
     check_record,
     exit_code,
     run_command,
     scale_argument,
-    size_argument,
+    told,
 )
 from imagesr.engines import DEVICES, ENGINES, PRECISIONS
 from imagesr.errors import InputError, OutputError
@@ -34,8 +36,6 @@ from imagesr.scale import Scale
 
 _NOTHING = "nothing was written"
 _LINE_S = 10.0  # between lines of progress where there is no terminal
-_BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
-_BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 _EXAMPLES = """
   imagesr video in.mp4 out.mp4  # 1.5 times as large
   imagesr video dvd.vob out.mp4 --size 1080p  # fitted into 1920x1080
@@ -53,10 +53,6 @@ def _key_value(text):
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, received {text}")
     return key, value
-
-
-def _box(text):
-    return _BOXES.get(text.lower()) or size_argument(text)
 
 
 def _seconds(text):
@@ -94,7 +90,7 @@ def _parser():
     add("--demo", metavar="OUT", type=Path, help="render a 720p clip, upscale it to OUT, and leave a PNG beside it")
     large = parser.add_mutually_exclusive_group().add_argument
     large("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
-    large("--size", type=_box, metavar="WxH", help="fit into this size as displayed: 1920x1080, 720p, 1080p, 4k")
+    large("--size", type=box_argument, metavar="WxH", help="fit into this size as displayed: 1920x1080, 1080p, 4k")
     add("--square", action="store_true", help="make pixels square")
     add(
         "-n",
@@ -230,12 +226,12 @@ def _telling_what_is_left(out):
         yield
     except Interrupted as interrupted:
         if state() not in (None, before):
-            told = f"{out} is made"
+            hint = f"{out} is made"
         elif Folder(out).begun():
-            told = "what is done is kept; the same command goes on, --restart begins anew"
+            hint = "what is done is kept; the same command goes on, --restart begins anew"
         else:
-            told = _NOTHING
-        interrupted.hint = interrupted.hint or told
+            hint = _NOTHING
+        interrupted.hint = interrupted.hint or hint
         raise
 
 
@@ -283,9 +279,12 @@ def _several(todo, folder, options, run):
         _tell(todo.left)
     for path, reason in todo.clashes:
         _tell(f"{path}: {reason}")
+    for _, error in todo.failed:
+        _tell(str(error))
     for out in todo.remade:
         _tell(f"{out} exists and is not whole; it is made again")
-    codes, reports = [NOT_STARTED for _ in todo.clashes], []
+    codes, reports = [NOT_STARTED for _ in todo.clashes] + [UNREADABLE for _ in todo.failed], []
+    wanted = len(codes) + len(todo.pairs)
     for number, (path, out) in enumerate(todo.pairs, 1):
         asked = options | {"overwrite": options["overwrite"] or out in todo.remade}
         try:
@@ -302,7 +301,7 @@ def _several(todo, folder, options, run):
     if not run["quiet"]:
         there = f", {len(todo.there)} exist already" if todo.there else ""
         made = "would be made" if run["dry_run"] else "made"
-        _tell(f"{len(reports)} of {len(todo.clashes) + len(todo.pairs)} {made}{there}, in {folder}")
+        _tell(f"{len(reports)} of {wanted} {made}{there}, in {folder}")
     return _code_of_several(codes, there=bool(todo.there))
 
 
@@ -331,16 +330,16 @@ def _watch(paths, recursive, options, run):
             _tell(f"{made} made, {failed} failed, in {paths[-1]}")
 
 
-def _one_of_several(path, out, options, run, told):
+def _one_of_several(path, out, options, run, count):
     """Upscale one of several videos; return its exit code, and its report where it was made."""
     try:
         if not run["dry_run"]:
             out.parent.mkdir(parents=True, exist_ok=True)
-        report = _one(path, out, options, run, told)
+        report = _one(path, out, options, run, count)
     except (ValueError, InputError, OutputError, OSError) as error:
-        _tell(f"{path}: {error}")
+        _tell(f"{path}: {told(error)}")
         return exit_code(error), None
-    return _code(report, run, told), report
+    return _code(report, run, count), report
 
 
 def _check_options(options):
@@ -359,11 +358,11 @@ def _check_record(record, others):
         raise ValueError(f"Expected a place for the report that can be used. {record}: {error.strerror}") from None
 
 
-def _code(report, run, told=""):
+def _code(report, run, count=""):
     """Return the exit code of a video that was made; tell what its input lacks."""
     if not report.missing:
         return 0
-    _tell(f"{told}the input is damaged: {report.missing}")
+    _tell(f"{count}the input is damaged: {report.missing}")
     return 0 if run["allow_truncated"] else DAMAGED
 
 
@@ -371,16 +370,17 @@ def _tell(text):
     print(f"imagesr video: {text}", file=sys.stderr, flush=True)
 
 
-def _one(path, out, options, run, told=""):
-    """Upscale one video, or the demonstration where there is no path."""
+def _one(path, out, options, run, count=""):
+    """Upscale one video, or the demonstration where there is no path; `count` says which of several it is."""
     from imagesr.video.demo import run_demo
     from imagesr.video.estimate import dry_run
     from imagesr.video.upscale import upscale_video
 
     silent = run["quiet"] or str(out) == "-"
+    started = 0.0 if count else time.perf_counter() - imagesr.STARTED  # one that follows others has no start of its own
 
     def announce(line):
-        print(f"{told}{line}", flush=True)
+        print(f"{count}{line}", flush=True)
 
     with _telling_what_is_left(out), _progress(run["progress"], run["quiet"]) as progress:
         asked = {"progress": progress, "announce": None if silent else announce, **options}
@@ -389,6 +389,7 @@ def _one(path, out, options, run, told=""):
             report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
         else:
             report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
+        report.first_frame_s = round(report.first_frame_s + started, 3)
     if not silent:
         print(report, flush=True)
     return report
@@ -398,8 +399,7 @@ def _write_record(record, figures):
     try:
         write_whole(record, json.dumps(figures, indent=1) + "\n")
     except OSError as error:
-        told = f"Cannot write the report to {record}: {error.strerror}; the video is made"
-        raise OutputError(told) from None
+        raise OutputError(f"Cannot write the report to {record}: {error.strerror}; the video is made") from None
 
 
 def _with_dashes(arguments):

@@ -26,7 +26,7 @@ class Plan:
     """Hold what is to be made: `pairs`, and `clashes` (video, reason), which are refused.
 
     `several` tells whether there may be more than one. `there` are the results that exist already, `remade` those that
-    exist and are not whole, `left` says what else was found.
+    exist and are not whole, `left` says what else was found, and `failed` which places gave nothing, and why.
     """
 
     pairs: list[Pair]
@@ -35,6 +35,7 @@ class Plan:
     there: list[Path] = field(default_factory=list)
     remade: list[Path] = field(default_factory=list)
     left: str = ""
+    failed: list[tuple[str, InputError]] = field(default_factory=list)
 
 
 def plan(
@@ -43,7 +44,7 @@ def plan(
     """Return every video with the file that it becomes, all checked before any work; the last path is the output.
 
     With `skip_existing` videos whose results exist and are whole are left out. Raises ValueError for files that stand
-    in the way, InputError for a place without videos.
+    in the way, InputError where no place has a video.
     """
     *places, out = paths
     folder = Path(out)
@@ -70,7 +71,7 @@ def plan(
             f"Expected outputs that do not exist yet. {there[0]}{more} exist already; -y overwrites them, "
             "--skip-existing makes what is missing"
         )
-    todo = Plan(pairs, found.several or len(pairs) > 1, clashes, left=found.left_out())
+    todo = Plan(pairs, found.several or len(pairs) > 1, clashes, left=found.left_out(), failed=found.failed)
     return _without_made(todo) if skip_existing else todo
 
 

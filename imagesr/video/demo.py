@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -150,9 +149,7 @@ def run_demo(out: str | Path, **options) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "demo.mp4"
         check_paths(source, out, overwrite=options.get("overwrite", False))
-        begun = time.perf_counter()
         render(source)
-        rendering = time.perf_counter() - begun
         report = upscale_video(source, out, **options)
         shown = {"imagesr": middle_frame(out)}
         if report.detail and options.get("realtime") is None:
@@ -161,7 +158,6 @@ def run_demo(out: str | Path, **options) -> Report:
                 f"detail {report.detail:g}": shown["imagesr"],
             }
         compare(middle_frame(source), shown, picture)
-    report.first_frame_s = round(report.first_frame_s - rendering, 3)
     report.notes.append(f"side by side with Lanczos: {picture}")
     return report
 

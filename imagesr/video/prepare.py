@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from imagesr.engines import Engine, checked_detail, load_engine
 from imagesr.engines.chain import load_chain
 from imagesr.errors import ModelError
 from imagesr.media.containers import FORMATS, TURNS
-from imagesr.media.frames import VideoInfo
+from imagesr.media.encoders import played_format
+from imagesr.media.frames import VideoInfo, halved
 from imagesr.media.opening import PIPE
 from imagesr.media.source import Source
 from imagesr.video.encoding import check_target, choose_encoders, keeps_transparency
@@ -76,13 +77,15 @@ def prepare(stack: ExitStack, path: Path, out: Path, options: Options, tools: To
     """Open an input until the stack is closed, and load what upscales it; raises ValueError or InputError."""
     source, reopen, encoders = _source(stack, path, out, options, tools.encoders)
     info = source.info
-    target = target_size(info, scale=options.scale, box=options.size, square=options.square)
+    pix_fmt = _pixel_format(source, encoders, options) if out != PIPE else None
+    sampled = replace(info, halved=halved(pix_fmt)) if pix_fmt else info
+    target = target_size(sampled, scale=options.scale, box=options.size, square=options.square)
     _check_target(target, info, options, tools.cards)
     source.tag_for(target[1])
     info = source.info
     engines = _load(tools.cards, info, target, options, tools.loading)
     upscalers, pace = _upscalers(info, target, engines, options, tools.loading)
-    encoding = _encoding(source, target, encoders, options) if out != PIPE else {}
+    encoding = _encoding(source, target, encoders, options) | {"pix_fmt": pix_fmt} if out != PIPE else {}
     return Prepared(source, reopen, target, engines, upscalers, pace, encoding, _expected_frames(info, options))
 
 
@@ -127,16 +130,35 @@ def _open(path, options, suffix, *, alpha=False):
     )
 
 
+def _encoder(info, encoders):
+    """Return the name of the encoder: of those that may be needed, the last is for deeper video."""
+    return list(encoders)[-1 if info.bits > 8 else 0]
+
+
+def _pixel_format(source, encoders, options):
+    """Return the pixel format to encode; None is the closest to the frames'. RGB becomes what players show."""
+    if options.pix_fmt or not source.is_rgb:
+        return options.pix_fmt
+    return played_format(_encoder(source.info, encoders), source.info.pix_fmt)
+
+
 def _check_target(target, info, options, cards):
     """Raise ValueError for a size that no encoder takes, or that is smaller than the input where networks upscale."""
     if max(target) > MAX_SIDE:
-        raise ValueError(f"Expected an output of at most {MAX_SIDE} pixels a side. Received: {target[0]}x{target[1]}")
+        raise ValueError(
+            f"Expected an output of at most {MAX_SIDE} pixels a side. Received: {shown_size(info, target)}"
+        )
     if cards and (target[0] < info.width or target[1] < info.height):
         given = "x".join(map(str, options.size)) if options.size else f"scale {options.scale}"
         raise ValueError(
-            f"Expected a size of at least the input's {info.width}x{info.height}; {given} gives "
-            f"{target[0]}x{target[1]}. To make a video smaller, use --model lanczos"
+            f"Expected a size of at least the input's {shown_size(info)}; {given} gives {shown_size(info, target)}. "
+            "To make a video smaller, use --model lanczos"
         )
+
+
+def shown_size(info: VideoInfo, size: tuple[int, int] | None = None) -> str:
+    """Return the size of a video, or another one, in words, as it is displayed: 1080x1920 for a turned 1920x1080."""
+    return "x".join(map(str, info.upright(size or (info.width, info.height))))
 
 
 def _load(cards, info, target, options, loading):
@@ -164,14 +186,13 @@ def _upscalers(info, target, engines, options, loading):
 def _encoding(source, size, encoders, options):
     """Return how a Writer encodes frames: its keyword arguments."""
     info = source.info
-    name = list(encoders)[-1 if info.bits > 8 else 0]
+    name = _encoder(info, encoders)
     sounds = 0 if options.audio == "none" else len(source.container.streams.audio)
     check_target(options.target_size, length_of(info, options), sounds)
     return {
         "size": size,
         "codec": name,
         "options": encoders[name],
-        "pix_fmt": options.pix_fmt,
         "threads": options.threads,
         "shape": pixel_shape(info, square=options.square),
     }

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import imagesr
-
 _TOLD = 0.05  # share of the picture that was unchanged, from which on it is told
 
 
@@ -20,15 +18,15 @@ _TOLD = 0.05  # share of the picture that was unchanged, from which on it is tol
 class Report:
     """Collect the figures of one run.
 
-    `fps` counts from the opening of the input to the closed output, `first_frame_s` from the start of the process to
-    the first upscaled frame. `model` names what ran, one after another, and `flavour` what that was trained for.
-    `stages` are milliseconds per frame that each stage was at work; they overlap in time, and the `bottleneck` is the
-    busiest. `missing` says in words what of a damaged input could not be decoded. `megabytes` is the size of the
-    output, `megabytes_in` that of the input, `megabytes_expected` what was expected before the start. `by_model` are
-    the shares of the frames by model, where a rate was held. `unchanged` is the share of the picture that was as in the
-    frame before, where no network ran. `video_s` is the length of the output, and of a preview `whole_s` that of the
-    whole input. `pace` are frames per second from the first upscaled frame on, without the start. `tried` says that
-    nothing was kept.
+    `fps` counts from the opening of the input to the closed output, `first_frame_s` from the call to the first
+    upscaled frame; the command adds the start of the process where it has only one video. `model` names what ran,
+    one after another, and `flavour` what that was trained for. `stages` are milliseconds per frame that each stage
+    was at work; they overlap in time, and the `bottleneck` is the busiest. `missing` says in words what of a
+    damaged input could not be decoded. `megabytes` is the size of the output, `megabytes_in` that of the input,
+    `megabytes_expected` what was expected before the start. `by_model` are the shares of the frames by model, where
+    a rate was held. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
+    `video_s` is the length of the output, and of a preview `whole_s` that of the whole input. `pace` are frames per
+    second from the first upscaled frame on, without the start. `tried` says that nothing was kept.
     """
 
     output: str = ""
@@ -60,6 +58,7 @@ class Report:
 
     def __post_init__(self):
         self._lock = threading.Lock()
+        self._begun = time.perf_counter()
         self._first: float | None = None
 
     @contextmanager
@@ -77,7 +76,7 @@ class Report:
         """Count an upscaled frame."""
         if not self.frames:
             self._first = time.perf_counter()
-            self.first_frame_s = round(time.perf_counter() - imagesr.STARTED, 3)
+            self.first_frame_s = round(self._first - self._begun, 3)
         self.frames += 1
 
     def finish(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import imagesr
 from imagesr.cli import Interrupted, check_interrupted, uninterrupted
 from imagesr.engines import Engine
-from imagesr.errors import InputError, OutputError
+from imagesr.errors import InputError, OutputError, cause
 from imagesr.files import part_of, write_whole
 from imagesr.media.encoded import SegmentWriter, frames_in, joined
 from imagesr.media.frames import Frame, Packet, VideoInfo, has_alpha
@@ -115,7 +115,7 @@ class Folder:
         try:
             return int(json.loads((self.path / _JOURNAL).read_text("utf-8"))["threads"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"Cannot read {self.path / _JOURNAL}: {error}") from None
+            raise OutputError(f"Cannot read {self.path / _JOURNAL}: {cause(error)}") from None
 
     def done(self, numbers: range | None = None) -> dict[int, int]:
         """Return the numbers of the finished segments and how many frames each has; remove unfinished ones.

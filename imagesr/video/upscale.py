@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imagesr.cli import Interrupted
 from imagesr.engines import checked_detail
-from imagesr.engines.chain import chain_name
+from imagesr.engines.chain import chain_name, native_scale
 from imagesr.errors import OutputError
 from imagesr.media.frames import Frame
 from imagesr.media.opening import PIPE
@@ -25,7 +25,7 @@ from imagesr.video import target as wanted_size
 from imagesr.video.encoding import SMALLEST, bitrate_of, expected_size
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
-from imagesr.video.prepare import find_tools, length_of, prepare
+from imagesr.video.prepare import find_tools, length_of, prepare, shown_size
 from imagesr.video.report import Report
 from imagesr.video.shares import PARTS, Executor, seen, share_out
 from imagesr.video.upscaler import pixel_shape
@@ -72,6 +72,7 @@ def upscale_video(
         OutputError: The output could not be written or did not pass its check.
     """
     path, out, options = Path(path), Path(out), Options(**options)
+    report = Report(output=str(out), model=options.model)
     _check_verify(verify, path, out)
     if parts < 1:
         raise ValueError(f"Expected parts of at least 1. Received: {parts}")
@@ -85,7 +86,6 @@ def upscale_video(
     tools = find_tools(out, options)
 
     begun = time.perf_counter()
-    report = Report(output=str(out), model=options.model)
     report.megabytes_in, report.whole_s = _megabytes_of(path), whole_s
     with ExitStack() as stack:
         ready = prepare(stack, path, out, options, tools)
@@ -129,7 +129,14 @@ def _note_pace(report, pace, *, seconds):
 def _describe(report, ready, options):
     """Note which sizes and models a run has: one model may run several times, and may go beyond what is asked for."""
     info, target, engines = ready.info, ready.target, ready.engines
-    report.size = f"{info.width}x{info.height} to {target[0]}x{target[1]}"
+    report.size = f"{shown_size(info)} to {shown_size(info, target)}"
+    pix_fmt = ready.encoding.get("pix_fmt")
+    if pix_fmt and not options.pix_fmt:
+        keeps = f"--pix-fmt {info.pix_fmt} keeps the colour of every pixel"
+        report.notes.append(f"RGB becomes {pix_fmt}, which all players show; {keeps}")
+    if engines and target == (info.width, info.height):
+        factor = float(native_scale(engines))
+        report.notes.append(f"the output has the input's size: it is upscaled {factor:g} times, and reduced again")
     if engines:
         cards = [engine.card for engine in engines]
         takes = next((card for card in cards if card.detail is not None), None)
@@ -235,6 +242,8 @@ def _announce(announce, report, info, expected, writer):
     length = f", {expected} frames" if expected else ""
     size = "; about {} to {} MB".format(*map(_rounded, report.megabytes_expected)) if report.megabytes_expected else ""
     announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps{size}")
+    for note in report.notes:
+        announce(f"note: {note}")
     if begun := getattr(writer, "begun_before", ""):
         announce(begun)
     for line in writer.dropped:

@@ -30,8 +30,7 @@ def target_size(
     shape = info.shape
     displayed = (info.width * shape, Fraction(info.height))
     if box:
-        if info.rotation % 180:
-            box = box[::-1]
+        box = info.upright(box)
         factor = min(Fraction(box[0]) / displayed[0], Fraction(box[1]) / displayed[1])
     else:
         factor = Fraction(scale.up, scale.down)

@@ -99,8 +99,6 @@ def test_the_command_lists_what_runs_and_what_fails(monkeypatch, capsys):
     assert cpu.startswith("| cpu | openvino | fast x1.5 |")
     assert onnx.endswith((" 0 |", " 1 |"))  # fp32 beside fp32
     assert "Expected a device" in npu
-    assert devices.main(["-n", "magic"]) == 2
-    assert "Expected a model" in capsys.readouterr().err
 
 
 def test_this_machine_has_a_cpu():

@@ -161,21 +161,6 @@ def test_a_saved_model_gets_its_shader_and_keeps_the_rest(tmp_path, monkeypatch,
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["net_x1.5"]
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ([], "--also"),
-        (["--also", "litert"], "mpv"),
-        (["--also", "mpv", "--name", "x"], "--also alone"),
-        (["--also", "vapoursynth"], "whole scale"),
-    ],
-)
-def test_what_cannot_be_added_is_one_line(given, words, capsys):
-    assert main([str(SAVED_MODELS / "linear_x1.5"), *given]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert words in line
-
-
 def test_shaders_are_copied_with_the_lines_for_mpv(tmp_path, capsys):
     for _ in range(2):
         assert shaders_main([str(tmp_path / "a b" / "shaders")]) == 0

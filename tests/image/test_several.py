@@ -82,6 +82,16 @@ def test_what_is_there_is_skipped(folder, tmp_path, capsys):
         run(folder, tmp_path / "out", "-y", "--skip-existing")
 
 
+def test_an_input_that_is_missing_does_not_stop_the_others(photo, tmp_path, capsys):
+    photo.save(tmp_path / "a.png")
+    assert run(tmp_path / "none.png", tmp_path / "a.png", tmp_path / "out") == 1
+    assert names(tmp_path / "out") == ["a.png"]
+    told = capsys.readouterr().err
+    assert f"There is none at {tmp_path / 'none.png'}\n" in told
+    assert "1 of 2 made" in told
+    assert run(tmp_path / "none.png", tmp_path / "nothing", tmp_path / "out") == 3
+
+
 @pytest.mark.parametrize(("error", "code"), [(ValueError, 2), (InputError, 3), (OutputError, 4), (OSError, 4)])
 def test_where_every_picture_fails_the_code_is_that_of_the_error(error, code, photo, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):

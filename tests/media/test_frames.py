@@ -98,7 +98,8 @@ def test_fitted_repeats_edges_and_cuts(size, target, pix_fmt):
 def test_target_sizes(width, height, halved, box, rotation):
     from types import SimpleNamespace
 
-    info = SimpleNamespace(width=width, height=height, halved=halved, rotation=rotation, shape=Fraction(1))
+    turned = {"rotation": rotation, "upright": lambda size: size[::-1] if rotation % 180 else size}
+    info = SimpleNamespace(width=width, height=height, halved=halved, shape=Fraction(1), **turned)
     for length, grown, half in zip((width, height), target_size(info, scale=Scale(3, 2)), halved, strict=True):
         step = 2 if half else 1
         assert grown % step == 0

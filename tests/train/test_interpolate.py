@@ -1,7 +1,6 @@
 """Blends of two networks: exact at both ends, in between what the weights say, refused for two architectures."""
 
 import json
-import re
 from functools import lru_cache
 
 import keras
@@ -107,21 +106,3 @@ def test_the_command_leaves_a_run_to_measure_and_to_export(runs, tmp_path, capsy
     assert (code, "exists" in told) == (2, True)
     code, _, told = command(capsys, "--resume", "--out", out)
     assert (code, "interpolate" in told) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["a", "b"], "--alpha"),
-        (["a", "b", "--alpha", "2"], "from 0 to 1"),
-        (["a", "b", "--alpha", "0.5", "--steps", "9"], "leave out --steps"),
-        (["a", "wider.keras", "--alpha", "0.5"], "one architecture"),
-        (["a", "none", "--alpha", "0.5"], "none"),
-    ],
-)
-def test_mistakes_are_one_line(runs, tmp_path, arguments, message, capsys):
-    places = [runs / text if i < 2 else text for i, text in enumerate(arguments)]
-    code, _, told = command(capsys, "--interpolate", *places, "--out", tmp_path / "out")
-    assert (code, len(re.findall(r"^imagesr train", told, re.M))) == (2, 1), told
-    assert message in told
-    assert not list(tmp_path.iterdir())

@@ -361,26 +361,6 @@ def test_a_warm_start_of_the_default_network_solves_for_its_anchor(photos, tmp_p
     assert before > bicubic
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"loss": "l1"},
-        {"steps": "2"},
-        {"patch": 6},
-        {"architecture": {"channels": 2}},
-        {"strategy": "parameter_server"},
-        {"precision": "float8"},
-        {"learning_rate": -1},
-    ],
-)
-def test_a_config_that_no_run_can_be(wrong, photos, tmp_path, capfd):
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps({"data": [f"folder={photos}"], "val": [f"folder={photos}"]} | wrong))
-    assert main(["--config", str(file), "--out", str(tmp_path / "run")]) == 2
-    assert next(iter(wrong)) in capfd.readouterr().err or "channels" in wrong["architecture"]
-    assert not (tmp_path / "run").exists()
-
-
 def test_losses_are_their_formulas():
     hr, sr = (np.random.default_rng(i).random((2, 24, 20, 3), np.float32) for i in range(2))
     assert set(LOSSES) == set(get_args(Config.model_fields["loss"].annotation))

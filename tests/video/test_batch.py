@@ -16,6 +16,7 @@ import pytest
 from conftest import frame_times, run_video, write_clip
 from running import until
 
+import imagesr
 from imagesr.cli import Interrupted
 from imagesr.errors import InputError
 from imagesr.video import __main__ as command
@@ -120,6 +121,25 @@ def test_what_is_refused(tmp_path, films):
     (out / "a.mp4").write_bytes(b"somebody's film")
     with pytest.raises(ValueError, match="--skip-existing"):
         plan([str(films), str(out)])
+
+
+def test_an_input_that_is_missing_does_not_stop_the_others(tmp_path, films, monkeypatch):
+    monkeypatch.setattr(imagesr, "STARTED", imagesr.STARTED - 1000)
+    inputs = [films / "none.mp4", films / "a.mp4", films / "old" / "b.mkv", films / "*.avi"]
+    done = run_video(*inputs, f"{tmp_path / 'out'}/", "-n", "lanczos", "--json", tmp_path / "report.json")
+    assert done.returncode == 1
+    assert made(tmp_path / "out") == ["a.mp4", "b.mkv"]
+    told = done.stderr.splitlines()
+    assert [line for line in told if line.startswith("imagesr video: Expected")] == [
+        f"imagesr video: Expected videos, a folder or a pattern. There is none at {inputs[0]}",
+        f"imagesr video: Expected videos. There is none in {inputs[3]}",
+    ]
+    assert told[-1].startswith("imagesr video: 2 of 4 made")
+    # Each video counts from its own start; a video that is alone counts from that of the process.
+    assert all(report["first_frame_s"] < 500 for report in json.loads((tmp_path / "report.json").read_text()))
+    assert run_video(*inputs[::3], f"{tmp_path / 'none'}/").returncode == 3
+    run_video(inputs[1], tmp_path / "one.mp4", "-n", "lanczos", "--json", tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["first_frame_s"] > 1000
 
 
 def test_videos_that_become_one_file_are_refused_and_the_others_made(tmp_path, films):

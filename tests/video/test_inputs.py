@@ -77,12 +77,21 @@ def test_animated_webp(tmp_path):
 
 def test_numbered_pictures(tmp_path):
     for i in range(7, 17):
-        Image.new("RGB", (96, 64), (200, 10 * i, 30)).save(tmp_path / f"{i:05d}.png")
+        Image.new("RGB", (95, 63), (200, 10 * i, 30)).save(tmp_path / f"{i:05d}.png")
     done = run_video(tmp_path / "%05d.png", tmp_path / "out.mp4", "--rate", "24", "-n", "lanczos", "--crf", "4")
     assert done.returncode == 0, done.stderr
+    assert "note: RGB becomes yuv420p, which all players show; --pix-fmt yuv444p keeps" in done.stdout
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.pix_fmt, stream.width, stream.height) == ("yuv420p", 142, 94)
     times = [float(time) for time in frame_times(tmp_path / "out.mp4")[0]]
     assert len(times) == 10
     assert np.diff(times) == pytest.approx(1 / 24, abs=1e-4)
+    done = run_video(tmp_path / "%05d.png", tmp_path / "444.mp4", "-n", "lanczos", "--pix-fmt", "yuv444p")
+    with av.open(str(tmp_path / "444.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.pix_fmt, stream.width, stream.height) == ("yuv444p", 143, 95)
+    assert "note: RGB" not in done.stdout
     done = run_video(tmp_path / "x%05d.png", tmp_path / "other.mp4", "-n", "lanczos")
     assert done.returncode == 3
     assert "x%05d.png" in done.stderr

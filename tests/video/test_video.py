@@ -129,6 +129,11 @@ def test_rotation_passes(tmp_path):
         frame = next(container.decode(video=0))
         assert frame.rotation == -90
         assert (frame.width, frame.height) == (240, 144)  # 144 wide as it is seen
+    assert report.size == "96x160 to 144x240"
+    with pytest.raises(ValueError, match="at least the input's 96x160; 90x150 gives 90x150"):
+        imagesr.upscale_video(source, tmp_path / "small.mp4", model="fast", size=(90, 150))
+    same = imagesr.upscale_video(source, tmp_path / "same.mp4", model="fast", size=(96, 160))
+    assert "the output has the input's size: it is upscaled 1.5 times, and reduced again" in same.notes
 
 
 @pytest.mark.parametrize(
