@@ -126,6 +126,7 @@ def _parser():
     add("--preset", help="the encoder's speed (default: superfast)")
     add(
         "-e",
+        "--encoder-option",
         dest="encoder",
         type=_key_value,
         action="append",
@@ -154,6 +155,8 @@ def _parser():
     there("--skip-existing", action="store_true", help="make only the videos whose files do not exist yet")
     add("--watch", action="store_true", help="wait for videos that arrive in the folders IN, and upscale each")
     add("-q", "--quiet", action="store_true", help="print errors only")
+    text = "take options from a TOML or JSON file of their names, such as crf = 20; the command line wins"
+    add("--preset-file", type=Path, metavar="FILE", help=text)
     kinds = ("auto", "json", "none")
     add("--progress", choices=kinds, default="auto", help="a bar in a terminal, else a line now and then; or JSON")
     add("--json", type=Path, metavar="FILE", help="write the report to FILE")
@@ -415,7 +418,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser.parse_intermixed_args(_with_dashes(arguments))  # IN --scale 2 OUT as well
+    from imagesr.video.preset import with_preset
+
+    try:
+        arguments = with_preset(_parser, _with_dashes(arguments))
+    except ValueError as error:
+        parser.exit(NOT_STARTED, f"imagesr video: {error}\n")
+    options = parser.parse_intermixed_args(arguments)  # IN --scale 2 OUT as well
+    del options.preset_file
     return run_command("video", partial(_video, parser), options)
 
 
