@@ -15,7 +15,7 @@ def serve(options) -> int:
     from imagesr.serve import server
     from imagesr.serve.service import Service
 
-    champions = _champions(options) if options.registry or options.follow else None
+    champions = _champions(options) if options.registry or options.follow or options.staging else None
     model = options.model or (options.follow[0].rpartition("_x")[0] if options.follow else "best")
     how = {name: getattr(options, name) for name in ("queue", "megapixels", "threads", "detail")}
     service = Service(model=model, champions=champions, **how)
@@ -29,7 +29,10 @@ def serve(options) -> int:
 
 
 def _champions(options):
-    """Return the champions that the service follows; raises ValueError for a half of --registry and --follow."""
+    """Return the champions that the service follows; raises ValueError for a half of --registry and --follow.
+
+    --staging needs both.
+    """
     from functools import partial
     from pathlib import Path
 
@@ -37,12 +40,13 @@ def _champions(options):
     from imagesr.store.versions import cache_folder, short_name
 
     if not (options.registry and options.follow):
-        raise ValueError("Expected --registry URI and --follow NAME_xSCALE together. Received: one of them")
+        what = "--registry URI and --follow NAME_xSCALE together, for --staging too"
+        raise ValueError(f"Expected {what}. Received: not both")
     _check_mlflow()
     scheme, separator, file = options.registry.partition("sqlite:///")
     place = str(Path(file).absolute()) if separator and not scheme else options.registry
     folder = cache_folder() / "models" / short_name(place)  # another registry has other models of the same names
-    return Champions(partial(_connect, options.registry), options.follow, folder)
+    return Champions(partial(_connect, options.registry), options.follow, folder, staging=options.staging)
 
 
 def _check_mlflow():
@@ -83,6 +87,8 @@ def _parser():
     add("--registry", metavar="URI", help="an MLflow server, or sqlite:///FILE, whose champions are served, too")
     text = "models in the registry; a new champion is served within seconds, and no request fails"
     add("--follow", nargs="+", default=[], metavar="NAME_xSCALE", help=text)
+    text = "serve the challengers of --follow, too, at /staging/supersizeme, before they are promoted"
+    add("--staging", action="store_true", help=text)
     add("--queue", type=int, default=8, metavar="N", help="pictures that may wait behind the first (default: 8)")
     add(
         "--megapixels",

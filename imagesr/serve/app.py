@@ -18,7 +18,7 @@ import imagesr
 from imagesr.errors import OutputError
 from imagesr.files import NO_ROOM
 from imagesr.serve.refusal import Refusal
-from imagesr.serve.routes import SUPERSIZE_PATHS, router
+from imagesr.serve.routes import SUPERSIZE_PATHS, router, staging
 from imagesr.serve.schemas import error_response
 from imagesr.serve.service import Service
 from imagesr.serve.web import STATIC
@@ -40,6 +40,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     app.include_router(router)
+    if service.champions and service.champions.staging:
+        app.include_router(staging)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.

@@ -1,4 +1,7 @@
-"""Serve the champions of a registry: a new one is fetched, checked, warmed and swapped in between requests."""
+"""Serve the champions of a registry: a new one is fetched, checked, warmed and swapped in between requests.
+
+Challengers stand behind /staging in the same way, where that is wanted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from imagesr.store.versions import forget_unused
 if TYPE_CHECKING:
     from imagesr.serve.service import Service
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 EVERY = 10.0  # seconds between two looks at the registry
 _UNUSED = 3600.0  # seconds after which no request is under way any more to a version before
 _CURRENT = "current"  # the file that names the version which is served where the registry is gone
@@ -35,11 +38,13 @@ class Registry(Protocol):
 class Champions:
     """Keep the champions of registered models, such as mine_x2, in a folder: FOLDER/mine_x2/NUMBER/mine_x2.
 
-    `connect` returns the registry; it is called when it is needed, since importing MLflow takes seconds.
+    `connect` returns the registry; it is called when it is needed, since importing MLflow takes seconds. With `staging`
+    the challengers are served, too, behind /staging.
     """
 
-    def __init__(self, connect: Callable[[], Registry], names: Sequence[str], folder: Path):
+    def __init__(self, connect: Callable[[], Registry], names: Sequence[str], folder: Path, *, staging: bool = False):
         self.names, self.folder, self._connect, self._registry = names, folder, connect, None
+        self.staging = staging
 
     def first(self) -> Iterator[tuple[str, ModelCard]]:
         """Yield the label and the card of every champion to begin with: those of the last time, or the registry's.
@@ -57,10 +62,10 @@ class Champions:
                     raise ModelError(f"Expected a champion of {name} in the registry. Received: none") from None
                 yield label_of(version), self.card(version)
 
-    def newest(self, name: str):
+    def newest(self, name: str, alias: str = CHAMPION):
         """Return the version that is the champion, None where there is none; OutputError without an answer."""
         self._registry = self._registry or self._connect()
-        return self._registry.alias(name, CHAMPION)
+        return self._registry.alias(name, alias)
 
     def card(self, version) -> ModelCard:
         """Return the card of a version, whose files are fetched where the folder lacks them or has damaged ones.
@@ -78,10 +83,15 @@ class Champions:
 
     def keep(self, label: str) -> None:
         """Write down that a version is served, for a time when the registry is gone; old ones leave the folder."""
+        self.use(label)
         name, _, number = label.rpartition("/")
-        os.utime(self.folder / name / number)
         write_whole(self.folder / name / _CURRENT, number + "\n", shared=True)
         forget_unused(self.folder / name, seconds=_UNUSED)
+
+    def use(self, label: str) -> None:
+        """Note that a version is in use, so that its files stay."""
+        name, _, number = label.rpartition("/")
+        os.utime(self.folder / name / number)
 
     def _place(self, name, number):
         return self.folder / name / number / name
@@ -113,6 +123,8 @@ async def follow(service: Service, champions: Champions, every: float = EVERY) -
         for name in champions.names:
             try:
                 await _look(service, champions, name, bad)
+                if champions.staging:
+                    await _look_for_challenger(service, champions, name, bad)
                 told.pop(name, None)
             except Exception as error:  # the registry, the disk, or a bug: the next look may succeed
                 reason = getattr(error, "strerror", None) or error  # without the path: a part file's is always new
@@ -126,21 +138,42 @@ async def follow(service: Service, champions: Champions, every: float = EVERY) -
 async def _look(service, champions, name, bad):
     """Serve the champion of a model where it is another one than before."""
     version = await asyncio.to_thread(champions.newest, name)
-    if version is None or (label := label_of(version)) == service.labels.get(name) or label in bad:
+    if version is None or (label := label_of(version)) == service.labels.get(name):
         return
+    if card := await _warmed(service, champions, version, bad):
+        service.adopt(label, card)
+        _say(f"{label} is served now")
+        await asyncio.to_thread(champions.keep, label)
+
+
+async def _look_for_challenger(service, champions, name, bad):
+    """Serve the challenger of a model behind /staging where it is another one than before."""
+    version = await asyncio.to_thread(champions.newest, name, CHALLENGER)
+    if version is None:
+        return
+    if (label := label_of(version)) != service.challengers.get(name):
+        if not (card := await _warmed(service, champions, version, bad)):
+            return
+        service.stage(label, card)
+        _say(f"{label} stands behind /staging now")
+    await asyncio.to_thread(champions.use, label)
+
+
+async def _warmed(service, champions, version, bad):
+    """Return the card of a version that was fetched, checked and tried; None, told once, for one that is no good."""
+    if (label := label_of(version)) in bad:
+        return None
     try:
         card = await asyncio.to_thread(champions.card, version)
     except (ModelError, InputError) as error:
         _refuse(service, label, bad, str(error))
-        return
+        return None
     try:
         await service.warm(card)
     except Exception as error:  # what a runtime raises for a graph that it cannot run
         _refuse(service, label, bad, f"Expected a model that runs. Received: {label} ({error})")
-        return
-    service.adopt(label, card)
-    _say(f"{label} is served now")
-    await asyncio.to_thread(champions.keep, label)
+        return None
+    return card
 
 
 def _refuse(service, label, bad, text):

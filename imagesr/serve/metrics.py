@@ -33,6 +33,7 @@ class Metrics:
         self.places_taken = Gauge("imagesr_places_taken", "Pictures accepted and not yet made", **to)
         self.places = Gauge("imagesr_places", "Pictures that can be accepted at a time", **to)
         self.versions = Gauge("imagesr_model_version", "Versions served from the registry", ["model", "version"], **to)
+        self.staged = Gauge("imagesr_staging_version", "Challengers behind /staging", ["model", "version"], **to)
         self.refused_models = Counter("imagesr_refused_models", "Versions that were damaged or did not run", **to)
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
 

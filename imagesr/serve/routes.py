@@ -26,6 +26,7 @@ from imagesr.serve.uploads import MAX_BYTES, UPLOAD_SECONDS, accept, receive, un
 
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SUPERSIZE_PATHS = ("/supersizeme", "/supersizeme/")
+STAGING = "/staging"
 _CHUNK = 2**18  # bytes of an answer that are read at once
 
 _REFUSED = {
@@ -42,7 +43,10 @@ _REFUSED = {
 _FAILED = {status: {"model": Error, "description": _REFUSED[status]} for status in (403, 500)}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+_NO_CHALLENGER = "The registry has no challenger, or not of that model"
+
 router = APIRouter()
+staging = APIRouter(prefix=STAGING)  # for services that follow challengers
 
 
 async def _service(request: Request) -> Service:
@@ -87,17 +91,33 @@ async def _wanted(
 ) -> Wanted:
     """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale or detail."""
     given = request.query_params
-    wanted = Wanted(_parse_scale(scale), model if "model" in given else service.model, _parse_format(format))
-    unknown = set(given) - {"scale", "model", "format", "detail"}
-    if wanted.model not in service.names or unknown:
-        names = ", ".join(service.names)
-        expected, received = ("scale, model, format and detail", min(unknown)) if unknown else (names, wanted.model)
-        raise Refusal(422, "query", f"Expected {expected}. Received: {received[:50]!r}")
+    factor, kind = _parse_scale(scale), _parse_format(format)
+    if unknown := set(given) - {"scale", "model", "format", "detail"}:
+        raise Refusal(422, "query", f"Expected scale, model, format and detail. Received: {min(unknown)[:50]!r}")
+    model = model if "model" in given else None
+    staged = request.scope["route"].path.startswith(STAGING)
+    model = _staged_model(service, model) if staged else _served_model(service, model)
+    wanted = Wanted(factor, model, kind)
     number = _parse_detail(detail) if "detail" in given else None
     try:
         return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale))
     except ModelError as error:
         raise Refusal(422, "query", str(error)) from None
+
+
+def _served_model(service, name):
+    name = service.model if name is None else name
+    if name not in service.names:
+        raise Refusal(422, "query", f"Expected {', '.join(service.names)}. Received: {name[:50]!r}")
+    return name
+
+
+def _staged_model(service, name):
+    """Return the label of a challenger, by its model's name; the first one without a name."""
+    name = next(iter(service.staged), "none") if name is None else name
+    if name not in service.staged:
+        raise Refusal(404, "query", f"Expected a challenger in the registry. Received: {name[:50]!r}")
+    return service.staged[name]
 
 
 def _parse_scale(text):
@@ -155,16 +175,19 @@ async def supersize(
     return StreamingResponse(_chunks(made), headers=headers, media_type=MEDIA[wanted.format])
 
 
-for _path in SUPERSIZE_PATHS:
-    router.post(
+for _path, _router, _statuses in (
+    *((path, router, _REFUSED) for path in SUPERSIZE_PATHS),
+    *((path, staging, _REFUSED | {404: _NO_CHALLENGER}) for path in SUPERSIZE_PATHS),
+):
+    _router.post(
         _path,
         response_class=Response,
         responses={
             200: {"description": "The picture, larger", "content": dict.fromkeys(MEDIA.values(), _BINARY)},
-            **{status: {"model": Error, "description": text} for status, text in _REFUSED.items()},
+            **{status: {"model": Error, "description": text} for status, text in _statuses.items()},
         },
         openapi_extra={"requestBody": {"required": True, "content": {"image/png": _BINARY, "image/jpeg": _BINARY}}},
-        operation_id="supersizeme" + "_" * _path.endswith("/"),
+        operation_id="staging_" * (_router is staging) + "supersizeme" + "_" * _path.endswith("/"),
     )(supersize)
 
 

@@ -64,6 +64,8 @@ class Service:
         self.champions = champions
         self.labels: dict[str, str] = {}  # of what the registry names: the version that is served
         self._pinned: dict[str, list[ModelCard]] = {}  # by label, also those that only a request under way still uses
+        self.challengers: dict[str, str] = {}  # as `labels`, of those behind /staging
+        self.staged: dict[str, str] = {}  # by a model's name, the label of what is behind /staging
         self.files: dict[tuple[str, str], tuple[Path, str]] = {}  # by (folder, name): the path and its SHA-256
         for cards in self.models.values():
             self._add_files(cards)
@@ -128,23 +130,30 @@ class Service:
         if before := self.labels.get(registered):
             self.metrics.versions.remove(registered, before.rpartition("/")[2])
         self.labels[registered] = label
-        self._pinned[self._named(card.name)] = cards
+        self._pinned[_named(card.name, self.labels)] = cards
         self._add_files(cards)
         self.models[card.name], self.names[card.name] = cards, card.name
         self.metrics.versions.labels(registered, label.rpartition("/")[2]).set(1)
 
+    def stage(self, label: str, card: ModelCard) -> None:
+        """Serve a challenger behind /staging in place of the one before, from the next request on."""
+        others = [other for other in self._pinned.get(self.staged.get(card.name), []) if other.scale != card.scale]
+        registered, _, number = label.rpartition("/")
+        if before := self.challengers.get(registered):
+            self.metrics.staged.remove(registered, before.rpartition("/")[2])
+        self.challengers[registered] = label
+        self.staged[card.name] = _named(card.name, self.challengers)
+        self._pinned[self.staged[card.name]] = [*others, card]
+        self.metrics.staged.labels(registered, number).set(1)
+
     def pin(self, model: str) -> str:
         """Return the name that means a model's present version for as long as a request takes."""
-        label = self._named(model)
+        label = _named(model, self.labels)
         return label if label in self._pinned else model
 
     def label(self, model: str) -> str:
         """Return the version behind a name, a pinned one too, as answers tell it."""
         return model if model in self._pinned else f"{self.names[model]}@{imagesr.__version__}"
-
-    def _named(self, model):
-        """Return the labels of a model's versions from the registry, "" for a shipped model."""
-        return ", ".join(sorted(label for name, label in self.labels.items() if name.rpartition("_x")[0] == model))
 
     async def warm(self, card: ModelCard) -> None:
         """Load a model and upscale a picture by it, beside the requests; raises what a model raises that cannot run."""
@@ -245,6 +254,11 @@ class Service:
             await asyncio.wait([writing])
             writing.exception()
             raise
+
+
+def _named(model, labels):
+    """Return the labels of a model's versions from the registry, "" for a shipped model."""
+    return ", ".join(sorted(label for name, label in labels.items() if name.rpartition("_x")[0] == model))
 
 
 def _connections(places):

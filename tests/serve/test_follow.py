@@ -42,9 +42,9 @@ class Folders:
     def download(self, version, folder):
         shutil.copytree(self.place / version.number, folder, dirs_exist_ok=True)
 
-    def crown(self, number):
+    def crown(self, number, challenger=None):
         part = self.place / "aliases.part"
-        part.write_text(json.dumps({"champion": number}))
+        part.write_text(json.dumps({"champion": number, "challenger": challenger}))
         os.replace(part, self.place / "aliases.json")
 
 
@@ -162,9 +162,12 @@ class Looked:
         shutil.copytree(self.place / version.number, folder, dirs_exist_ok=True)
 
 
-def followed(looks, registry, tmp_path, names=(NAME,)):
-    """Follow a registry for some looks; return the versions served, the number refused and those downloaded."""
-    served, refused, labels = [], [], {}
+def followed(looks, registry, tmp_path, names=(NAME,), *, staged=None):
+    """Follow a registry for some looks; return the versions served, the number refused and those downloaded.
+
+    With the list `staged`, every second look is for the challenger, and the list gets those that were served.
+    """
+    served, refused, labels, challengers = [], [], {}, {}
 
     async def warm(card):
         if (card.folder / "model_u16.onnx").read_bytes() == b"no graph":
@@ -174,11 +177,18 @@ def followed(looks, registry, tmp_path, names=(NAME,)):
         labels[label.rpartition("/")[0]] = label
         served.append(label.rpartition("/")[2])
 
+    def stage(label, card):
+        challengers[label.rpartition("/")[0]] = label
+        staged.append(label.rpartition("/")[2])
+
     metrics = SimpleNamespace(refused_models=SimpleNamespace(inc=lambda: refused.append(1)))
-    service = SimpleNamespace(labels=labels, warm=warm, adopt=adopt, metrics=metrics)
+    service = SimpleNamespace(
+        labels=labels, challengers=challengers, warm=warm, adopt=adopt, stage=stage, metrics=metrics
+    )
     looked = Looked(looks, registry.place)
+    champions = Champions(lambda: looked, names, tmp_path / "cache", staging=staged is not None)
     with pytest.raises(Ended):
-        asyncio.run(follow(service, Champions(lambda: looked, names, tmp_path / "cache"), 0))
+        asyncio.run(follow(service, champions, 0))
     file = registry.place / "downloads"
     return served, len(refused), file.read_text().split() if file.exists() else []
 
@@ -198,6 +208,21 @@ def test_one_model_that_fails_is_told_once_beside_one_that_does_not(registry, tm
     assert capsys.readouterr().err.count("gone") == 1
     followed([OutputError("gone")] * 4, registry, tmp_path, ["a_x2", NAME])
     assert capsys.readouterr().err.count("gone") == 1, "the registry is one for all"
+
+
+def test_challengers_are_staged_and_only_champions_served(registry, tmp_path, capsys):
+    """Looks take turns: for the champion, for the challenger; 3 is damaged, and 4 does not run."""
+    staged = []
+    looks = ["1", "2", "1", "2", "1", "3", "1", "4", "2", "2"]
+    served, refused, _ = followed(looks, registry, tmp_path, staged=staged)
+    assert (served, staged, refused) == (["1", "2"], ["2"], 2)
+    assert f"{NAME}/2 stands behind /staging now" in capsys.readouterr().err
+
+
+def test_without_a_challenger_nothing_is_staged(registry, tmp_path):
+    staged = []
+    assert followed(["1", None, "1", None], registry, tmp_path, staged=staged)[0] == ["1"]
+    assert staged == []
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
@@ -233,11 +258,12 @@ class Following(Running):
 
 
 @pytest.fixture
-def service(registry, tmp_path):
+def service(registry, tmp_path, request):
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"IMAGESR_CACHE": str(tmp_path / "cache"), "PYTHONPATH": path}
-    running = Following("--registry", registry.place, "--follow", NAME, env=env)
+    more = getattr(request, "param", [])
+    running = Following("--registry", registry.place, "--follow", NAME, *more, env=env)
     yield running
     running.process.send_signal(signal.SIGTERM)
     running.end()
@@ -290,10 +316,37 @@ def test_swaps_under_requests(service, registry):
     assert answer.headers["Imagesr-Model"].startswith("fast")
 
 
-def test_options_that_belong_together(capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("service", [["--staging"]], indirect=True, ids=["staging"])
+def test_a_challenger_stands_behind_staging(service, registry):
+    service.ready()
+    data = png()
+
+    def answer(path):
+        return httpx.post(f"{service.url}{path}", content=data, timeout=90)
+
+    none = answer("/staging/supersizeme")
+    assert none.status_code == 404 and "Expected a challenger in the registry" in none.json()["error"]
+    registry.crown("1", "2")
+    until(lambda: f"{NAME}/2 stands behind /staging now" in service.log(), service.process)
+    staged, served = answer("/staging/supersizeme"), answer("/supersizeme")
+    assert [a.headers["Imagesr-Model"] for a in (staged, served)] == [f"{NAME}/2", f"{NAME}/1"]
+    assert staged.content != served.content
+    assert answer("/staging/supersizeme/?model=mine&scale=4").headers["Imagesr-Model"] == f"{NAME}/2"
+    assert answer("/staging/supersizeme?model=fast").status_code == 404
+    assert answer("/staging/supersizeme?scale=9").status_code == 422
+    assert f'imagesr_staging_version{{model="{NAME}",version="2"}} 1.0' in httpx.get(f"{service.url}/metrics").text
+    assert "/staging/supersizeme" in httpx.get(f"{service.url}/openapi.json").json()["paths"]
+    registry.crown("2", "2")
+    until(lambda: answer("/supersizeme").headers["Imagesr-Model"] == f"{NAME}/2", service.process)
+    assert answer("/supersizeme").content == staged.content, "it is the model that stood there"
+
+
+@pytest.mark.parametrize("options", [["--follow", NAME], ["--staging"]])
+def test_options_that_belong_together(options, capsys):
     from imagesr.serve.__main__ import main
 
-    assert main(["--follow", NAME]) == 2
+    assert main(options) == 2
     assert "Expected --registry URI and --follow NAME_xSCALE together" in capsys.readouterr().err
 
 
@@ -304,7 +357,7 @@ def test_each_registry_has_a_cache_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGESR_CACHE", str(tmp_path / "cache"))
 
     def folder(registry):
-        return command._champions(SimpleNamespace(registry=registry, follow=[NAME])).folder
+        return command._champions(SimpleNamespace(registry=registry, follow=[NAME], staging=False)).folder
 
     other = tmp_path / "other"
     other.mkdir()
