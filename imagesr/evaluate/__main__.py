@@ -94,8 +94,8 @@ def _parser():
     add("--film", action="store_true", help=text + f"by default on clips in the folder that {film.DATA} names")
     add("--kernel", nargs="+", help=f"how LR is made: {', '.join(KERNELS)} (default: bicubic)")
     add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
-    add("--crf", type=float, nargs="+", help="its quality (default: the encoder's)")
-    add("--frames", type=_frames, help=f"of each clip, from its beginning (default: {FRAMES})")
+    add("--crf", type=float, nargs="+", help="the encoder's quality (default: its own)")
+    add("--frames", type=_frames, help=f"frames of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
     text = "for models with a detail (default: the card's, 0 for .keras); several are measured one after another"

@@ -45,12 +45,17 @@ def _parser():
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
-    add("--tile", type=_tile, default="auto", help=f"pixels a side, or off: at once (default: auto, {TILE})")
-    add("--format", choices=ENDINGS, help="of the files (default: by OUT's name, or each picture's own)")
-    add("--quality", type=int, default=95, help="of JPEG and WebP, up to 100 (default: 95)")
+    add(
+        "--tile",
+        type=_tile,
+        default="auto",
+        help=f"pixels a side, or off: the whole picture at once (default: auto, {TILE})",
+    )
+    add("--format", choices=ENDINGS, help="format of the files (default: by OUT's name, or each picture's own)")
+    add("--quality", type=int, default=95, help="quality of JPEG and WebP, up to 100 (default: 95)")
     add("--strip", action="store_true", help="leave out EXIF, XMP, IPTC and text; the colour profile stays")
     add("--allow-truncated", action="store_true", help="take what can be read of a damaged picture")
-    add("--threads", type=int, default=0, help="of the network (default: 0, every core)")
+    add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("-r", "--recursive", action="store_true", help="take sub-folders, too; OUT gets the same ones")
     there = parser.add_mutually_exclusive_group().add_argument
     there("-y", dest="overwrite", action="store_true", help="overwrite files that exist")

@@ -31,7 +31,7 @@ EPILOG = """\
 SEARCH is a TOML file: the settings of a run's config.json under [train], and under [search] what is searched for: a
 list of values, or { low = 1e-4, high = 1e-3, log = true }. architecture.filters is an option of the network. The same
 command on several machines shares one study where --storage is the address of a database; --trials counts all trials.
-An address with a password belongs into OPTUNA_STORAGE, where other users do not see it."""
+An address with a password belongs in OPTUNA_STORAGE, where other users do not see it."""
 STORAGE = "OPTUNA_STORAGE"
 _BEAT, _GRACE = 15, 90  # seconds between signs of life, and without one until a trial is repeated
 _FAILED = "error"  # the attribute of a trial whose training has failed
@@ -172,9 +172,9 @@ def _parser():
     )
     add = parser.add_argument
     add("search", type=Path, metavar="SEARCH", help="a TOML file with [train] and [search]")
-    add("--trials", type=int, default=20, metavar="N", help="of all machines together (default: 20)")
+    add("--trials", type=int, default=20, metavar="N", help="trials of all machines together (default: 20)")
     add("--storage", metavar="URL", help=f"a database (default: {STORAGE}, or an SQLite file in --runs)")
-    add("--runs", type=Path, default=Path("runs/tune"), metavar="DIR", help="for the runs (default: runs/tune)")
+    add("--runs", type=Path, default=Path("runs/tune"), metavar="DIR", help="folder for the runs (default: runs/tune)")
     add("--out", type=Path, default=Path("best.json"), metavar="FILE", help="the best config (default: best.json)")
     return parser
 

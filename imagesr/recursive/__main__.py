@@ -50,10 +50,10 @@ def _parser():
     add("--blocks", type=int, help=text)
     add("--layers", type=int, help="gated layers of the PixelCNN (default: 5)")
     add("--reach", type=int, help="pixels that their kernels look up, left and right (default: 1)")
-    add("--steps", type=int, help="in all (default: 10000)")
+    add("--steps", type=int, help="steps of the whole run (default: 10000)")
     add("--batch", type=int, help="patches per step (default: 16)")
     add("--learning-rate", type=float, help="after warm-up, then a cosine down (default: 0.002)")
-    add("--seed", type=int, help="of weights and patches (default: 0)")
+    add("--seed", type=int, help="seed of weights and patches (default: 0)")
 
     what = "measure a network on held-out patches and draw samples"
     two = commands.add_parser(
@@ -71,7 +71,7 @@ def _parser():
     add("--samples", type=int, default=8, help="samples of each (default: 8)")
     text = "below 1: likelier, less varied samples; 0: the likeliest values (default: 1)"
     add("--temperature", type=float, default=1.0, help=text)
-    add("--seed", type=int, default=0, help="of the samples, not of the patches (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the samples, not of the patches (default: 0)")
     add("--sheet", type=Path, metavar="FILE.png", help="draw LR | bicubic | samples | their mean | HR")
     return parser
 

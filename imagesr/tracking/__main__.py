@@ -19,7 +19,7 @@ EXAMPLES = """
 """
 EPILOG = f"""\
 Without --uri, the address is the one that the run was tracked at, or {URI}. An address with a password
-belongs into {URI}, where other users do not see it."""
+belongs in {URI}, where other users do not see it."""
 
 
 def _parser():

@@ -51,7 +51,7 @@ def _parser():
     add("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     add("--resume", action="store_true", help="go on with the run in --out, by its own config; --steps makes it longer")
     add("--config", type=Path, metavar="FILE", help="take settings that are not given here from a run's config.json")
-    add("--seed", type=int, help="of weights and crops (default: 0)")
+    add("--seed", type=int, help="seed of weights and crops (default: 0)")
     add("--precision", help="auto, float32, mixed_float16 or mixed_bfloat16 (default: auto, float16 on a GPU)")
     add("--strategy", metavar="mirrored", help="share every batch among all GPUs")
     text = "mirror the run to an MLflow server (default: MLFLOW_TRACKING_URI, or an SQLite file beside the run)"
@@ -76,7 +76,7 @@ def _parser():
 
     group = parser.add_argument_group("steps and loss")
     add, length = group.add_argument, group.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help="in all (default: 20000)")
+    length.add_argument("--steps", type=int, help="steps of the whole run (default: 20000)")
     length.add_argument("--epochs", type=int, help="the same in epochs of 500 steps")
     add("--learning-rate", type=float, help="after warm-up, then a cosine down (default: 0.0005, a GAN's 0.0001)")
     add("--loss", help="mse, log_mse, log_mse_ssim, mae, charbonnier or ssim (default: mse)")

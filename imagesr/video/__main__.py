@@ -133,7 +133,7 @@ def _parser():
         metavar="KEY=VALUE",
         help="an option of the encoder, such as tune=film; may be given several times",
     )
-    add("--pix-fmt", help="pixel format to encode (default: the input's)")
+    add("--pix-fmt", help="pixel format to encode (default: the input's; 4:2:0 for RGB)")
     add("--threads", type=int, default=0, help="threads of each stage (default: 0, every core)")
     add("--start", type=_seconds, default=0.0, metavar="TIME", help="begin here: 90, 1:30")
     add("--duration", type=_seconds, metavar="TIME", help="take only this much")
