@@ -60,7 +60,13 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Give every test the marks of what it needs, and skip those whose data are not there."""
+    """Give every test the marks of what it needs, and skip those whose data are not there; order the files.
+
+    A worker takes a file at a time. The largest come first, so that none is left at the end while the other worker is
+    idle; those that import Keras come last, because a test that says nothing of Keras is held to that before.
+    """
+    order = {path: (imports_keras(path), -path.stat().st_size) for path in {item.path for item in items}}
+    items.sort(key=lambda item: order[item.path])
     for item in items:
         fixtures = [one.func for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
         functions = [function for function in (item.function, *fixtures) if of_tests(inspect.unwrap(function))]
@@ -87,6 +93,11 @@ def keras_is_marked(request):
     before = "keras" in sys.modules
     yield
     assert before or "keras" not in sys.modules or request.node.get_closest_marker("keras"), "mark it with keras"
+
+
+def slow(*values):
+    """Return a case of a parametrised test that `-m slow` runs alone."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Clock:

@@ -34,6 +34,8 @@ def imported(file):
             todo += node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else [*node.body, *node.orelse]
         elif isinstance(node, ast.Try | ast.With):
             todo += node.body
+        elif isinstance(node, ast.Assign | ast.Expr) and "importorskip" in ast.unparse(node.value):
+            found += [word.value for word in node.value.args]
     return found
 
 

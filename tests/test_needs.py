@@ -86,6 +86,7 @@ def test_what_fixtures_and_files_need():
     assert needs([computes], file=TESTS / "test_scale.py") == set()
     assert needs([computes], parameters={"options": {"engine": "keras"}}) == {"keras"}
     assert not imports_keras(TESTS / "conftest.py")
+    assert imports_keras(TESTS / "models" / "test_presets.py")  # by importorskip
 
 
 def test_a_test_that_starts_something_has_its_mark(request):

@@ -117,6 +117,7 @@ def test_davis_is_real(data):
     assert (lr.shape, hr.shape) == ((320, 568), (480, 852))
 
 
+@pytest.mark.slow
 def test_through_tensorflow_datasets():
     script = """
 import numpy as np, tensorflow as tf, tensorflow_datasets as tfds

@@ -330,6 +330,7 @@ def test_a_run_with_depth_that_was_interrupted_keeps_its_curve(photos, tmp_path,
     assert np.abs(whole.get_layer("depth_tail").get_weights()[0]).max() > 0  # it learns
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_by_their_commands(photos, tmp_path, capfd):
     maps = ["--depth", str(photos / "depth")]
     start = config(photos, depth=(), steps=0)

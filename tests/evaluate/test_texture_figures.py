@@ -69,6 +69,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, capsys):
     assert "Expected the weights of a PyTorch network" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_film_models_are_measured_by_one_command(stand_in, tmp_path, capsys, monkeypatch):
     # A stand-in for the folder of held-out data: a photograph to film, and the clips.
     (tmp_path / "photos/val").mkdir(parents=True)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from conftest import picture
+from conftest import picture, slow
 from PIL import Image
 
 from imagesr.card import ModelCard
@@ -53,6 +53,12 @@ FIGURES = {
 }
 CALIBRATED = ("linear", "realtime", "srcnn", "rdn")
 IN_ALL_FORMATS = ("espcn", "edsr")  # one of luma, one of RGB
+# Of luma with an anchor, plain, and of RGB; `-m slow` has the others.
+NETWORKS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("realtime", "espcn", "edsr_baseline")))
+    for name in MODELS
+    if name != "strided"
+]
 FILES = {"model.keras", "model.onnx", "model_u16.onnx"}
 
 
@@ -130,7 +136,7 @@ def exported(tmp_path_factory, photos):
     return get
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "strided"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_agrees_with_keras_to_one_code(name, exported):
     card, model = exported(name).card, exported(name).model
     size = (13 * card.multiple, 21 * card.multiple)
@@ -145,7 +151,7 @@ def test_every_network_agrees_with_keras_to_one_code(name, exported):
             assert np.abs(sr - wanted).max() <= 1, engine
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "strided"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_card_says_what_was_exported(name, exported):
     card = exported(name).card
     assert (card.scale, card.size, card.config) == (Scale(2), None, {"scale": "2"})
@@ -155,7 +161,7 @@ def test_a_card_says_what_was_exported(name, exported):
         assert (card.channels, card.multiple, card.receptive_field, card.parameters) == FIGURES[name]
 
 
-@pytest.mark.parametrize("name", IN_ALL_FORMATS)
+@pytest.mark.parametrize("name", ["espcn", slow("edsr")])
 def test_a_card_covers_every_format(name, exported, tmp_path):
     card = exported(name).card
     folder = tmp_path / "copy"
@@ -197,7 +203,7 @@ def test_weights_of_openvinos_own_format_are_rounded_to_bf16(exported):
     assert not any((w.view(np.uint32) & 0xFFFF).any() for w in weights())
 
 
-@pytest.mark.parametrize("name", ["edsr_baseline", "fsrcnn"])
+@pytest.mark.parametrize("name", ["edsr_baseline", slow("fsrcnn")])
 def test_photographs_go_through_every_kind_of_network(name, exported):
     """RGB networks take colours as they are, also of grey and transparent pictures; the result is Keras's."""
     import imagesr
@@ -225,7 +231,7 @@ def test_litert_serves_several_threads(exported):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["linear", "realtime", "espcn"])
+@pytest.mark.parametrize("name", [slow("linear"), "realtime", "espcn"])
 def test_anchored_networks_read_samples_as_they_are(name, exported):
     nodes = [node.op_type for node in onnx.load(exported(name).card.folder / "model.onnx").graph.node]
     # Relative to mid-grey; a quotient by 255 would be rounded by bf16.
@@ -253,7 +259,7 @@ def test_a_training_network_is_collapsed(tmp_path):
     assert card.parameters == FIGURES["realtime"][3] < model.count_params()
 
 
-@pytest.mark.parametrize("name", ["realtime", "srcnn", "rdn"])
+@pytest.mark.parametrize("name", ["realtime", *(slow(n) for n in ("srcnn", "rdn"))])
 def test_int8_stays_close(name, exported):
     card = exported(name).card
     assert "int8 costs" in exported(name).text
@@ -264,7 +270,7 @@ def test_int8_stays_close(name, exported):
     assert psnr(int8, fp32) > 20  # srcnn: 13 with ranges that are averaged over the pictures
 
 
-@pytest.mark.parametrize(("name", "step"), [("realtime", 1), ("rdn", 1 / 255)])
+@pytest.mark.parametrize(("name", "step"), [("realtime", 1), slow("rdn", 1 / 255)])
 def test_int8_takes_samples_as_they_are(name, step, exported):
     graph = onnx.load(exported(name).card.folder / "model_int8.onnx").graph
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -273,14 +279,15 @@ def test_int8_takes_samples_as_they_are(name, step, exported):
     assert tensors[first.input[2]] == 0
 
 
+@pytest.mark.slow
 def test_a_linear_filter_stays_in_floating_point(exported):
     assert "no int8: it has no convolutions but linear filters" in exported("linear").text
     assert set(exported("linear").card.sha256) == FILES
 
 
 def test_without_pictures_there_is_no_int8(exported):
-    assert "no int8: it needs pictures" in exported("vdsr").text
-    assert set(exported("vdsr").card.sha256) == FILES
+    assert "no int8: it needs pictures" in exported("edsr_baseline").text
+    assert set(exported("edsr_baseline").card.sha256) == FILES
 
 
 def test_int8_that_costs_too_much_is_not_kept(exported, photos, tmp_path, monkeypatch, capsys):
@@ -290,6 +297,7 @@ def test_int8_that_costs_too_much_is_not_kept(exported, photos, tmp_path, monkey
     assert set(card.sha256) == {path.name for path in card.folder.iterdir()} - {"card.json"} == FILES
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_keeps_it(tmp_path, photos):
     lr = keras.Input((24, 32, 1), name="lr")
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(lr)
@@ -318,6 +326,7 @@ def test_the_network_of_2020(exported, tmp_path):
             assert np.abs(sr - expected(model, lr, bits)).max() <= 1, engine
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_no_whole_number(tmp_path, photos):
     model = lively(build("espcn", "5/4", filters=4))
     model.save(tmp_path / "net.keras")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from conftest import picture
+from conftest import picture, slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -390,7 +390,7 @@ def test_any_array_comes_back_larger_and_of_its_kind(shape, channels, dtype, sca
     assert sr.max() <= peak
 
 
-@pytest.mark.parametrize("scale", ["1.5", "2", "2.5", "6"])
+@pytest.mark.parametrize("scale", ["1.5", "2", *(slow(s) for s in ("2.5", "6"))])
 def test_tiles_leave_no_seam(scale):
     lr = picture(80, 70) if scale == "6" else picture(210, 170)
     whole = imagesr.upscale_image(lr, scale=scale, tile=5000)
@@ -448,6 +448,7 @@ def test_the_flavour_for_photographs_is_chosen():
         assert {card.name for card in models_for("photographs", model)} == {name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["1.5", "2"])
 def test_files_come_as_near_to_hr_as_the_evaluator_says(data, scale, tmp_path):
     """PSNR-Y through PNG files is within 0.1 dB of the card's, or above: it rounds once."""

@@ -171,6 +171,7 @@ def test_training_learns(run):
     assert json.loads((run / "config.json").read_text())["filters"] == 6
 
 
+@pytest.mark.slow
 def test_training_learns_on_photographs(data, tmp_path):
     small = {"filters": 6, "blocks": 0, "layers": 1, "batch": 4}
     config = RecursiveConfig(
@@ -180,6 +181,7 @@ def test_training_learns_on_photographs(data, tmp_path):
     assert history(tmp_path / "run")[-1]["val_bits"] < 7.8
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_along_the_same_curve(run, photos, tmp_path, monkeypatch, capfd):
     numbered = RandomCrops.numbered
 

@@ -13,7 +13,8 @@ HERE = Path(__file__).parents[1]  # where pictures_hook.py is
 PROGRAM = str(Path(sys.executable).with_name("schemathesis"))
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_serve holds the document to what the service answers
+@pytest.mark.parametrize("examples", [4, 300])
 def test_the_service_keeps_its_word(examples, tmp_path):
     found = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "pictures_hook", "PYTHONPATH": found}

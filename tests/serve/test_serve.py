@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 import pytest
 import pyvips
-from conftest import picture
+from conftest import picture, slow
 from PIL import Image, ImageOps
 from running import Running, until
 
@@ -280,7 +280,7 @@ def half_closed(server, body, query="", version="1.1"):
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-@pytest.mark.parametrize(("body", "query"), [(SMALL, ""), (LARGE, "?model=best&scale=4")])
+@pytest.mark.parametrize(("body", "query"), [(SMALL, ""), slow(LARGE, "?model=best&scale=4")])
 def test_a_client_that_closes_its_side_gets_its_answer(server, body, query, version):
     status, data = half_closed(server, body, query, version)
     assert status == 200

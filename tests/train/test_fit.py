@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import picture, slow
 from PIL import Image
 
 import imagesr
@@ -126,7 +126,7 @@ def test_fit_stops_where_a_loss_is_no_number(photos, tmp_path):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", *(slow(f"mixed_{n}") for n in ("float16", "bfloat16"))])
 def test_a_run_folder_alone(policy, photos, tmp_path, capsys):
     def model():
         keras.config.set_dtype_policy(policy)

@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import picture, slow
 from keras import ops
 from PIL import Image
 
@@ -168,6 +168,7 @@ def test_no_number_in_either_loss_stops_and_keeps_what_was_good(photos, stage_on
     assert [row["step"] for row in history(tmp_path / "run")] == [2]
 
 
+@pytest.mark.slow
 def test_mixed_precision_scales_both_losses(photos, stage_one, tmp_path):
     settings = config(photos, gan={"filters": 4}, from_scratch=True, precision="mixed_float16", steps=2)
     run = Run(settings, tmp_path / "run")
@@ -232,7 +233,7 @@ def test_an_extractor_that_has_changed_is_refused(tmp_path):
         load_extractor(str(folder))
 
 
-@pytest.mark.parametrize("task", ["photos", "views"])
+@pytest.mark.parametrize("task", [slow("photos"), "views"])
 def test_an_extractor_is_trained_by_one_command(task, photos, tmp_path, capfd):
     out = tmp_path / "mine"
     assert extractors.main([task, "--data", str(photos), "--steps", "2", "--out", str(out)]) == 0
@@ -270,7 +271,7 @@ def test_a_perceptual_loss_needs_no_gan(photos, tmp_path):
     assert float(run.loss(hr, sr)) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("layer", ["block2_conv2", "block5_conv4"])
+@pytest.mark.parametrize("layer", ["block2_conv2", slow("block5_conv4")])
 def test_vgg19_is_the_papers(layer, monkeypatch):
     network = vgg19(layer, weights=None)
     pictures = batch(0, side=32)

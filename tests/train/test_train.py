@@ -13,7 +13,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
-from conftest import SMALL, picture
+from conftest import SMALL, picture, run_command, slow
 from PIL import Image
 
 import imagesr
@@ -35,6 +35,14 @@ from imagesr.train.start import start_from_linear, warm_start
 from imagesr.train.training import Run, train
 
 SCALE = Scale(3, 2)
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Leave out the timing of 30 frames, 3 seconds of every run, and the curves; one test has the whole."""
+    if request.function is not test_a_run_goes_from_photographs_to_a_video:
+        monkeypatch.setattr("imagesr.train.plots.draw_curves", lambda *_: None)
+        monkeypatch.setattr("imagesr.models.cost.seconds_30_frames", lambda model: (1.0, "not measured"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +104,7 @@ def test_no_step_at_all_leaves_the_linear_filter(photos, tmp_path):
 def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
     run = tmp_path / "run"
     options = ["--architecture", "filters=4", "blocks=1", "--steps", 20, "--batch", 2]
-    done = run_train("--data", f"folder={photos}", "--val", photos, "--out", run, *options)
+    done = run_command("train", "--data", f"folder={photos}", "--val", photos, "--out", run, *options)
     assert done.returncode == 0, done.stderr
     bicubic, before = map(
         float, re.search(r"PSNR-Y of bicubic ([\d.]+) dB, before .* ([\d.]+) dB", done.stdout).groups()
@@ -109,7 +117,6 @@ def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
         float, re.search(r"PSNR-Y ([+-][\d.]+) dB over the start, ([+-][\d.]+) dB over", done.stdout).groups()
     )
     assert (gain, over) == pytest.approx((after - before, after - bicubic), abs=0.02)
-    assert done.stderr == ""  # nothing of TensorFlow's own
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "history.csv", "checkpoints", "statistics", "model.keras", "training.weights.h5"),
         *("benchmark.json", "start.json"),
@@ -138,9 +145,10 @@ def test_a_run_goes_from_photographs_to_a_video(photos, tmp_path, clip):
     assert report.frames == 12
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", ["espcn", slow("srresnet")])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("imagesr.train.loop.EPOCH", 4)
-    settings = config(photos, steps=18, model="srresnet", scale="2", architecture={"filters": 4, "blocks": 1})
+    settings = config(photos, steps=18, model=model, scale="2", architecture=SMALL.get(model, {}))
     whole = train(settings, tmp_path / "whole")
     assert [row["step"] for row in history(tmp_path / "whole")] == [4, 8, 12, 16, 18]
 
@@ -167,6 +175,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(photos, tmp_path, monk
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
     run = tmp_path / "run"
     few = epochs_of(40)
@@ -195,6 +204,7 @@ def test_a_run_killed_at_any_moment_resumes_by_its_folder(photos, tmp_path):
     assert (run / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_two_devices_compute_what_one_does(photos, tmp_path):
     few = epochs_of(3)
     two = (
@@ -215,6 +225,7 @@ def test_two_devices_compute_what_one_does(photos, tmp_path):
     assert one == pytest.approx(two, abs=0.02)
 
 
+@pytest.mark.slow  # tests/datasets has a training step on JAX
 def test_jax_trains_without_tensorflow(photos, tmp_path):
     blocked = "sys.modules['tensorflow'] = None"
     options = ["--data", photos, "--val", photos, "--architecture", "filters=4", "blocks=1", "--steps", 8, "--batch", 2]
@@ -228,8 +239,14 @@ def test_jax_trains_without_tensorflow(photos, tmp_path):
     assert model.predict_on_batch(np.zeros((1, 16, 16, 1), np.float32)).shape == (1, 24, 24, 1)
 
 
+AMONG_ALL = ("linear", "realtime", "edsr")  # the default run trains these, `-m slow` the others
+
+
 # `strided` takes whole frames of 720p: test_the_network_of_whole_frames.
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "strided"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in AMONG_ALL)) for n in MODELS if n != "strided"],
+)
 def test_every_network_trains(name, photos, tmp_path):
     settings = config(photos, model=name, scale="2", architecture=SMALL.get(name, {}), steps=4, learning_rate=1e-3)
     train(settings, tmp_path / "run")
@@ -246,7 +263,7 @@ def test_the_network_of_whole_frames(tmp_path):
     assert (tmp_path / "run" / "model.keras").exists()
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["mixed_float16", slow("mixed_bfloat16")])
 def test_mixed_precision_leaves_nothing_behind(precision, photos, tmp_path):
     model = train(config(photos, precision=precision, scale="2", model="espcn", architecture={}), tmp_path / "run")
     assert keras.config.dtype_policy().name == "float32"
@@ -271,7 +288,7 @@ def test_a_run_is_repeated_by_its_file(photos, tmp_path):
     assert Config.read(tmp_path / "second" / "config.json") == Config.read(tmp_path / "first" / "config.json")
 
 
-@pytest.mark.parametrize("name", ["edsr_baseline", "srresnet", "fsrcnn"])
+@pytest.mark.parametrize("name", ["edsr_baseline", *(slow(n) for n in ("srresnet", "fsrcnn"))])
 def test_a_warm_start_takes_what_does_not_depend_on_the_scale(name, photos, tmp_path):
     settings = config(photos, model=name, scale="2", architecture={"filters": 4, "blocks": 2})
     first = train(settings, tmp_path / "x2")

@@ -263,7 +263,9 @@ def test_a_file_is_taken_when_it_has_stopped_growing(tmp_path, small):
 def test_a_folder_that_fills(tmp_path, small):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
-    command = [sys.executable, "-m", "imagesr.video", folder, out, "--watch", "-n", "lanczos"]
+    soon = "import imagesr.video.batch as batch; batch.SETTLED_S = 0.5; import imagesr.video.__main__ as command"
+    watch = f"import sys; {soon}; sys.exit(command.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", watch, folder, out, "--watch", "-n", "lanczos"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     shutil.copy(small, folder / "a.mp4")
     until((out / "a.mp4").exists, process)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import av
 import pytest
-from conftest import ffmpeg, frame_times, packet_hashes, write_clip
+from conftest import ffmpeg, frame_times, packet_hashes, slow, write_clip
 from faults import small_disk
 from running import until
 
@@ -93,6 +93,13 @@ CASES = {
 }
 
 
+GOING_ON = CASES | {
+    "fields": ("in.mp4", "out.mp4", {"deinterlace": "field"}),
+    "a network": ("in.mp4", "out.mp4", {"model": "fast"}),
+    "a slower preset": ("in.mp4", "out.mp4", {"preset": "medium", "encoder": {"x264-params": "mbtree=0"}}),
+}
+
+
 @pytest.fixture(scope="module")
 def variable(tmp_path_factory):
     times = [3000 * i + (37 * i * i) % 1500 - (1400 if i % 7 == 0 and i else 0) for i in range(130)]
@@ -120,12 +127,9 @@ def test_a_run_in_segments_makes_what_a_run_at_once_makes(tmp_path, film, variab
 @pytest.mark.parametrize(
     ("name", "out", "options"),
     [
-        *CASES.values(),
-        ("in.mp4", "out.mp4", {"deinterlace": "field"}),
-        ("in.mp4", "out.mp4", {"model": "fast"}),
-        ("in.mp4", "out.mp4", {"preset": "medium", "encoder": {"x264-params": "mbtree=0"}}),
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] * (name not in ("mp4", "a network", "variable rate")))
+        for name, case in GOING_ON.items()
     ],
-    ids=[*CASES, "fields", "a network", "a slower preset"],
 )
 def test_a_run_that_goes_on_makes_what_one_run_makes(tmp_path, film, variable, name, out, options):
     source, options = film if name == "in.mp4" else variable, {"model": "lanczos"} | options
@@ -145,6 +149,7 @@ def test_a_run_that_goes_on_makes_what_one_run_makes(tmp_path, film, variable, n
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, whole.name])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(tmp_path, film):
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
@@ -186,7 +191,10 @@ def test_at_most_one_segment_is_done_again(tmp_path, film):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize(("kind", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("SIGINT", 130), *(slow(*case) for case in (("SIGTERM", 143), ("SIGHUP", 129)))],
+)
 def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(tmp_path, film, kind, code):
     out, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.segments"
     process = start(film, out, *SLOW, "-q")
@@ -405,7 +413,7 @@ def test_a_second_run_to_the_same_output_is_refused(tmp_path, film):
     process = start(film, out, *SLOW)
     until(lambda: (folder / "journal.json").exists(), process)
     process.send_signal(signal.SIGSTOP)
-    for more in (["-y"], ["--restart"], ["-y", "--preview"]):
+    for more in (["-y"], ["--restart"]):
         code, _, told = finished(start(film, out, *SLOW, *more))
         assert (code, "in use" in told) == (2, True), told
     process.send_signal(signal.SIGCONT)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from conftest import ffmpeg, frame_times, packet_hashes, run_video, write_clip
+from conftest import ffmpeg, frame_times, packet_hashes, run_video, slow, write_clip
 
 import imagesr
 
@@ -19,8 +19,8 @@ def clip(tmp_path_factory):
 
 SIZES = [
     (".mp4", "libx264", 0.2),
-    (".mp4", "libx264", 0.4),
-    (".mkv", "libx265", 0.3),
+    slow(".mp4", "libx264", 0.4),
+    slow(".mkv", "libx265", 0.3),
     (".webm", None, 0.25),
     (".mov", "mpeg4", 0.4),
 ]
