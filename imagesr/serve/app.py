@@ -21,6 +21,7 @@ from imagesr.serve.refusal import Refusal
 from imagesr.serve.routes import SUPERSIZE_PATHS, router, staging
 from imagesr.serve.schemas import error_response
 from imagesr.serve.service import Service
+from imagesr.serve.video_routes import router as video_router
 from imagesr.serve.web import STATIC
 
 _FULL_SECONDS = 0.08  # before a 429: a client that asks again at once would take the time that other pictures need
@@ -32,7 +33,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="imagesr",
         version=imagesr.__version__,
-        summary="Upscales photographs.",
+        summary="Upscales photographs and videos.",
         docs_url=None,  # it would fetch scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
@@ -42,6 +43,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(router)
     if service.champions and service.champions.staging:
         app.include_router(staging)
+    app.include_router(video_router)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.
@@ -90,7 +92,7 @@ class _Head:
                 message = message | {"body": b""}
             await send(message)
 
-        await self._app(scope | {"method": "GET"}, receive, without_body)
+        await self._app(scope | {"method": "GET", "head": True}, receive, without_body)
 
 
 class _Static(StaticFiles):

@@ -20,6 +20,7 @@ _CSP = {
     "script-src": "'self' 'wasm-unsafe-eval'",
     "style-src": "'self'",
     "img-src": "'self' blob:",
+    "media-src": "'self' blob:",
     "connect-src": "'self' blob:",
     "worker-src": "'self'",
     "base-uri": "'none'",
@@ -56,7 +57,9 @@ class Guard:
         async def guarded(message):
             if message["type"] == "http.response.start":
                 headers = message.get("headers", ())
-                scope["state"]["abort_after"](TAKE_SECONDS + int(dict(headers).get(b"content-length", 0)) / _TAKE_BYTES)
+                if not dict(headers).get(b"content-type", b"").startswith(b"text/event-stream"):  # it may take hours
+                    length = int(dict(headers).get(b"content-length", 0))
+                    scope["state"]["abort_after"](TAKE_SECONDS + length / _TAKE_BYTES)
                 message = message | {"headers": [*headers, *_HEADERS]}
                 path = getattr(scope.get("route"), "path", "other")
                 self._service.metrics.requests.labels(path, message["status"]).inc()
@@ -71,7 +74,7 @@ class Guard:
         site, host = headers.get("sec-fetch-site"), headers.get("host", "localhost")
         if self._loopback and not _is_loopback(host):
             return f"Expected localhost as Host. Received: {host[:100]}"
-        if method == "POST" and site in ("cross-site", "same-site"):
+        if method in ("POST", "DELETE") and site in ("cross-site", "same-site"):
             return "Expected a request of the service's own page, or of a program. Another page sent it"
         return None
 

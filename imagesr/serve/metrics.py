@@ -35,6 +35,7 @@ class Metrics:
         self.versions = Gauge("imagesr_model_version", "Versions served from the registry", ["model", "version"], **to)
         self.staged = Gauge("imagesr_staging_version", "Challengers behind /staging", ["model", "version"], **to)
         self.refused_models = Counter("imagesr_refused_models", "Versions that were damaged or did not run", **to)
+        self.videos = Gauge("imagesr_videos", "Videos by state", ["state"], **to)
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
 
     def text(self) -> bytes:

@@ -1,12 +1,9 @@
 """The routes: paths, parameters, answers and their headers."""
 
 # Without `from __future__ import annotations`: FastAPI reads the annotations.
-import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +14,8 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
-from imagesr.scale import Scale
 from imagesr.serve.metrics import STAGES
+from imagesr.serve.queries import parse_detail, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.schemas import Error, Models, describe_models
 from imagesr.serve.service import Service, Wanted
@@ -63,13 +60,7 @@ async def _wanted(
         str,
         Query(
             description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is valid, too",
-            json_schema_extra={
-                "type": "number",
-                "exclusiveMinimum": 1,
-                "maximum": MAX_SCALE,
-                "default": 2,
-                "examples": [1.5, 2, 4],
-            },
+            json_schema_extra=scale_schema(2),
         ),
     ] = "2",
     model: Annotated[str, Query(description="One of `/models`")] = "",
@@ -91,14 +82,14 @@ async def _wanted(
 ) -> Wanted:
     """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale or detail."""
     given = request.query_params
-    factor, kind = _parse_scale(scale), _parse_format(format)
+    factor, kind = parse_scale(scale), _parse_format(format)
     if unknown := set(given) - {"scale", "model", "format", "detail"}:
         raise Refusal(422, "query", f"Expected scale, model, format and detail. Received: {min(unknown)[:50]!r}")
     model = model if "model" in given else None
     staged = request.scope["route"].path.startswith(STAGING)
     model = _staged_model(service, model) if staged else _served_model(service, model)
     wanted = Wanted(factor, model, kind)
-    number = _parse_detail(detail) if "detail" in given else None
+    number = parse_detail(detail) if "detail" in given else None
     try:
         return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale))
     except ModelError as error:
@@ -120,22 +111,6 @@ def _staged_model(service, name):
     return service.staged[name]
 
 
-def _parse_scale(text):
-    # Before it is parsed: 1e999999999 is a number, too.
-    if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,20})?|[0-9]{1,4}/[0-9]{1,4}", text) and not text.endswith("/0"):
-        scale = Scale.parse(text) if float(Fraction(text)) > 0 else None
-        if scale and 1 < Fraction(text) <= MAX_SCALE:
-            return scale
-    raise Refusal(422, "query", f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {text[:50]!r}")
-
-
-def _parse_detail(text):
-    if re.fullmatch(r"[0-9.eE+-]{1,40}", text):  # float() also takes words and underscores
-        with suppress(ValueError):
-            return float(text)
-    raise Refusal(422, "query", f"Expected a detail from 0 to 1. Received: {text[:50]!r}")
-
-
 def _parse_format(text):
     format = text.lower()
     format = "jpeg" if format == "jpg" else format
@@ -151,7 +126,7 @@ async def supersize(
     folder: Annotated[Path, Depends(accept)],
     wanted: Annotated[Wanted, Depends(_wanted)],
 ) -> Response:
-    """Upscale a photograph, sent as the raw body: PNG or JPEG, at most 5 MiB.
+    """Upscale a photograph, PNG or JPEG, at most 5 MiB: sent as the raw body, or as a form (multipart) with one file.
 
     The answer is exactly `scale` times the upright picture, rounded. Alpha, 16 bits (in PNG), EXIF and the colour
     profile are kept.

@@ -10,7 +10,10 @@ from starlette.responses import JSONResponse
 
 from imagesr.serve.service import Service
 from imagesr.serve.uploads import MAX_BYTES
+from imagesr.serve.videos import Video
 from imagesr.serve.web import RUNTIME, STATIC
+
+VIDEO_MODELS = {"default": "balanced", "models": ["fast", "balanced", "best", "lanczos"]}
 
 
 class Error(BaseModel):
@@ -45,6 +48,30 @@ class Model(BaseModel):
     scales: list[Measured]
 
 
+class Videos(BaseModel):
+    """Hold what `POST /video` takes."""
+
+    max_bytes: int = Field(description="of a video", examples=[2_000_000_000])
+    default: str = Field(examples=["balanced"])
+    models: list[str] = Field(examples=[["fast", "balanced", "best", "lanczos"]])
+
+
+class VideoState(BaseModel):
+    """Hold how far a video is."""
+
+    id: str = Field(description="unguessable: it is all that is needed to fetch or delete the video")
+    state: str = Field(description="waiting, running, done or failed", examples=["running"])
+    frames: int = Field(description="that are done", examples=[120])
+    expected: int | None = Field(description="frames in all, where it is known", examples=[720])
+    fps: float | None = Field(description="frames that are made a second", examples=[24.5])
+    left_s: float | None = Field(description="seconds that are left", examples=[24.4])
+    size: list[int] = Field(description="width and height of the video that was sent", examples=[[640, 360]])
+    bytes: int | None = Field(description="of the result", examples=[None])
+    expires: float | None = Field(description="when it is deleted, in seconds since 1970", examples=[None])
+    missing: str = Field(description="what a damaged video lacks", examples=[""])
+    error: str = Field(description="why it failed, in one sentence", examples=[""])
+
+
 class Models(BaseModel):
     """Hold the models that `model` may name."""
 
@@ -53,6 +80,7 @@ class Models(BaseModel):
     max_pixels: int = Field(description="of a picture", examples=[16_000_000])
     runtime: str | None = Field(description="where ONNX Runtime for browsers is, if it is", examples=[None])
     models: list[Model]
+    videos: Videos | None = Field(description="none where the service takes no videos")
 
 
 def describe_models(service: Service) -> dict[str, Any]:
@@ -81,7 +109,13 @@ def describe_models(service: Service) -> dict[str, Any]:
         "max_pixels": service.most,
         "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
         "models": models,
+        "videos": service.videos and {"max_bytes": service.videos.most_bytes, **VIDEO_MODELS},
     }
+
+
+def describe_video(video: Video) -> dict[str, Any]:
+    """Return the answer of `/video/{id}`."""
+    return {name: getattr(video, name) for name in VideoState.model_fields} | {"size": [*video.size]}
 
 
 def error_response(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:

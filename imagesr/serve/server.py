@@ -41,7 +41,7 @@ class _Protocol(H11Protocol):
     def __init__(self, *arguments, most, **options):
         super().__init__(*arguments, **options)
         self._most = most
-        self.app_state = self.app_state | {"abort_after": self._abort_after}
+        self.app_state = self.app_state | {"abort_after": self._abort_after, "give_time": self._give_time}
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -77,6 +77,12 @@ class _Protocol(H11Protocol):
         elif self.conn.our_state is h11.SEND_RESPONSE and self.conn.their_http_version != b"1.0":
             self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])))
             self._asking = self.loop.call_later(_ASKING_SECONDS, self._ask)
+
+    def _give_time(self, seconds):
+        """Let the request that arrives now take so long, in place of _REQUEST_SECONDS."""
+        if self._sending:
+            self._sending.cancel()
+            self._sending = self.loop.call_later(seconds, self.transport.abort)
 
     def _abort_after(self, seconds):
         """Abort the connection where the answer that begins now has not ended after `seconds`."""
@@ -168,6 +174,8 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter):
         service = self._service
+        if service.draining and service.videos:
+            service.videos.stop()
         drained = service.draining and not service.open
         return await super().on_tick(counter) or drained or _failed(service)
 
@@ -187,6 +195,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(service: Service, sock: socket.socket) -> None:
     """Answer until a signal comes."""
     logging.getLogger("pyvips").setLevel(logging.ERROR)  # it warns of metadata in uploads
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of damaged forms, which are answered
     config = uvicorn.Config(
         Guard(create_app(service), service, loopback=ipaddress.ip_address(sock.getsockname()[0]).is_loopback),
         http=partial(_Protocol, most=service.most_connections),

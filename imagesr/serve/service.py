@@ -8,9 +8,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from imagesr.serve.follow import Champions, follow
 from imagesr.serve.metrics import Metrics
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.scheduler import Places, Scheduler
+from imagesr.serve.videos import STATES, Videos
 
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CONNECTIONS = 1000
@@ -57,11 +58,15 @@ class Service:
         threads: int,
         detail: float | None = None,
         champions: Champions | None = None,
+        videos: Videos | None = None,
     ):
         self.most = round(megapixels * 1e6)
         self.models, self.names = photo_models()
         self.metrics = Metrics()
-        self.champions = champions
+        self.champions, self.videos = champions, videos
+        if videos:
+            for state in STATES:
+                self.metrics.videos.labels(state).set_function(partial(videos.count, state))
         self.labels: dict[str, str] = {}  # of what the registry names: the version that is served
         self._pinned: dict[str, list[ModelCard]] = {}  # by label, also those that only a request under way still uses
         self.challengers: dict[str, str] = {}  # as `labels`, of those behind /staging
@@ -110,7 +115,8 @@ class Service:
                 if self.champions:
                     tasks.append(asyncio.create_task(follow(self, self.champions)))
                 try:
-                    yield
+                    async with self.videos.running(self.folder) if self.videos else nullcontext():
+                        yield
                 finally:
                     for task in tasks:
                         task.cancel()

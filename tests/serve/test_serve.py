@@ -288,6 +288,25 @@ def test_a_client_that_closes_its_side_gets_its_answer(server, body, query, vers
     assert half_closed(server, b"no picture, of more than 16 bytes", "", version)[0] == 415
 
 
+def test_a_form_with_one_picture_is_taken(server):
+    """As curl -F image=@photo.png sends it."""
+    pytest.importorskip("python_multipart")
+    form = {"image": ("photo.png", SMALL, "image/png")}
+    response = httpx.post(f"{server.url}/supersizeme?scale=3", files=form, timeout=PATIENCE)
+    assert response.status_code == 200, response.text
+    assert opened(response.content).size == (180, 132)
+    full = {"image": ("photo.png", SMALL + bytes(MAX_BYTES - len(SMALL)), "image/png")}
+    assert httpx.post(f"{server.url}/supersizeme", files=full, timeout=PATIENCE).status_code == 200
+    for wrong, data, status in (
+        ({"image": ("a.png", SMALL + bytes(MAX_BYTES))}, None, 413),
+        ({"image": ("a.svg", SVG)}, None, 415),
+        (form, {"scale": "2"}, 422),
+        (form | {"more": ("b.png", SMALL)}, None, 422),
+    ):
+        response = httpx.post(f"{server.url}/supersizeme", files=wrong, data=data, timeout=PATIENCE)
+        assert (response.status_code, list(response.json())) == (status, ["error"])
+
+
 # What is refused
 
 BOMB_TEXT = b"".join([header(60, 44), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)), SMALL[33:]])
@@ -309,7 +328,12 @@ REFUSALS = {
     "gif": (415, saved(Image.new("L", (9, 9)), "GIF"), "", "Received: GIF"),
     "webp": (415, saved(Image.new("L", (9, 9)), "WEBP"), "", "Received: WebP"),
     "tiff": (415, saved(Image.new("L", (9, 9)), "TIFF"), "", "Received: TIFF"),
-    "form": (415, b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SMALL, "", "as curl -F sends it"),
+    "form": (
+        415,
+        b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SMALL,
+        "",
+        "a form whose Content-Type is",
+    ),
     "gzip": (415, gzip.compress(SMALL), "", "--data-binary @FILE). Received: gzip"),
     "json": (415, b'{"image": "iVBORw0KGgo="}', "", "--data-binary @FILE). Received: JSON"),
     "short json": (415, b"[1]", "", "Received: JSON"),

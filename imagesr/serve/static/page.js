@@ -90,6 +90,7 @@ function network() {
 
 async function take(file) {
   if (!file) return;
+  if (file.type.startsWith("video/")) return explain(new Refusal(415, "Videos have a page of their own: “A video”, at the top."));
   picture = file;
   $("enlarge").disabled = !service.models.length;
   await enlarge();
