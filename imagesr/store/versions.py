@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -208,6 +209,11 @@ def publish(
     store.put(f"versions/{version}/{_BEGUN}", b"")  # what an earlier call has sent is not abandoned any more
     with ThreadPoolExecutor(_THREADS) as pool:
         sent = sum(progress(pool.map(send, manifest.files), total=len(manifest.files), desc="load"))
+    there = {*store.names(f"versions/{version}")}
+    if gone := [file.path for file in manifest.files if f"versions/{version}/{file.path}" not in there]:
+        raise OutputError(
+            f"Expected what was sent to stay. Received: {gone[0]}, which was removed meanwhile; load again"
+        )
     store.put(f"versions/{version}/{MANIFEST}", manifest.text())
     if not store.swap(POINTER, before, (json.dumps({"version": version}) + "\n").encode()):
         raise OutputError("Expected to be the only writer. Another one has published meanwhile; load again")
@@ -272,14 +278,25 @@ def prune(store: Store, keep: int) -> list[str]:
     # A version outside the line may be on its way. The oldest goes first: a killed call leaves a line without a gap.
     gone = [version for version in reversed(line[keep:]) if version in listed]
     whole = {name.split("/")[1] for name in names if name.split("/")[2:] == [MANIFEST]}
-    for left in sorted(listed - whole - {*line}):
-        if min(store.ages(f"versions/{left}").values(), default=0) > _ABANDONED:
+    halves = sorted(listed - whole - {*line})
+    new = _age_of_a_new_file(store) if halves else 0.0
+    for left in halves:
+        if min(store.ages(f"versions/{left}").values(), default=new) - new > _ABANDONED:
             gone.append(left)
     for old in gone:
         store.remove(f"versions/{old}/{MANIFEST}")
         for name in (name for name in names if name.startswith(f"versions/{old}/")):
             store.remove(name)
     return gone
+
+
+def _age_of_a_new_file(store):
+    """Return how old a store says that a new file is: its clock, or this machine's, may have jumped."""
+    name = f"clock/{uuid.uuid4().hex}"
+    store.put(name, b"")
+    age = store.ages("clock").get(name, 0.0)
+    store.remove(name)
+    return age
 
 
 def _line(store):

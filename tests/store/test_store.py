@@ -1,5 +1,6 @@
 """Stores and the versions of data in them: a folder, and an object store in memory where obstore is installed."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -244,6 +245,42 @@ def test_two_processes_fill_one_cache(tmp_path, monkeypatch):
     assert one == two
     assert sorted(path.name for path in one.iterdir()) == ["a.png", MANIFEST]
     assert (one / "a.png").read_text() == "one" and read_tree(one).version == version
+
+
+class Jumped(Busy):
+    """A store, or a machine, whose clock has jumped two days ahead."""
+
+    def ages(self, prefix):
+        return {name: age + 2 * 24 * 3600 for name, age in self._store.ages(prefix).items()}
+
+
+def test_a_clock_that_jumps_makes_nothing_old(store, tmp_path):
+    old, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+
+    class Slow(Busy):
+        def put(self, name, data):
+            if name.endswith(MANIFEST):
+                assert prune(Jumped(store, "", None), 1) == []
+            store.put(name, data)
+
+    version, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="two"), Slow(store, "", None))
+    assert version == current(store) != old
+    assert store.get(f"versions/{version}/a.png") == b"two"
+    assert not store.names("clock")
+
+
+def test_a_version_with_a_gap_is_not_published(store, tmp_path):
+    old, _ = publish(tmp_path / "tree", make_tree(tmp_path / "tree", a="one"), store)
+    manifest = make_tree(tmp_path / "tree", b="two")
+    gone = f"versions/{dataclasses.replace(manifest, parent=old).version}/b.png"
+
+    def removed(items, **_):
+        yield from items
+        store.remove(gone)
+
+    with pytest.raises(OutputError, match=r"b\.png, which was removed meanwhile"):
+        publish(tmp_path / "tree", manifest, store, progress=removed)
+    assert current(store) == old
 
 
 class Killed(BaseException):
