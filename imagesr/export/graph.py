@@ -24,7 +24,7 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     peak, middle, dtype = 2**bits - 1, 2 ** (bits - 1), f"uint{bits}"
     lr = keras.Input(model.inputs[0].shape[1:], batch_size=1, dtype=dtype, name="lr")
     samples = ops.cast(lr, "float32")
-    more = [keras.Input((), batch_size=1, name="detail")] if takes_detail(model) else []
+    more = [keras.Input((), batch_size=1, name=entry.name) for entry in model.inputs[1:]]
 
     def run(network, picture):
         return network([picture, *more] if more else picture)
@@ -35,7 +35,9 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     sr = ops.cast(ops.clip(ops.round(sr), 0, peak), dtype)
     graph = keras.Model([lr, *more] if more else lr, sr, name=f"{model.name}_u{bits}")
     size = input_size(model, (16 * multiple(model),) * 2)
-    at_detail(graph, 0)(np.zeros((1, *size, lr.shape[-1]), dtype))  # the exporter needs a model that was called once
+    # The exporter needs a model that was called once.
+    samples = np.zeros((1, *size, lr.shape[-1]), dtype)
+    graph([samples, *(np.zeros(1, np.float32) for _ in more)] if more else samples)
     return graph
 
 
@@ -46,7 +48,7 @@ def _is_anchored(model):
     """
     import keras
 
-    plain = (keras.layers.InputLayer, keras.layers.Conv2D, keras.layers.Activation)
+    plain = (keras.layers.InputLayer, keras.layers.Conv2D, keras.layers.Dense, keras.layers.Activation)
     linear = (keras.activations.linear, keras.activations.relu)
     return any(layer.name == "anchor" for layer in model.layers) and all(
         isinstance(layer, plain) and getattr(layer, "activation", linear[0]) in linear for layer in model.layers
@@ -77,4 +79,6 @@ def _on_samples(model, peak, middle):
                 reader = model.get_layer(readers[layer.name]).get_weights()[0]
                 weights[1:] = [sum(weights[1:]) + middle * reader.sum((0, 1, 2))]
             layer.set_weights(weights)
+        elif isinstance(layer, keras.layers.Dense):  # what `clean` adds to features
+            layer.set_weights([peak * weight for weight in model.get_layer(layer.name).get_weights()])
     return scaled

@@ -23,6 +23,7 @@ def realtime(
     unshuffle: int = 2,
     channels: int = 1,
     detail: bool = False,
+    clean: bool = False,
 ) -> keras.Model:
     """Build the real-time network: `space_to_depth` → head, `blocks` of 3×3 + ReLU, tail → `depth_to_space`.
 
@@ -59,12 +60,17 @@ def realtime(
     linear = conv(x)
     conv = keras.layers.Conv2D if detail else CollapsibleConv2D
     head = x = conv(filters, kernel_size=3, padding="valid", name="head")(x)
-    residual = {} if detail else {"residual": True}
-    for i in range(blocks - detail):
-        x = conv(filters, kernel_size=3, padding="same", activation="relu", name=f"body_{i}", **residual)(x)
     inputs = [lr]
     if detail:
         inputs.append(keras.Input((), name="detail"))
+    if clean:
+        inputs.append(keras.Input((), name="clean"))
+        shift = keras.layers.Dense(filters, use_bias=False, name="clean_shift")
+        x = x + ops.reshape(shift(ops.reshape(inputs[-1], (-1, 1))), (-1, 1, 1, filters))
+    residual = {} if detail else {"residual": True}
+    for i in range(blocks - detail):
+        x = conv(filters, kernel_size=3, padding="same", activation="relu", name=f"body_{i}", **residual)(x)
+    if detail:
         x = conv(filters + OWN, kernel_size=3, padding="same", activation="relu", name=f"body_{blocks - 1}")(x)
         x = _times(x, inputs[1])
     else:
@@ -72,7 +78,7 @@ def realtime(
     padding = "valid" if anchor == 5 else "same"
     x = conv(channels * shuffle**2, kernel_size=3, padding=padding, name="tail")(x)
     sr = depth_to_space(picture(x) + linear, shuffle)
-    return keras.Model(inputs if detail else lr, sr, name="realtime")
+    return keras.Model(inputs if len(inputs) > 1 else lr, sr, name="realtime")
 
 
 def _times(features, detail):
