@@ -14,6 +14,7 @@ from imagesr.errors import InputError, OutputError
 from imagesr.media.encoders import encoder_options, ordinary_scheduling
 from imagesr.media.frames import Frame, plane
 from imagesr.media.opening import opened, reason
+from imagesr.media.quantiser import TELLS
 
 SAMPLE_RATE = 48_000  # of the sound that `write_clip` writes
 
@@ -99,9 +100,12 @@ class StackWriter:
             self._container.close()
 
 
-def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], rate: Fraction) -> Iterator[Frame]:
+def compressed(
+    frames: Iterable[Frame], codec: str, options: Mapping[str, str], rate: Fraction, *, tells: bool = False
+) -> Iterator[Frame]:
     """Yield frames of one size as they come back from an encoder and its decoder, in order, without a file.
 
+    With `tells` they know their quantisers (`media.quantiser`).
     Raises ValueError for an encoder that is unknown or does not take the frames.
     """
     sent, _ = encoder_options(codec, options)
@@ -117,6 +121,7 @@ def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], 
                 name = encoder.codec.canonical_name
                 # FFmpeg's own decoder of AV1 leaves the work to graphics cards.
                 decoder = av.CodecContext.create("libdav1d" if name == "av1" else name, "r")
+                decoder.options = dict(TELLS) if tells else {}
             frame.pts, frame.time_base = i, 1 / rate
             for packet in encoder.encode(frame):
                 yield from decoder.decode(packet)
