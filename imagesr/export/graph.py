@@ -19,7 +19,6 @@ def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     from keras import ops
 
     from imagesr.models.cost import input_size, multiple
-    from imagesr.models.layers import at_detail, takes_detail
 
     peak, middle, dtype = 2**bits - 1, 2 ** (bits - 1), f"uint{bits}"
     lr = keras.Input(model.inputs[0].shape[1:], batch_size=1, dtype=dtype, name="lr")
