@@ -676,6 +676,7 @@ def test_the_browser_runs_a_network_at_the_chosen_detail(runtime, browser, grudg
     assert close[1][1] > close[1][0] + 6
 
 
+@pytest.mark.slow
 def test_the_webcam_is_enlarged_as_it_films_and_gives_a_picture(runtime, browser, service):
     visit(browser, service)
     select(browser, "model", "fast-photo")

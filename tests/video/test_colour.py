@@ -3,7 +3,7 @@
 import av
 import numpy as np
 import pytest
-from conftest import ffmpeg
+from conftest import ffmpeg, slow
 
 import imagesr
 
@@ -64,8 +64,10 @@ RGB = {
 }
 
 
-@pytest.mark.parametrize("name", RGB)
-@pytest.mark.parametrize("lines", [144, 720])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [*((name, 144) for name in RGB), ("x264rgb", 720), *(slow(name, 720) for name in RGB if name != "x264rgb")],
+)
 def test_rgb_becomes_yuv_of_the_same_colours_and_says_which(tmp_path, name, lines):
     file, *how = RGB[name]
     source = bars(tmp_path / file, *how)
