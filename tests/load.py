@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 # Locust patches sockets, and must come before all else that opens some: it runs in a process of its own.
 if "--clients" in sys.argv:
@@ -24,9 +26,9 @@ if "--clients" in sys.argv:
 
 import httpx
 import numpy as np
-from conftest import picture
+from conftest import picture, write_clip
 from PIL import Image
-from running import PeakMemory, running_service
+from running import PeakMemory, running_service, until
 
 QUERY = "scale=2&model=fast"
 PATH = f"/supersizeme?{QUERY}"
@@ -280,6 +282,41 @@ def hanging_up(count, size):
     return row(f"{count:,} clients that hang up", found, "0, and 200", not left and status == 200 and not leaks)
 
 
+def beside_a_video(seconds, size, rounds=8):
+    """Measure one client with a video job beside, and without: the job is stopped and goes on in turns."""
+    body, spent = png(*size), ([], [])
+    with tempfile.TemporaryDirectory() as folder, running_service("-n", "fast") as service:
+        clip = write_clip(Path(folder, "clip.mp4"), size=(640, 360), frames=900, sound=None)
+        answer = httpx.post(f"{service.url}/video?model=best&scale=2", content=clip.read_bytes(), timeout=600)
+        video = service.url + answer.headers["location"]
+        until(lambda: httpx.get(video).json()["frames"], seconds=600)
+        worker = next(one for one in service.tree() if "video_worker" in " ".join(one.cmdline()))
+        frames = 0
+        for number in range(2 * rounds):
+            beside = number % 2
+            (worker.resume if beside else worker.suspend)()
+            until_then, before = time.monotonic() + seconds / (2 * rounds), httpx.get(video).json()["frames"]
+            with httpx.Client(base_url=service.url, timeout=120) as client:
+                while time.monotonic() < until_then:
+                    begun = time.perf_counter()
+                    assert client.post(PATH, content=body, headers=KIND).status_code == 200
+                    spent[beside].append(time.perf_counter() - begun)
+            frames += beside * (httpx.get(video).json()["frames"] - before)
+        worker.resume()
+        assert httpx.get(video).json()["state"] == "running", "the video is too short"
+        httpx.delete(video)
+    good = True
+    for share in (50, 99):
+        without, beside = (percentile(times, share) for times in spent)
+        times = beside / without
+        found = f"{1000 * beside:.0f} ms beside, {1000 * without:.0f} ms without: {times:.2f} times"
+        good = (
+            row(f"p{share} of a picture, {len(spent[1])} beside a video", found, "≤ 1.5 times", times <= 1.5) and good
+        )
+    row("the video meanwhile", f"{frames / (seconds / 2):.1f} frames/s", "", True)
+    return good
+
+
 def memory_of_large(megapixels):
     """Measure the memory that the largest picture takes."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
@@ -305,13 +342,17 @@ def main():
     add("--size", default="400x300", help="of a picture (default: 400x300)")
     add("--hang-ups", type=int, default=1000, help="clients that hang up (default: 1000)")
     add("--megapixels", type=float, default=16, help="of the largest picture (default: 16)")
+    add("--only-video", action="store_true", help="measure a video beside pictures, and nothing else")
     options = parser.parse_args()
     size = tuple(map(int, options.size.split("x")))
     print("| measured | found | wanted | held |\n| --- | --- | --- | --- |")
+    if options.only_video:
+        return 0 if beside_a_video(options.seconds, size) else 1
     good = [
         throughput(options.seconds, size),
         draining(size),
         hanging_up(options.hang_ups, size),
+        beside_a_video(options.seconds, size),
         memory_of_large(options.megapixels),
     ]
     return 0 if all(good) else 1

@@ -4,6 +4,7 @@ import configparser
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from running import running_service
 
 from imagesr.serve.__main__ import _parser
+from imagesr.video.__main__ import _parser as video_parser
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -57,19 +59,37 @@ def test_the_image_knows_whether_it_is_well():
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path):
+@pytest.mark.parametrize("name", ["imagesr.service", "imagesr-watch.service"])
+def test_systemd_takes_the_unit(name, tmp_path):
     """Its program is not where the unit expects it, here: another stands for it."""
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text("utf-8").replace("/opt/imagesr/bin/imagesr", sys.executable), "utf-8")
+    unit = tmp_path / name
+    unit.write_text(
+        (UNIT.parent / name).read_text("utf-8").replace("/opt/imagesr/bin/imagesr", sys.executable), "utf-8"
+    )
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_runs_what_there_is_and_lets_it_drain():
+def service_of(file):
+    """Return the section of a unit that says what runs."""
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str
-    unit.read(UNIT, "utf-8")
-    service = unit["Service"]
+    unit.read(file, "utf-8")
+    return unit["Service"]
+
+
+def test_the_unit_that_watches_runs_what_there_is():
+    service = service_of(UNIT.with_name("imagesr-watch.service"))
+    name, command, *arguments = service["ExecStart"].split()
+    assert (Path(name).name, command) == ("imagesr", "video")
+    options = video_parser().parse_intermixed_args(arguments)
+    assert options.watch
+    assert service["ReadWritePaths"] == options.paths[-1]
+    assert service["SuccessExitStatus"] == str(128 + signal.SIGTERM)
+
+
+def test_the_unit_runs_what_there_is_and_lets_it_drain():
+    service = service_of(UNIT)
     name, door, *arguments = service["ExecStart"].split()
     assert (Path(name).name, door) == ("imagesr", "serve")
     assert _parser().parse_args(arguments).host == "127.0.0.1"

@@ -149,12 +149,19 @@ def with_marks(page):
     return pytest.param(page, id=page.stem, marks=[pytest.mark.keras] * keras)
 
 
+def write_preset(folder):
+    """Write the preset file that a page shows."""
+    (text,) = blocks(ROOT / "docs/servers.md", "toml")
+    (folder / "films.toml").write_text(text, "utf-8")
+
+
 @pytest.mark.parametrize("page", map(with_marks, sorted({page for page, _ in LINES})))
-def test_commands_parse(page, parse, capsys):
+def test_commands_parse(page, parse, capsys, tmp_path):
+    write_preset(tmp_path)
     for where, words in LINES:
         if where != page:
             continue
-        module, arguments = ours(words)
+        module, arguments = ours([str(tmp_path / word) if word == "films.toml" else word for word in words])
         try:
             code = parse(module, arguments)
         except SystemExit as error:
@@ -203,6 +210,7 @@ def files(tmp_path_factory):
         shutil.copyfile(clip, folder / name)
     ffmpeg("-i", clip, "-t", "1", "-r", "25", "-target", "pal-dvd", folder / "dvd.vob")
     Image.fromarray(picture(320, 240)).save(folder / "photo.jpg")
+    write_preset(folder)
     (folder / "photos").mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(picture(48, 40)).save(folder / "photos" / name)

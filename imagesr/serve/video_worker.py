@@ -34,8 +34,8 @@ def _end_with_the_service():
 
 def _step_back(what):
     """Take a low priority; and where memory runs out, be the first to go, before the service."""
-    if hasattr(os, "nice"):  # elsewhere the service begins it so
-        os.nice(_NICE[what])
+    if hasattr(os, "setpriority"):  # elsewhere the service begins it so
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE[what])
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_LEAST_WANTED)
 
