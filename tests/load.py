@@ -5,6 +5,7 @@ Locust makes the load of many clients; slow uploads, and clients that disconnect
 
 import argparse
 import io
+import os
 import random
 import signal
 import socket
@@ -26,6 +27,7 @@ if "--clients" in sys.argv:
 
 import httpx
 import numpy as np
+import psutil
 from conftest import picture, write_clip
 from PIL import Image
 from running import PeakMemory, running_service, until
@@ -291,6 +293,9 @@ def beside_a_video(seconds, size, rounds=8):
         video = service.url + answer.headers["location"]
         until(lambda: httpx.get(video).json()["frames"], seconds=600)
         worker = next(one for one in service.tree() if "video_worker" in " ".join(one.cmdline()))
+        # On a busy machine this runs by `nice -n -20`: the video, 19 behind pictures, comes before others, too.
+        for thread in worker.threads():
+            os.setpriority(os.PRIO_PROCESS, thread.id, min(19, psutil.Process().nice() + 19))
         frames = 0
         for number in range(2 * rounds):
             beside = number % 2
@@ -304,7 +309,7 @@ def beside_a_video(seconds, size, rounds=8):
             frames += beside * (httpx.get(video).json()["frames"] - before)
         worker.resume()
         assert httpx.get(video).json()["state"] == "running", "the video is too short"
-        httpx.delete(video)
+        httpx.delete(video, timeout=60)
     good = True
     for share in (50, 99):
         without, beside = (percentile(times, share) for times in spent)

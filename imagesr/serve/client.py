@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesr.batch import Found
 from imagesr.cli import (
     NOT_STARTED,
     NOT_WRITTEN,
@@ -37,6 +38,7 @@ from imagesr.image.batch import check_outputs, find_photos, into_folder
 from imagesr.media.photo_kinds import kind_of
 from imagesr.media.photos import read_photo, whole_size
 from imagesr.scale import Scale
+from imagesr.serve.send_video import send_video, without_videos
 
 if TYPE_CHECKING:
     import httpx
@@ -296,12 +298,13 @@ def send(options: argparse.Namespace) -> int:
     """Send every picture that the options name; returns the exit code."""
     _check_numbers(options)
     check_service(options.to)
-    found = find_photos(options.paths, SUFFIXES)
+    paths, videos = without_videos(options.paths)
+    found = find_photos(paths, SUFFIXES) if paths else Found()
     pairs, clashes = check_outputs(into_folder(found.files, options.out, options.format), options.out)
     if options.json:
         check_record(options.json, [file for pair in pairs for file in pair[:2]])
     options.out.mkdir(exist_ok=True)
-    sent, begun = Sent(len(found.files) + len(found.failed)), time.monotonic()
+    sent, begun = Sent(len(found.files) + len(found.failed) + len(videos)), time.monotonic()
     if (left := found.left_out(advice="")) and not options.quiet:
         print(f"imagesr send: {left}", file=sys.stderr)
     for photo, reason in clashes:
@@ -313,6 +316,8 @@ def send(options: argparse.Namespace) -> int:
     try:
         with _telling(options.quiet, len(pairs)) as tell:
             asyncio.run(_send_all(pairs, options, sent, tell))
+            for video in videos:
+                _send_video(video, options, sent, tell)
     except AwayError as error:
         print(f"imagesr send: {error}", file=sys.stderr)
     finally:  # also when interrupted
@@ -322,6 +327,17 @@ def send(options: argparse.Namespace) -> int:
         if options.json:
             write_whole(options.json, json.dumps(sent.as_dict(), indent=1) + "\n")
     return sent.code()
+
+
+def _send_video(path, options, sent, tell):
+    try:
+        made = send_video(path, options, lambda text: options.quiet or print(text, file=sys.stderr, flush=True))
+    except (InputError, OutputError, OSError) as error:
+        sent.failed.append((str(path), _words(error), UNREADABLE if isinstance(error, InputError) else NOT_WRITTEN))
+        tell(f"imagesr send: {path}: {_words(error)}", failed=True)
+    else:
+        sent.made, sent.skipped = sent.made + bool(made), sent.skipped + (made is None)
+        tell(f"{path}: {made or 'is there already'}")
 
 
 @contextmanager
@@ -367,12 +383,12 @@ def _url(text):
 def _parser():
     parser = Parser(
         prog="imagesr send",
-        description="Send PNG and JPEG photographs to a running service and keep its answers. "
+        description="Send PNG and JPEG photographs, and videos, to a running service and keep its answers. "
         "Pictures whose answers are there already are not sent again: a second run goes on where the first one ended.",
         examples="imagesr send photos/ --to http://127.0.0.1:5000 --out large/",
     )
     add = parser.add_argument
-    add("paths", nargs="+", metavar="DIR", help="a folder of pictures, or pictures, or patterns")
+    add("paths", nargs="+", metavar="DIR", help="a folder of pictures, or pictures, or patterns, or videos")
     add("--to", type=_url, required=True, metavar="URL", help="address of the service, such as http://127.0.0.1:5000")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the answers")
     add("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")

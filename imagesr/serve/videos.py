@@ -276,7 +276,8 @@ class Videos:
                     told = line.partition(": ")[2]
             code = await process.wait()
         finally:
-            await _end(process, seconds=_ENDING_SECONDS)
+            # It tidies up for the next start of the service; of a deleted video nothing is left to tidy.
+            await _end(process, seconds=_ENDING_SECONDS if video.id in self._videos else 0)
         return code, told
 
     def _done(self, video, report):

@@ -13,7 +13,9 @@ from conftest import chromium, write_clip
 from running import until
 from starlette.responses import JSONResponse
 
+from imagesr.cli import UNREADABLE
 from imagesr.serve.app import create_app
+from imagesr.serve.client import main as send
 from imagesr.serve.guard import HEADERS
 from imagesr.serve.metrics import Metrics
 from imagesr.serve.schemas import VIDEO_MODELS
@@ -163,6 +165,21 @@ def test_a_video_is_sent_watched_compared_and_deleted(browser, site, clips, tmp_
     until(lambda: text(browser, "status") == "Deleted." and "#" not in browser.current_url.rstrip("#"))
     told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert told == []
+
+
+def test_send_takes_a_video(site, clips, tmp_path, capsys):
+    url, out = site.address.removesuffix("/video.html"), tmp_path / "sent"
+    site.go.touch()
+    assert send([str(clips[0]), "--to", url, "--out", str(out), "--model", "fast"]) == 0
+    assert (out / "lake160.mp4").read_bytes() == clips[1].read_bytes()
+    until(lambda: not [path for path in tmp_path.iterdir() if path.is_dir() and path != out])  # it is deleted there
+    assert send([str(clips[0]), "--to", url, "--out", str(out), "--model", "fast"]) == 0
+    assert "is there already" in capsys.readouterr().err
+    (tmp_path / "none.mp4").write_bytes(b"none" * 10)
+    assert send([str(tmp_path / "none.mp4"), "--to", url, "--out", str(out), "--model", "fast"]) == UNREADABLE
+    assert "Cannot read the video: it is none" in capsys.readouterr().err
+    assert send([str(clips[0]), "--to", url, "--out", str(out), "--model", "mine", "-y"]) == UNREADABLE
+    assert "Expected model as one of fast" in capsys.readouterr().err
 
 
 @pytest.mark.slow
