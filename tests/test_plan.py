@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "scale",
     "files",
+    "textfile",
     "batch",
     "cli",
     "card",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from imagesr.store import without_secrets
+from imagesr.textfile import recorded
 
 NAMES = ("div2k", "urban100", "bsd100")
 
@@ -63,7 +64,10 @@ def run_extract(options: argparse.Namespace) -> int:
     sources = dict(options.sources)
     if len(sources) < len(options.sources):
         raise ValueError(f"Expected each name once. Received: {', '.join(name for name, _ in options.sources)}")
-    for entry in extract(sources, options.out, sha256=dict(options.sha256), progress=progress):
+    with recorded("etl", step="extract") as figures:
+        entries = extract(sources, options.out, sha256=dict(options.sha256), progress=progress)
+        figures |= {"rows": sum(entry["pictures"] for entry in entries), "rejected": 0}
+    for entry in entries:
         print(f"{entry['name']}: {entry['pictures']} pictures of {entry['from']}, SHA-256 {entry['sha256']}")
     return 0
 
@@ -71,8 +75,11 @@ def run_extract(options: argparse.Namespace) -> int:
 def run_transform(options: argparse.Namespace) -> int:
     """Make the tree, and return the exit code."""
     from imagesr.datasets.tree import expected, transform
+    from imagesr.store.versions import read_tree
 
-    problems = transform(options.raw, options.out, expect=expected(options.expect), progress=progress)
+    with recorded("etl", step="transform") as figures:
+        problems = transform(options.raw, options.out, expect=expected(options.expect), progress=progress)
+        figures |= {"rows": 0 if problems else len(read_tree(options.out).files), "rejected": len(problems)}
     return _told(problems, f"{options.out} is there, and in order.", f"{options.out} is not made")
 
 
@@ -80,7 +87,9 @@ def run_load(options: argparse.Namespace) -> int:
     """Publish the tree, and return the exit code."""
     from imagesr.datasets.tree import load
 
-    version, sent, problems = load(options.tree, options.store, progress=progress)
+    with recorded("etl", step="load") as figures:
+        version, sent, problems = load(options.tree, options.store, progress=progress)
+        figures |= {"rows": sent, "rejected": len(problems)}
     what = f"{sent} files sent" if sent else "nothing to send"
     place = without_secrets(options.store)
     return _told(problems, f"{version} is the newest version of {place}: {what}.", "nothing is published")

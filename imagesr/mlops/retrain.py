@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 from imagesr.cli import SOME_FAILED, Parser, run_command
 from imagesr.errors import InputError, OutputError, TrainingError, cause
+from imagesr.textfile import record, recorded
 
 DESCRIPTION = """\
 Train on the newest version of the data, and promote the run if it is better than the champion. Each version of the data
@@ -251,7 +253,10 @@ def _parser():
 
 def _retrain(options):
     plan = Plan.read(options.config)
-    state, result = retrain(plan, retry=options.retry)
+    with recorded("retrain"):
+        state, result = retrain(plan, retry=options.retry)
+    if result.get("new"):
+        record("retrain", {"run_timestamp_seconds": time.time()}, state=state)
     what = {
         "promoted": f"version {result.get('version')} of {result.get('model')} was promoted",
         "refused": f"version {result.get('version')} of {result.get('model')} was refused",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -45,6 +45,7 @@ class Champions:
     def __init__(self, connect: Callable[[], Registry], names: Sequence[str], folder: Path, *, staging: bool = False):
         self.names, self.folder, self._connect, self._registry = names, folder, connect, None
         self.staging = staging
+        self._named: dict[str, str] = {}  # by model, the label of the champion that the registry named last
 
     def first(self) -> Iterator[tuple[str, ModelCard]]:
         """Yield the label and the card of every champion to begin with: those of the last time, or the registry's.
@@ -65,7 +66,14 @@ class Champions:
     def newest(self, name: str, alias: str = CHAMPION):
         """Return the version that is the champion, None where there is none; OutputError without an answer."""
         self._registry = self._registry or self._connect()
-        return self._registry.alias(name, alias)
+        version = self._registry.alias(name, alias)
+        if version and alias == CHAMPION:
+            self._named[name] = label_of(version)
+        return version
+
+    def behind(self, served: Mapping[str, str]) -> int:
+        """Return how many models are served, by label, in another version than the registry named last."""
+        return sum(served.get(name) != label for name, label in [*self._named.items()])
 
     def card(self, version) -> ModelCard:
         """Return the card of a version, whose files are fetched where the folder lacks them or has damaged ones.

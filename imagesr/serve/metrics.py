@@ -28,15 +28,29 @@ class Metrics:
         self.refusals = Counter("imagesr_refusals", "Pictures refused", ["reason"], **to)
         self.hang_ups = Counter("imagesr_hang_ups", "Clients that hung up before they had their picture", **to)
         self.stages = Histogram("imagesr_stage_seconds", "Time of a stage", ["stage"], buckets=_SECONDS, **to)
+        text = "Time from the last byte of a picture to the first of its answer"
+        self.pictures = Histogram("imagesr_picture_seconds", text, buckets=_SECONDS, **to)
         self.pixels = Counter("imagesr_pixels", "Pixels of pictures and results", ["of"], **to)
         self.uploads = Gauge("imagesr_uploads", "Uploads under way; they hold no place", **to)
         self.places_taken = Gauge("imagesr_places_taken", "Pictures accepted and not yet made", **to)
         self.places = Gauge("imagesr_places", "Pictures that can be accepted at a time", **to)
+        self.queue_share = Gauge("imagesr_queue_share", "Part of the places that is taken, from 0 to 1", **to)
+        text = "The program's version and its default model"
+        self.build = Gauge("imagesr_build_info", text, ["version", "model"], **to)
+        self.promotions = Counter("imagesr_promotions", "New champions that were swapped in", ["model"], **to)
+        self.behind = Gauge("imagesr_champions_behind", "Models whose champion is another version than is served", **to)
         self.versions = Gauge("imagesr_model_version", "Versions served from the registry", ["model", "version"], **to)
         self.staged = Gauge("imagesr_staging_version", "Challengers behind /staging", ["model", "version"], **to)
         self.refused_models = Counter("imagesr_refused_models", "Versions that were damaged or did not run", **to)
         self.videos = Gauge("imagesr_videos", "Videos by state", ["state"], **to)
+        self.video_frames = Counter("imagesr_video_frames", "Frames of the videos that were made", **to)
+        self.video_cores = Counter("imagesr_video_core_seconds", "Time of all cores for those videos", **to)
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
+
+    def count_video(self, frames: int, core_seconds: float) -> None:
+        """Count a video that was made."""
+        self.video_frames.inc(frames)
+        self.video_cores.inc(core_seconds)
 
     def text(self) -> bytes:
         """Return all figures in the text format of Prometheus."""

@@ -141,6 +141,7 @@ async def supersize(
     made = await unless_gone(request, service.make(source, wanted, times))
     for stage in STAGES:
         service.metrics.stages.labels(stage).observe(times[stage])
+    service.metrics.pictures.observe(time.perf_counter() - begun - times["upload"])
     headers = {
         "Content-Length": str(made.stat().st_size),
         "Cache-Control": "no-store",

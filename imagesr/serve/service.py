@@ -65,6 +65,7 @@ class Service:
         self.metrics = Metrics()
         self.champions, self.videos = champions, videos
         if videos:
+            videos.count_made = self.metrics.count_video
             for state in STATES:
                 self.metrics.videos.labels(state).set_function(partial(videos.count, state))
         self.labels: dict[str, str] = {}  # of what the registry names: the version that is served
@@ -88,6 +89,10 @@ class Service:
         self.places = Places(queue + 1)
         self.metrics.places.set(self.places.number)
         self.metrics.places_taken.set_function(lambda: self.places.taken)
+        self.metrics.queue_share.set_function(lambda: self.places.taken / self.places.number)
+        self.metrics.build.labels(imagesr.__version__, model).set(1)
+        if champions:
+            self.metrics.behind.set_function(lambda: champions.behind(self.labels))
         self.metrics.open.set_function(lambda: self.open)
         self.open = 0  # requests for a picture, from the first byte to the last
         self.most_connections = _connections(self.places.number)
@@ -135,6 +140,9 @@ class Service:
         registered = label.rpartition("/")[0]
         if before := self.labels.get(registered):
             self.metrics.versions.remove(registered, before.rpartition("/")[2])
+            self.metrics.promotions.labels(registered).inc()
+        else:
+            self.metrics.promotions.labels(registered)  # from 0 on
         self.labels[registered] = label
         self._pinned[_named(card.name, self.labels)] = cards
         self._add_files(cards)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ class Videos:
         self.most_bytes, self._seconds, self._pixels, self._threads = bytes, seconds, pixels, threads
         self.places, self._at_once, self._folder = at_once + queue, at_once, folder and folder.absolute()
         self._videos: dict[str, Video] = {}
+        self.count_made: Callable[[int, float], None] = lambda frames, core_seconds: None
         self._uploading = 0
         self._looking = asyncio.Semaphore(1)
         self.ending = False
@@ -290,6 +291,7 @@ class Videos:
             "missing": report["missing"],
             "bytes": size,
         }
+        self.count_made(frames, report.get("core_seconds", 0.0))
         video.change(state="done", expires=time.time() + self._seconds, **done)
         self._keep(video)
         (video.folder / SOURCE).unlink(missing_ok=True)

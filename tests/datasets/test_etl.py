@@ -349,3 +349,21 @@ def test_prune(tree, tmp_path, capsys):
     assert main(["load", str(tree), str(tmp_path / "store")]) == 0
     assert main(["prune", str(tmp_path / "store")]) == 0
     assert "no versions removed" in capsys.readouterr().out
+
+
+def test_the_steps_tell_prometheus_how_many_pictures_they_took_and_refused(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMAGESR_METRICS", str(tmp_path))
+    raw, tree = tmp_path / "raw", tmp_path / "tree"
+    assert main(["extract", *sources(pictures), "--out", str(raw)]) == 0
+    assert main(["transform", str(raw), str(tree)]) == 1  # the official numbers
+    assert main(["transform", str(raw), str(tree), *EXPECT]) == 0
+    assert main(["load", str(tree), str(tmp_path / "store")]) == 0
+    lines = (tmp_path / "imagesr_etl.prom").read_text("utf-8").splitlines()
+    found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines) if "timestamp" not in name}
+    files = len(list_tree(tree))
+    rows = {"extract": 9, "transform": files, "load": files}
+    assert found == {
+        f'imagesr_etl_{what}{{step="{step}"}}': count
+        for step, number in rows.items()
+        for what, count in (("rows", number), ("rejected", 0))
+    }

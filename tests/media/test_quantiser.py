@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from imagesr.media.clips import compressed
 from imagesr.media.frames import Frame, plane
 from imagesr.media.quantiser import lost, quantiser_of, step_of

@@ -80,6 +80,18 @@ def test_a_refused_run_is_not_repeated(plan, steps):
     assert len(steps) == 2
 
 
+def test_it_tells_prometheus_when_a_run_ended_and_when_one_failed(plan, steps, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGESR_METRICS", str(tmp_path))
+    steps += ["refused"]
+    assert main(["--if-changed", str(plan)]) == 1
+    plan.write_text(plan.read_text().replace("steps = 4", "steps = 5"))
+    steps[0] = TrainingError("no number")
+    assert main(["--if-changed", str(plan)]) != 0
+    names = [line.split(" ")[0] for line in (tmp_path / "imagesr_retrain.prom").read_text().splitlines()]
+    expected = ["end_timestamp_seconds", "failure_timestamp_seconds", 'run_timestamp_seconds{state="refused"}']
+    assert names == [f"imagesr_retrain_{name}" for name in expected]
+
+
 def test_a_failed_run_is_repeated_on_request_alone(plan, steps, capsys):
     steps.append(TrainingError("a loss that is no number"))
     assert main(["--if-changed", str(plan)]) == 4

@@ -295,9 +295,11 @@ def test_swaps_under_requests(service, registry):
             until(lambda count=count, number=number: f"{NAME}/{number}" in seen[count:], service.process)
         assert service.figure("model_version") == 1
         assert f'imagesr_model_version{{model="{NAME}",version="2"}} 1.0' in httpx.get(f"{service.url}/metrics").text
+        assert (service.figure("promotions_total"), service.figure("champions_behind")) == (3, 0)
         for number, count in (("3", 1), ("4", 2)):  # damaged, and one that does not run
             registry.crown(number)
             until(lambda count=count: service.figure("refused_models_total") >= count, service.process)
+        assert service.figure("champions_behind") == 1
         (registry.place / "aliases.json").unlink()
         until(lambda: "Expected a tracking server that answers" in service.log(), service.process)
         count = len(seen)

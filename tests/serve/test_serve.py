@@ -231,6 +231,8 @@ def test_probes_figures_and_the_page(server):
     server.post(SMALL)
     assert server.figure("pixels_total") == pixels + 5 * 60 * 44
     assert server.figure("requests_total") > 0
+    assert server.figure("picture_seconds_count") > 0
+    assert (server.figure("build_info"), server.figure("queue_share")) == (1, 0)
     page = httpx.get(f"{server.url}/")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["cache-control"] == "no-cache"
