@@ -28,7 +28,7 @@ class ModelCard:
     widths given to the model must be multiples of `multiple`; `multiply_accumulates` counts per LR pixel,
     `receptive_field` is in LR pixels, `sha256` has one entry per file. `size` is the only (height, width) that the
     model takes, None where it takes any. `detail` is the default of a model that takes a detail, from 0 to 1; None says
-    that it takes none.
+    that it takes none. So is `clean`: how much of a source was lost to compression and noise.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ModelCard:
     size: Sequence[int] | None = None
     flavour: str = ""
     detail: float | None = None
+    clean: float | None = None
     folder: Path = field(compare=False, default=Path())
 
     @classmethod
@@ -93,10 +94,10 @@ def saved_models() -> list[Path]:
     return sorted(card.parent for card in SAVED_MODELS.glob("*/card.json"))
 
 
-def models_with_detail() -> list[str]:
-    """List the shipped models that take a detail, each with its scale: "balanced x1.5"."""
+def models_with(number: str) -> list[str]:
+    """List the shipped models that take a `detail` or a `clean`, each with its scale: "balanced x1.5"."""
     cards = (json.loads((folder / "card.json").read_text("utf-8")) for folder in saved_models())
-    return [f"{card['name']} x{card['scale']}" for card in cards if card.get("detail") is not None]
+    return [f"{card['name']} x{card['scale']}" for card in cards if card.get(number) is not None]
 
 
 def find_models(model: str, *, flavour: str = "") -> list[ModelCard]:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from imagesr.card import ModelCard, models_with_detail
+from imagesr.card import ModelCard, models_with
 from imagesr.cli import install
 from imagesr.errors import ModelError
 from imagesr.models import import_keras
@@ -56,15 +56,17 @@ class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
     `card` describes the model, `precision` is what it runs at, `detail` the default of a call: from 0, the faithful
-    picture, to 1, the most natural-looking one, where the model has two ends. Calls may come from several threads; the
+    picture, to 1, the most natural-looking one, where the model has two ends. `clean`, too, is a default: how much of
+    the source was lost to compression and noise, from 0, nothing, to 1. Calls may come from several threads; the
     array that a call returns may be overwritten by the next call from the same thread.
     """
 
     card: ModelCard
     precision: str
     detail: float
+    clean: float
 
-    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray: ...
+    def __call__(self, planes: np.ndarray, detail: float | None = None, clean: float | None = None) -> np.ndarray: ...
 
 
 def load_engine(
@@ -77,6 +79,7 @@ def load_engine(
     threads: int = 0,
     parallel: int = 1,
     detail: float | None = None,
+    clean: float | None = None,
 ) -> Engine:
     """Load a saved model into a runtime.
 
@@ -85,12 +88,13 @@ def load_engine(
 
     `bits` is the depth of the planes: 8 takes uint8, 16 takes uint16 and always runs at fp32. `precision` `auto`
     takes the fastest that the CPU computes natively. `threads` 0 uses every core. `parallel` is the number of
-    concurrent calls: higher values raise throughput and latency. `detail` is from 0 to 1; None is the card's default.
+    concurrent calls: higher values raise throughput and latency. `detail` and `clean` are from 0
+    to 1; None is the card's default.
 
-    Raises ModelError for an engine, device or precision that this model or machine does not have, and for the detail of
-    a model that takes none.
+    Raises ModelError for an engine, device or precision that this model or machine does not have, and for the detail or
+    the clean of a model that takes none.
     """
-    detail = checked_detail(detail, card)
+    numbers = {"detail": checked_detail(detail, card) or 0.0, "clean": checked_clean(clean, card) or 0.0}
     if precision not in PRECISIONS:
         raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
     device = "cpu" if device == "auto" else device
@@ -107,15 +111,16 @@ def load_engine(
         load = module.load
     else:
         raise ModelError(f"The engine {engine} runs on the CPU only. Received: {device}")
-    return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, detail=detail or 0.0)
+    return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, **numbers)
 
 
 @dataclass(frozen=True)
-class AtDetail:
-    """Run a loaded engine at another detail than its default: a view of it, which costs nothing."""
+class Tuned:
+    """Run a loaded engine at another detail or clean than its defaults: a view of it, which costs nothing."""
 
     engine: Engine
-    detail: float
+    detail: float | None = None
+    clean: float | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -127,8 +132,8 @@ class AtDetail:
         """Return the engine's precision."""
         return self.engine.precision
 
-    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray:
-        return self.engine(planes, self.detail if detail is None else detail)
+    def __call__(self, planes: np.ndarray, detail: float | None = None, clean: float | None = None) -> np.ndarray:
+        return self.engine(planes, self.detail if detail is None else detail, self.clean if clean is None else clean)
 
 
 def checked_detail(detail: float | None, card: ModelCard | None, *, known: Sequence[str] | None = None) -> float | None:
@@ -137,15 +142,25 @@ def checked_detail(detail: float | None, card: ModelCard | None, *, known: Seque
     `card` is None for plain resizing. Raises ModelError for a detail outside 0 to 1, and for one given to a model that
     takes none; it names those that do, `known` or the shipped ones.
     """
-    if detail is None:
-        return card.detail if card else None
-    if not 0 <= detail <= 1:
-        raise ModelError(f"Expected a detail from 0 to 1. Received: {detail:g}")
-    if card is None or card.detail is None:
+    return _checked("detail", detail, card, known)
+
+
+def checked_clean(clean: float | None, card: ModelCard | None, *, known: Sequence[str] | None = None) -> float | None:
+    """Return the clean that a model runs at, as `checked_detail` does; raises ModelError as it does."""
+    return _checked("clean", clean, card, known)
+
+
+def _checked(name, number, card, known):
+    own = getattr(card, name) if card else None
+    if number is None:
+        return own
+    if not 0 <= number <= 1:
+        raise ModelError(f"Expected a {name} from 0 to 1. Received: {number:g}")
+    if own is None:
         received = f"{card.name} x{card.scale}" if card else "lanczos"
-        takes = ", ".join(models_with_detail() if known is None else known) or "none yet"
-        raise ModelError(f"Expected a model that takes a detail ({takes}). Received: {received}")
-    return detail
+        takes = ", ".join(models_with(name) if known is None else known) or "none yet"
+        raise ModelError(f"Expected a model that takes a {name} ({takes}). Received: {received}")
+    return number
 
 
 def import_engine(engine: str) -> ModuleType:
@@ -177,9 +192,10 @@ def model_file(card: ModelCard, name: str) -> Path:
     return card.folder / name
 
 
-def only_fp32(engine: str, precision: str, bits: int, detail: float = 0.0) -> None:
-    """Raise ModelError for anything but uint8 at fp32, and for a detail."""
-    if detail:
-        raise ModelError(f"The engine {engine} takes no detail. Received: {detail:g}")
+def only_fp32(engine: str, precision: str, bits: int, *, detail: float = 0.0, clean: float = 0.0) -> None:
+    """Raise ModelError for anything but uint8 at fp32, and for a detail or a clean."""
+    for name, number in (("detail", detail), ("clean", clean)):
+        if number:
+            raise ModelError(f"The engine {engine} takes no {name}. Received: {number:g}")
     if bits > 8 or precision not in ("auto", "fp32"):
         raise ModelError(f"The engine {engine} runs 8 bits at fp32 only. Received: {bits} bits, {precision}")

@@ -17,16 +17,30 @@ SHORT = Fraction(9, 8)  # what Lanczos may add for film: 480 lines become 960 by
 
 
 def load_chain(
-    cards: Sequence[ModelCard], factor: Scale | Fraction, *, detail: float | None = None, **options
+    cards: Sequence[ModelCard],
+    factor: Scale | Fraction,
+    *,
+    detail: float | None = None,
+    clean: float | None = None,
+    **options,
 ) -> list[Engine]:
     """Load the models that reach a factor one after another; `options` are those of `load_engine`.
 
-    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` goes to those that
-    take one. Raises ModelError, also for a detail that none of them takes.
+    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` and `clean` go to
+    those that take them. Raises ModelError, also for one that none of them takes.
     """
     chosen = chain(cards, factor)
-    takes = [card for card in chosen if card.detail is not None] or chosen
-    return [load_engine(card, detail=detail if card in takes else None, **options) for card in chosen]
+    more = [taken(card, chosen, detail=detail, clean=clean) for card in chosen]
+    return [load_engine(card, **numbers, **options) for card, numbers in zip(chosen, more, strict=True)]
+
+
+def taken(card: ModelCard, cards: Sequence[ModelCard], **numbers: float | None) -> dict[str, float | None]:
+    """Return those of the numbers, `detail` and `clean`, that a card takes, or that none of the `cards` takes."""
+    return {
+        name: number
+        for name, number in numbers.items()
+        if getattr(card, name) is not None or all(getattr(other, name) is None for other in cards)
+    }
 
 
 def chain_name(cards: Sequence[ModelCard]) -> str:

@@ -14,16 +14,18 @@ from imagesr.depth.network import without_depth
 from imagesr.engines import Engine
 from imagesr.errors import ModelError
 from imagesr.models import cost
-from imagesr.models.layers import at_detail, collapsed, takes_detail
+from imagesr.models.layers import at_detail, collapsed, numbers_of
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
+def load(
+    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, clean: float
+) -> Engine:
     """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses."""
     if precision not in ("auto", "fp32"):
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")
     with keras.device("cpu"):
         model = keras.saving.load_model(card.folder / "model.keras")
-    return _Keras(card, model, 255 if bits == 8 else 65535, detail)
+    return _Keras(card, model, 255 if bits == 8 else 65535, detail, clean)
 
 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
@@ -55,14 +57,14 @@ def _own_classes(file):
 def checked_network(network: keras.Model, place: Path | str, *, depth: bool = True) -> keras.Model:
     """Return a network from LR to SR in float32, of built-in layers alone; `place` is where it comes from.
 
-    A network with two ends is returned as one from [LR, detail] to SR. A network that takes a depth map is returned as
-    one from [LR, depth] to SR; without `depth`, as it works without a map. Raises ModelError, in one line, for any
-    other network.
+    A network with two ends is returned as one from [LR, detail] to SR, with `clean` behind these where it takes that. A
+    network that takes a depth map is returned as one from [LR, depth] to SR; without `depth`, as it works without a
+    map. Raises ModelError, in one line, for any other network.
     """
     try:
         whole = collapsed(network)
         model = without_depth(whole)
-        if len(model.inputs) != 1 + takes_detail(model) or len(model.outputs) != 1:
+        if len(model.inputs) != 1 + len(numbers_of(model)) or len(model.outputs) != 1:
             raise ValueError(f"{len(model.inputs)} inputs, {len(model.outputs)} outputs")
         shapes = model.inputs[0].shape, model.output.shape
         if any(getattr(layer, "data_format", "") == "channels_first" for layer in model.layers):
@@ -88,11 +90,12 @@ def _no_network(place, error):
 class _Keras:
     precision = "fp32"
 
-    def __init__(self, card, model, peak, detail):
-        self.card, self._model, self._peak, self.detail = card, model, peak, detail
+    def __init__(self, card, model, peak, detail, clean):
+        self.card, self._model, self._peak, self.detail, self.clean = card, model, peak, detail, clean
 
-    def __call__(self, planes, detail=None):
-        model = at_detail(self._model, self.detail if detail is None else detail)
+    def __call__(self, planes, detail=None, clean=None):
+        own = (self.detail if detail is None else detail, self.clean if clean is None else clean)
+        model = at_detail(self._model, *own)
         with keras.device("cpu"):  # GPUs convolve in less than float32
             sr = keras.ops.convert_to_numpy(model(planes.astype(np.float32) / self._peak, training=False))
         return np.rint(np.clip(sr * self._peak, 0, self._peak)).astype(planes.dtype)

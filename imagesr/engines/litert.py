@@ -12,9 +12,11 @@ from imagesr.engines import Engine, model_file, only_fp32
 from imagesr.errors import ModelError
 
 
-def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float) -> Engine:
+def load(
+    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, clean: float
+) -> Engine:
     """Load a saved model that was exported with `--also litert`."""
-    only_fp32("litert", precision, bits, detail)
+    only_fp32("litert", precision, bits, detail=detail, clean=clean)
     file = model_file(card, "model.tflite")
     try:
         return _LiteRT(card, Interpreter(str(file), num_threads=threads or os.cpu_count()))
@@ -23,7 +25,7 @@ def load(card: ModelCard, *, precision: str, bits: int, threads: int, parallel: 
 
 
 class _LiteRT:
-    precision, detail = "fp32", 0.0
+    precision, detail, clean = "fp32", 0.0, 0.0
 
     def __init__(self, card, interpreter):
         self.card, self._interpreter, self._shape = card, interpreter, None
@@ -31,7 +33,7 @@ class _LiteRT:
         self._output = interpreter.get_output_details()[0]["index"]
         self._lock = threading.Lock()  # an interpreter serves one call at a time
 
-    def __call__(self, planes, detail=None):
+    def __call__(self, planes, detail=None, clean=None):
         with self._lock:
             if planes.shape != self._shape:
                 self._interpreter.resize_tensor_input(self._input, planes.shape, strict=True)

@@ -20,7 +20,15 @@ def devices() -> set[str]:
 
 
 def load(
-    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, device: str = _CPU
+    card: ModelCard,
+    *,
+    precision: str,
+    bits: int,
+    threads: int,
+    parallel: int,
+    detail: float,
+    clean: float,
+    device: str = _CPU,
 ) -> Engine:
     """Load a saved model; `auto` is fp32. `device` is a provider, which leaves to the CPU what it cannot do."""
     if precision == "bf16":
@@ -34,7 +42,7 @@ def load(
     session = onnxruntime.InferenceSession(file, options, providers=list(dict.fromkeys([device, _CPU])))
     if device not in session.get_providers():  # its libraries are missing, which ONNX Runtime only prints
         raise ModelError(f"Expected a device whose libraries are installed. Received: {device}, which does not start")
-    return _ONNX(card, session, precision, detail)
+    return _ONNX(card, session, precision, detail, clean)
 
 
 def run_file(file: Path, samples: np.ndarray) -> np.ndarray:
@@ -44,10 +52,12 @@ def run_file(file: Path, samples: np.ndarray) -> np.ndarray:
 
 
 class _ONNX:
-    def __init__(self, card, session, precision, detail):
-        self.card, self._session, self.precision, self.detail = card, session, precision, detail
+    def __init__(self, card, session, precision, detail, clean):
+        self.card, self._session, self.precision, self.detail, self.clean = card, session, precision, detail, clean
         self._inputs = [entry.name for entry in session.get_inputs()]
 
-    def __call__(self, planes, detail=None):
-        values = planes, np.array([self.detail if detail is None else detail], np.float32)
-        return self._session.run(None, dict(zip(self._inputs, values, strict=False)))[0]
+    def __call__(self, planes, detail=None, clean=None):
+        first, *more = self._inputs
+        numbers = {"detail": self.detail if detail is None else detail, "clean": self.clean if clean is None else clean}
+        values = {name: np.array([numbers[name]], np.float32) for name in more}
+        return self._session.run(None, {first: planes} | values)[0]

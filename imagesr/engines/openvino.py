@@ -23,7 +23,15 @@ def devices() -> set[str]:
 
 
 def load(
-    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, device: str = "CPU"
+    card: ModelCard,
+    *,
+    precision: str,
+    bits: int,
+    threads: int,
+    parallel: int,
+    detail: float,
+    clean: float,
+    device: str = "CPU",
 ) -> Engine:
     """Load a saved model; `auto` asks the runtime what the device computes natively."""
     core = ov.Core()
@@ -50,7 +58,7 @@ def load(
         if options["INFERENCE_PRECISION_HINT"] == "bf16":
             _round_filters(model)
         compile_model = partial(core.compile_model, device_name=device, config=options)
-        return _OpenVINO(card, compile_model, model, precision, detail)
+        return _OpenVINO(card, compile_model, model, precision, detail, clean)
     except RuntimeError as error:
         raise ModelError(f"Expected a model that OpenVINO can read in {file}. Received: {_reason(error)}") from None
 
@@ -116,17 +124,18 @@ def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class _OpenVINO:
-    def __init__(self, card, compile_model, model, precision, detail):
-        self.card, self.precision, self.detail = card, precision, detail
+    def __init__(self, card, compile_model, model, precision, detail, clean):
+        self.card, self.precision, self.detail, self.clean = card, precision, detail, clean
         self._compile, self._model = compile_model, model
         self._takes = model.input(0).partial_shape
-        self._inputs = len(model.inputs)
+        self._numbers = [entry.any_name for entry in model.inputs[1:]]
         self._programs: dict[tuple[int, ...], ov.CompiledModel] = {}
         self._lock = threading.Lock()
         self._mine = threading.local()  # each thread has requests of its own, and so outputs of its own
 
-    def __call__(self, planes: np.ndarray, detail: float | None = None) -> np.ndarray:
-        inputs = [planes, np.array([self.detail if detail is None else detail], np.float32)][: self._inputs]
+    def __call__(self, planes: np.ndarray, detail: float | None = None, clean: float | None = None) -> np.ndarray:
+        numbers = {"detail": self.detail if detail is None else detail, "clean": self.clean if clean is None else clean}
+        inputs = [planes, *(np.array([numbers[name]], np.float32) for name in self._numbers)]
         requests = self._mine.__dict__.setdefault("requests", {})
         if planes.shape not in requests:
             # One thread at a time: OpenVINO's bindings lock up when threads make their very first inference together.

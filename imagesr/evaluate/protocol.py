@@ -11,7 +11,7 @@ import numpy as np
 from imagesr.card import ModelCard, find_model
 from imagesr.cli import check_interrupted
 from imagesr.depth.maps import DepthSource, as_channels, near_edges
-from imagesr.engines import Engine, checked_detail, import_engine, load_engine
+from imagesr.engines import Engine, checked_clean, checked_detail, import_engine, load_engine
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
 from imagesr.evaluate.clips import Condition
@@ -74,24 +74,30 @@ def upscaler(model: str, scale: Scale, **options) -> Callable[[np.ndarray], np.n
 
 
 def load_network(
-    model: str, scale: Scale | None, *, engine: str | None = None, precision: str = "auto", detail: float | None = None
+    model: str,
+    scale: Scale | None,
+    *,
+    engine: str | None = None,
+    precision: str = "auto",
+    detail: float | None = None,
+    clean: float | None = None,
 ) -> Engine | None:
     """Load a saved model by name or folder, or a .keras file; None for `bicubic` and `lanczos`.
 
     The scale of a .keras file may be None, its own.
-    `engine`, `precision` and `detail` are those of `load_engine`; a .keras file is run by Keras in float32, at detail 0
-    unless another is given. Raises ModelError.
+    `engine`, `precision`, `detail` and `clean` are those of `load_engine`; a .keras file is run by Keras in float32, at
+    detail 0 and clean 0 unless others are given. Raises ModelError.
     """
     if model in BASELINES:
         return None
     if model.endswith(".keras"):
         if engine not in (None, "keras") or precision not in ("auto", "fp32"):
             raise ModelError(f"Expected the engine keras and fp32 for a .keras file. Received: {engine}, {precision}")
-        return _load_keras(Path(model), scale, detail)
+        return _load_keras(Path(model), scale, detail, clean)
     card = find_model(model, scale)
     if card.size:
         raise _fixed_size(model, card.size)
-    return load_engine(card, engine=engine, precision=precision, detail=detail)
+    return load_engine(card, engine=engine, precision=precision, detail=detail, clean=clean)
 
 
 def _fixed_size(model, size):
@@ -99,17 +105,23 @@ def _fixed_size(model, size):
     return ModelError(f"Expected a network for pictures of any size. Received: {model}, for {width}x{height} alone")
 
 
-def _load_keras(path, scale, detail):
+def _load_keras(path, scale, detail, clean):
     """Load a network that has no card."""
     if not path.is_file():
         raise ModelError(f"Expected a .keras file. There is none at {path}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints details of the machine
     network = import_engine("keras").read_network(path, depth=True)
-    return keras_engine(network, path.stem, scale, detail, place=path)
+    return keras_engine(network, path.stem, scale, detail, clean, place=path)
 
 
 def keras_engine(
-    network: Callable, name: str, scale: Scale | None, detail: float | None, place: Path | str | None = None
+    network: Callable,
+    name: str,
+    scale: Scale | None,
+    detail: float | None,
+    clean: float | None = None,
+    *,
+    place: Path | str | None = None,
 ) -> Engine:
     """Return an engine that runs a keras.Model that `checked_network` returned, with a card that is made for it.
 
@@ -119,7 +131,7 @@ def keras_engine(
     runtime = import_engine("keras")
     from imagesr.depth.network import DEPTH_REACH, without_depth
     from imagesr.models import cost
-    from imagesr.models.layers import at_detail, takes_detail
+    from imagesr.models.layers import at_detail, numbers_of
 
     model, place = without_depth(network), place or name
     takes_depth = model is not network
@@ -142,12 +154,13 @@ def keras_engine(
         data=[],
         measured={},
         sha256={},
-        detail=0.0 if takes_detail(model) else None,
+        **dict.fromkeys(numbers_of(model), 0.0),
     )
-    plain = at_detail(model, checked_detail(detail, card) or 0.0)
+    own = checked_detail(detail, card) or 0.0, checked_clean(clean, card) or 0.0
 
-    def run(planes, *guide):
+    def run(planes, *guide, clean=None):
         lr = planes.astype(np.float32) / 255
+        plain = at_detail(model, own[0], own[1] if clean is None else clean)
         sr = network([lr, *guide], training=False) if guide else plain(lr, training=False)
         return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 

@@ -64,6 +64,7 @@ def evaluate(
     engine: str | None = None,
     precision: str = "auto",
     detail: float | None = None,
+    clean: float | None = None,
 ) -> Result:
     """Measure a model on HR pictures: reduce each to LR, upscale it, and compare, by the protocol of the papers.
 
@@ -80,6 +81,7 @@ def evaluate(
         engine: The runtime of a saved model; None is OpenVINO. Keras runs .keras files and models in memory.
         precision: Of a saved model.
         detail: Of a model that takes one; None is its default.
+        clean: The same, from 0 to 1.
 
     Returns:
         A dictionary of figures that prints as a table.
@@ -91,7 +93,7 @@ def evaluate(
     """
     condition = Condition(kernel, None, None)
     condition.check()
-    name, scale, network = _network(model, scale, engine=engine, precision=precision, detail=detail)
+    name, scale, network = _network(model, scale, engine=engine, precision=precision, detail=detail, clean=clean)
     items, _ = find_items([Path(place) for place in ([data] if isinstance(data, str | Path) else data)], scale)
     if clips := [item.path for item in items if item.info]:
         raise ValueError(f"Expected pictures. Received: {clips[0]}; `imagesr evaluate` measures clips")
@@ -104,23 +106,23 @@ def evaluate(
     return Result(told | means(rows, COLUMNS) | {"images": rows})
 
 
-def _network(model, scale, *, engine, precision, detail):
+def _network(model, scale, *, detail, clean, **how):
     """Return a model's name, its scale and its engine, None for a baseline."""
     wanted = None if scale is None else Scale.parse(scale)
     if not isinstance(model, str | Path):
         network = import_engine("keras").checked_network(model, getattr(model, "name", type(model).__name__))
-        own = protocol.keras_engine(network, network.name, wanted, detail)
+        own = protocol.keras_engine(network, network.name, wanted, detail, clean)
         return network.name, own.card.scale, own
     path = Path(model)
     if (path / "model.keras").is_file() and not (path / "card.json").exists():  # a run
         path /= "model.keras"
     if path.suffix == ".keras":
-        own = protocol.load_network(str(path), wanted, engine=engine, precision=precision, detail=detail)
+        own = protocol.load_network(str(path), wanted, detail=detail, clean=clean, **how)
         return path.parent.name if path.name == "model.keras" else path.name, own.card.scale, own
     if wanted is None:
         wanted = ModelCard.read(path).scale if (path / "card.json").is_file() else Scale(3, 2)
     return (
         path.name,
         wanted,
-        protocol.load_network(str(model), wanted, engine=engine, precision=precision, detail=detail),
+        protocol.load_network(str(model), wanted, detail=detail, clean=clean, **how),
     )

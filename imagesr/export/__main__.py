@@ -46,6 +46,8 @@ def _parser():
     text = "formats beside ONNX; mpv is a shader, ffmpeg and vapoursynth are an ONNX file of floats"
     add("--also", nargs="+", choices=also, default=[], help=text)
     add("--detail", type=float, default=0.0, help="the default of a network with two ends, 0 to 1 (default: 0)")
+    text = "how much formats for players clean, 0 to 1, of a network that takes it (default: 0.25)"
+    add("--clean", type=float, help=text)
     text = "HR pictures; their PSNR and SSIM go into the card"
     add("--measure", nargs="*", type=_pair, default=[], metavar="NAME=DIR", help=text)
     text = "the training data and its licence, for the card"
@@ -56,7 +58,9 @@ def _parser():
 def _export(options):
     add_to = (options.run / "card.json").is_file()
     if add_to and (options.name or options.calibrate or options.measure or options.data or options.detail):
-        raise ValueError(f"Expected --also alone for a saved model. Received: {options.run} and other options")
+        raise ValueError(
+            f"Expected --also and --clean alone for a saved model. Received: {options.run} and other options"
+        )
     if add_to and not (options.also and {*options.also} <= {*FOR_PLAYERS}):
         raise ValueError(f"Expected formats to add to a saved model ({', '.join(FOR_PLAYERS)}), by --also")
     if not add_to and not options.name:
@@ -66,7 +70,7 @@ def _export(options):
     from imagesr.media.images import find_images
 
     if add_to:
-        print(add_formats(options.run, options.also).folder)
+        print(add_formats(options.run, options.also, clean=options.clean).folder)
         return 0
     benchmarks = {name: Path(place) for name, place in options.measure}
     for place in benchmarks.values():
@@ -80,6 +84,7 @@ def _export(options):
         data=dict(options.data),
         also=options.also,
         detail=options.detail,
+        clean=options.clean,
     )
     costs = f"{card.parameters:,} parameters, {card.multiply_accumulates:,.0f} multiply-accumulates per LR pixel"
     print(f"{card.folder}: {costs}")

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ALSO = {"openvino": "model.xml", "litert": "model.tflite", "saved_model": "saved_model"}
 # Formats for other programs: a shader, and an ONNX graph on float samples.
 PLAYERS = {"mpv": "model.glsl", "ffmpeg": FLOAT_FILE, "vapoursynth": FLOAT_FILE}
+CLEAN = (
+    0.25  # what these are written at, where a network takes a clean: they cannot ask the film; QP 23, x264 at CRF 20
+)
 
 
 def export(
@@ -45,6 +48,7 @@ def export(
     data: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
     detail: float = 0.0,
+    clean: float | None = None,
 ) -> ModelCard:
     """Export the network of a run folder or a `.keras` file into `folder`/NAME_xSCALE, and return its card.
 
@@ -54,6 +58,8 @@ def export(
         data: licences by the name of the training data, for the card.
         also: formats of `ALSO` and of `PLAYERS`.
         detail: the default of a network with two ends, 0 to 1.
+        clean: what formats of `PLAYERS` are written at, 0 to 1, of a network that takes it; None is `CLEAN`. Where
+            engines run it, its default is 0.
 
     Raises ValueError for what cannot be exported, and where a float32 graph differs from Keras by more than one code.
     Nothing is written then.
@@ -64,15 +70,16 @@ def export(
     for engine in ("keras", "openvino", "onnx", *engines):
         import_engine(engine)
     from imagesr.models.cost import model_scale
-    from imagesr.models.layers import takes_detail
+    from imagesr.models.layers import numbers_of
 
     model, config = read_run(run)
     scale, fixed = model_scale(model), None not in model.inputs[0].shape[1:3]
     if not 0 <= detail <= 1:
         raise ValueError(f"Expected a detail from 0 to 1. Received: {detail:g}")
-    if engines and takes_detail(model):
-        received = ", ".join(engines)
-        raise ValueError(f"Expected ONNX or a shader for a network that takes a detail. Received: {received}")
+    if engines and (numbers := numbers_of(model)):
+        received, takes = ", ".join(engines), " and ".join(numbers)
+        raise ValueError(f"Expected ONNX or a shader for a network that takes {takes}. Received: {received}")
+    baked = _baked_clean(model, clean)
     if fixed and benchmarks:
         raise ValueError(f"Expected no pictures to measure: {run} takes those of one size. Received: {[*benchmarks]}")
     pairs = calibration_pairs(calibration, model, scale)
@@ -80,55 +87,74 @@ def export(
     with whole_folder(target) as part:
         _write_graphs(model, part, engines)
         card = _describe(model, name, config, data or {}, part)
-        if takes_detail(model):
-            card = dataclasses.replace(card, detail=detail)
+        own = {"detail": detail, "clean": 0.0}
+        card = dataclasses.replace(card, **{name: own[name] for name in numbers_of(model)})
         card.write()
         pictures = [*patterns(model), *(lr for lr, _ in pairs[:4])]
         check_parity(ModelCard.read(part), pictures, engines)
-        write_for_players(model, card, players, pictures)
+        write_for_players(model, card, players, pictures, clean=baked)
         add_int8(card, pairs)
         measured = {key: measure(card, key, place) for key, place in (benchmarks or {}).items()}
         dataclasses.replace(card, measured=measured).write()
     return ModelCard.read(target)
 
 
-def add_formats(folder: Path, also: Sequence[str]) -> ModelCard:
+def _baked_clean(model, clean):
+    """Return the clean that files without such an input are written at; raises ValueError."""
+    from imagesr.models.layers import takes_clean
+
+    if clean is None:
+        return CLEAN if takes_clean(model) else 0.0
+    if not 0 <= clean <= 1:
+        raise ValueError(f"Expected a clean from 0 to 1. Received: {clean:g}")
+    if not takes_clean(model):
+        raise ValueError(f"Expected a network that takes a clean. Received: {model.name}, and --clean {clean:g}")
+    return clean
+
+
+def add_formats(folder: Path, also: Sequence[str], *, clean: float | None = None) -> ModelCard:
     """Add formats of `PLAYERS` to a saved model, or renew them, and return its card.
 
-    Everything else in the folder stays as it is. Raises ValueError for what cannot be exported, and where a format
-    differs from Keras by more than one code. Nothing is changed then.
+    `clean` is as in `export`. Everything else in the folder stays as it is. Raises ValueError for what cannot be
+    exported, and where a format differs from Keras by more than one code. Nothing is changed then.
     """
     card = ModelCard.read(folder)
     model, _ = read_run(folder / "model.keras")
+    baked = _baked_clean(model, clean)
     with whole_folder(folder) as part:
         shutil.copytree(folder, part, dirs_exist_ok=True)
-        write_for_players(model, dataclasses.replace(card, folder=part), also, patterns(model))
+        write_for_players(model, dataclasses.replace(card, folder=part), also, patterns(model), clean=baked)
         dataclasses.replace(card, folder=part).write()
     return ModelCard.read(folder)
 
 
-def write_for_players(model: keras.Model, card: ModelCard, also: Sequence[str], pictures: Sequence[np.ndarray]) -> None:
+def write_for_players(
+    model: keras.Model, card: ModelCard, also: Sequence[str], pictures: Sequence[np.ndarray], *, clean: float = 0.0
+) -> None:
     """Write formats of `PLAYERS` into the folder of a card, and compare them with Keras on uint8 NHWC pictures.
 
-    A network that takes a detail is written at the card's, and its shader also at 0, as model_detail0.glsl.
+    A network that takes a detail is written at the card's, and its shader also at 0, as model_detail0.glsl. One
+    that takes a clean is written at `clean`.
     """
     if "mpv" in also:
-        _write_shaders(model, card, pictures)
+        _write_shaders(model, card, pictures, clean)
     if "vapoursynth" in also and card.scale.down > 1:
         raise ValueError(f"Expected a whole scale for vapoursynth: vs-mlrt runs no other. Received: x{card.scale}")
     if {"ffmpeg", "vapoursynth"} & {*also}:
-        write_float(model, card.folder / FLOAT_FILE, detail=card.detail or 0.0)
-        check_float(model, card.folder / FLOAT_FILE, pictures, detail=card.detail or 0.0)
+        numbers = {"detail": card.detail or 0.0, "clean": clean}
+        write_float(model, card.folder / FLOAT_FILE, **numbers)
+        check_float(model, card.folder / FLOAT_FILE, pictures, **numbers)
 
 
-def _write_shaders(model, card, pictures):
+def _write_shaders(model, card, pictures, clean):
     from imagesr.export.shader import write_shader
-    from imagesr.models.layers import takes_detail
+    from imagesr.models.layers import numbers_of
 
-    values = {"detail": card.detail or 0.0} if takes_detail(model) else {}
+    own = {"detail": card.detail or 0.0, "clean": clean}
+    values = {name: own[name] for name in numbers_of(model)}
     versions = {"model.glsl": values}
     if values.get("detail"):
-        versions["model_detail0.glsl"] = dict.fromkeys(values, 0.0)
+        versions["model_detail0.glsl"] = values | {"detail": 0.0}
     (card.folder / "model_detail0.glsl").unlink(missing_ok=True)
     missing = missing_player()
     for file, constants in versions.items():
@@ -138,16 +164,16 @@ def _write_shaders(model, card, pictures):
         if missing:
             print(f"{file}: not compared with Keras, {missing}", flush=True)
         else:
-            _check_shader(model, card, card.folder / file, constants.get("detail", 0.0), pictures)
+            _check_shader(model, card, card.folder / file, constants, pictures)
 
 
-def _check_shader(model, card, file, detail, pictures):
+def _check_shader(model, card, file, constants, pictures):
     worst = 0
     for picture in pictures:
         height, width = (n // 4 * 4 for n in picture.shape[1:3])  # what 4:2:0 takes before and after
         picture = picture[:, :height, :width]
         played = play_shader(file, picture[..., 0], card.scale).astype(int)
-        worst = max(worst, int(np.abs(played - run_keras(model, picture, detail)[..., 0]).max()))
+        worst = max(worst, int(np.abs(played - run_keras(model, picture, **constants)[..., 0]).max()))
     if worst > 1:
         raise ValueError(f"Expected {file.name} within one code of Keras. Received: {worst}")
     print(f"{file.name}: within {worst} of Keras", flush=True)
@@ -199,9 +225,9 @@ def _describe(model: keras.Model, name, config, data, folder) -> ModelCard:
 def measure(card: ModelCard, name: str, pictures: Path) -> dict[str, dict[str, float]]:
     """Return PSNR-Y and SSIM-Y over a folder of HR pictures called `name`, at every precision and of Lanczos.
 
-    They are those of the faithful end, where the model has two.
+    They are those of the faithful end, where the model has two, and without cleaning.
     """
-    faithful = {} if card.detail is None else {"detail": 0.0}
+    faithful = {name: 0.0 for name in ("detail", "clean") if getattr(card, name) is not None}
     scale, files, measured = card.scale, find_images([pictures]), {}
     for precision in ("fp32", "bf16", "int8", "lanczos"):
         try:

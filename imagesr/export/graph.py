@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def integer_graph(model: keras.Model, bits: int) -> keras.Model:
     """Return the network on integer samples: uint8 or uint16 NHWC in, the same out, rounded and clipped.
 
-    One with two ends takes `detail` beside them, a float32 number in an array of one.
+    `detail` and `clean`, of a network that takes them, are float32 numbers beside them, in arrays of one.
     """
     import keras
     from keras import ops

@@ -55,9 +55,10 @@ def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> No
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         )
     names = [entry.name for entry in model.graph.input]
-    details = itertools.cycle(np.array([detail], np.float32) for detail in (0, 0.5, 1))  # the ranges hold for all
-    inputs = zip(samples, details, strict=False)
-    dataset = nncf.Dataset([dict(zip(names, values, strict=False)) for values in inputs])
+    # The ranges hold for every detail and clean.
+    numbers = itertools.cycle(itertools.product(np.float32([[0], [0.5], [1]]), repeat=len(names) - 1))
+    inputs = zip(samples, numbers, strict=False)
+    dataset = nncf.Dataset([dict(zip(names, (lr, *more), strict=True)) for lr, more in inputs])
     try:
         try:
             quantized = nncf.quantize(model, dataset, fast_bias_correction=False, **options)
@@ -165,7 +166,7 @@ def add_int8(card: ModelCard, pairs: Sequence[Pair]) -> None:
             raise ValueError("it needs pictures to calibrate on, --calibrate")
         quantize(card.folder / "model.onnx", target, [lr for lr, _ in pairs])
         card.write()
-        faithful = {} if card.detail is None else {"detail": 0.0}
+        faithful = {name: 0.0 for name in ("detail", "clean") if getattr(card, name) is not None}
         engines = [load_engine(ModelCard.read(card.folder), precision=p, **faithful) for p in ("fp32", "int8")]
         fp32, int8 = (_psnr(engine, pairs) for engine in engines)
         if fp32 - int8 > INT8_LOSS:

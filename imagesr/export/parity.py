@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def check_parity(card: ModelCard, pictures: Sequence[np.ndarray], also: Sequence
     both = ("openvino", "onnx")
     for bits, planes, engines in ((8, pictures, dict.fromkeys((*both, *also))), (16, deep, both)):
         reference = load_engine(card, engine="keras", bits=bits)
-        cases = [(plane, detail) for plane in planes for detail in ((None,) if card.detail is None else (0, 1))]
+        details, cleans = ((None,) if own is None else (0, 1) for own in (card.detail, card.clean))
+        cases = list(itertools.product(planes, details, cleans))
         expected = [reference(*case).astype(int) for case in cases]
         for engine in engines:
             exported = load_engine(card, engine=engine, precision="fp32", bits=bits)

@@ -66,7 +66,9 @@ def _sides(challenger, champion):
 
 
 def _at(card, detail):
-    return {} if card.detail is None else {"detail": detail}
+    """Return a detail, and no cleaning, for a model that takes them: every side is measured on the same pictures."""
+    wanted = {"detail": detail, "clean": 0.0}
+    return {name: number for name, number in wanted.items() if getattr(card, name) is not None}
 
 
 def _pictures(engines, files, scale):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from imagesr.models.layers import at_detail, takes_detail
+from imagesr.models.layers import at_detail, numbers_of
 from imagesr.scale import Scale
 
 
@@ -97,7 +97,8 @@ def seconds_30_frames(model: keras.Model) -> tuple[float, str]:
     piece = frame if fits else (96, 96)
     size = input_size(model, piece)
     lr = [np.random.default_rng(0).random((1, *size, model.inputs[0].shape[-1]), np.float32)]
-    lr = [*lr, np.zeros(1, np.float32)] if takes_detail(model) else lr[0]
+    numbers = [np.zeros(1, np.float32) for _ in numbers_of(model)]
+    lr = [*lr, *numbers] if numbers else lr[0]
     model.predict_on_batch(lr)
     times = []
     while len(times) < 3 or (sum(times) < 3 and len(times) < 30):

@@ -123,14 +123,26 @@ def collapsed(model: keras.Model) -> keras.Model:
 
 def takes_detail(model: keras.Model) -> bool:
     """Say whether a network has two ends, and takes `detail` beside LR."""
-    return [entry.name for entry in model.inputs] == ["lr", "detail"]
+    return "detail" in numbers_of(model)
 
 
-def at_detail(model: keras.Model, detail: float) -> Callable:
-    """Return a function from LR to SR of a network, at a detail where it takes one."""
-    if not takes_detail(model):
+def takes_clean(model: keras.Model) -> bool:
+    """Say whether a network takes `clean` beside LR: how much of the source was lost to compression and noise."""
+    return "clean" in numbers_of(model)
+
+
+def numbers_of(model: keras.Model) -> list[str]:
+    """Return the names of the numbers that a network takes beside LR, in its order: of `detail` and `clean`."""
+    first, *names = (entry.name for entry in model.inputs)
+    return names if first == "lr" and {*names} <= {"detail", "clean"} else []
+
+
+def at_detail(model: keras.Model, detail: float, clean: float = 0.0) -> Callable:
+    """Return a function from LR to SR of a network, at a detail and a degree of cleaning where it takes them."""
+    if not (names := numbers_of(model)):
         return lambda lr, **options: model(lr, **options)
-    return lambda lr, **options: model([lr, np.full(len(lr), detail, np.float32)], **options)
+    values = [{"detail": detail, "clean": clean}[name] for name in names]
+    return lambda lr, **options: model([lr, *(np.full(len(lr), value, np.float32) for value in values)], **options)
 
 
 def subpixel_conv(x, filters: int, factor: int, kernel_size: int = 3, *, name: str, **options):

@@ -17,7 +17,7 @@ import numpy as np
 
 import imagesr
 from imagesr.card import ModelCard, find_models, models_for, saved_models
-from imagesr.engines import AtDetail, checked_detail, load_engine
+from imagesr.engines import Tuned, checked_detail, load_engine
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
 from imagesr.image.upscale import upscaling
@@ -243,7 +243,7 @@ class Service:
         size = scale.grow(picture.width), scale.grow(picture.height)
         steps = self._steps(tuple(card.folder for card in self._chain(model, scale)))
         if detail is not None:
-            steps = [AtDetail(engine, detail) for engine in steps]
+            steps = [Tuned(engine, detail) for engine in steps]
         return (yield from upscaling(picture, size, steps, fixed=True, spools=spools))
 
     def _chain(self, model, scale):

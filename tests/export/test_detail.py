@@ -1,8 +1,9 @@
-"""A network with two ends, from its builder through its files to the commands."""
+"""A network with two ends, and one that is told how much was lost, from their builder to the commands."""
 
 import asyncio
 import dataclasses
 import io
+import json
 import shutil
 
 import httpx
@@ -14,8 +15,8 @@ from PIL import Image
 
 import imagesr
 import imagesr.card
-from imagesr.card import models_with_detail
-from imagesr.engines import load_engine
+from imagesr.card import ModelCard, models_with
+from imagesr.engines import Tuned, load_engine
 from imagesr.errors import ModelError
 from imagesr.export.export import export
 from imagesr.image.__main__ import main as image_main
@@ -56,12 +57,14 @@ def lr(seed=0):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Return the card of an exported network with two ends and an int8 file."""
+    """Return the card of an exported network with two ends, which takes a clean, and an int8 file."""
     folder = tmp_path_factory.mktemp("detail")
     (folder / "photos").mkdir()
     for i in range(4):
         Image.fromarray(picture(160, 160, i)).save(folder / f"photos/{i}.png")
-    model = lively(collapsed(realtime("1.5", filters=16, blocks=2, anchor=3, detail=True)))
+    model = lively(collapsed(realtime("1.5", filters=16, blocks=2, anchor=3, detail=True, clean=True)))
+    shift = model.get_layer("clean_shift")
+    shift.set_weights([5 * weight for weight in shift.get_weights()])
     model.save(folder / "model.keras")
     calibration = sorted((folder / "photos").glob("*.png"))
     return export(folder / "model.keras", "two", folder, calibration=calibration, detail=0.5)
@@ -150,7 +153,12 @@ def test_a_second_end_needs_a_network_to_start_from():
 
 
 def test_the_card_knows_the_default(exported):
-    assert exported.detail == 0.5
+    assert (exported.detail, exported.clean) == (0.5, 0.0)
+    old = json.loads((exported.folder / "card.json").read_text())
+    del old["clean"]
+    (exported.folder.parent / "old").mkdir(exist_ok=True)
+    (exported.folder.parent / "old/card.json").write_text(json.dumps(old | {"sha256": {}}))
+    assert ModelCard.read(exported.folder.parent / "old").clean is None
     assert (exported.folder / "model_int8.onnx").exists()
 
 
@@ -159,11 +167,12 @@ def test_no_value_of_detail_needs_another_graph(exported, precision):
     reference = load_engine(exported, engine="keras")
     engine = load_engine(exported, precision=precision)
     assert engine.detail == 0.5
-    results = {detail: engine(planes(), detail).astype(int) for detail in (0, 0.3, 0.5, 1)}
-    np.testing.assert_array_equal(results[0.5], engine(planes()))
-    assert np.abs(results[1] - results[0]).max() > 3
-    for detail, sr in results.items():
-        difference = np.abs(sr - reference(planes(), detail))
+    pairs = [(0, 0), (0.3, 0), (0.5, 0), (1, 0), (0, 1), (0.7, 0.4)]
+    results = {pair: engine(planes(), *pair).astype(int) for pair in pairs}
+    np.testing.assert_array_equal(results[0.5, 0], engine(planes()))
+    assert min(np.abs(results[pair] - results[0, 0]).max() for pair in ((1, 0), (0, 1))) > 3
+    for pair, sr in results.items():
+        difference = np.abs(sr - reference(planes(), *pair))
         assert difference.max() <= 1 if precision == "fp32" else difference.mean() < 2
 
 
@@ -171,19 +180,25 @@ def test_no_value_of_detail_needs_another_graph(exported, precision):
 def test_every_engine_takes_the_detail_when_loaded_or_called(exported, engine):
     faithful, detailed = (load_engine(exported, engine=engine, precision="fp32", detail=detail) for detail in (0, 1))
     np.testing.assert_array_equal(faithful(planes(), 1), detailed(planes()))
+    cleaned = load_engine(exported, engine=engine, precision="fp32", clean=0.5)
+    np.testing.assert_array_equal(Tuned(faithful, detail=0.5, clean=0.5)(planes()), cleaned(planes()))
+    assert np.abs(cleaned(planes()).astype(int) - cleaned(planes(), clean=0)).max() > 2
 
 
-@pytest.mark.parametrize("detail", [-0.1, 1.1, float("nan")])
-def test_a_detail_outside_is_refused(exported, detail):
-    with pytest.raises(ModelError, match="Expected a detail from 0 to 1"):
-        load_engine(exported, detail=detail)
+@pytest.mark.parametrize("number", ["detail", "clean"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_number_outside_is_refused(exported, number, value):
+    with pytest.raises(ModelError, match=f"Expected a {number} from 0 to 1"):
+        load_engine(exported, **{number: value})
 
 
 def test_a_model_of_one_end_names_those_that_have_two(monkeypatch, exported):
     monkeypatch.setattr(imagesr.card, "SAVED_MODELS", exported.folder.parent)
-    assert models_with_detail() == ["two x1.5"]
+    assert models_with("detail") == ["two x1.5"]
     with pytest.raises(ModelError, match=r"Expected a model that takes a detail \(two x1.5\). Received: two x1.5"):
         load_engine(dataclasses.replace(exported, detail=None), detail=0.5)
+    with pytest.raises(ModelError, match=r"Expected a model that takes a clean \(two x1.5\). Received: two x1.5"):
+        load_engine(dataclasses.replace(exported, clean=None), clean=0.5)
 
 
 def test_the_video_command_takes_it(exported, tmp_path):

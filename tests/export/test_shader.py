@@ -109,7 +109,7 @@ def test_texture_reads_are_counted():
 
 
 def test_a_network_with_two_ends_becomes_two_shaders(tmp_path, monkeypatch):
-    network("1.5", detail=True).save(tmp_path / "net.keras")
+    network("1.5", detail=True, clean=True).save(tmp_path / "net.keras")
     monkeypatch.setattr(exporting, "missing_player", lambda: "no player")
     card = exporting.export(tmp_path / "net.keras", "net", tmp_path, also=["mpv", "ffmpeg"], detail=0.5)
     assert {"model.glsl", "model_detail0.glsl", "model_float.onnx"} <= {*card.sha256}
