@@ -26,6 +26,8 @@ class RandomCrops(keras.utils.PyDataset):
     Pairs with depth maps give ((LR, depth), HR), depth as `maps.as_channels` returns it. In a share of `depth_dropout`
     of the crops all depth is missing, so that a network learns to do without. With an `edge_weight` other than 1, HR
     has one channel more for `losses.at_edges`: that weight where depth jumps, and 1 elsewhere.
+
+    With `clean`, pairs are (LR, HR, lost), and batches ((LR, lost), HR): how much was lost, from 0 to 1, of each crop.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RandomCrops(keras.utils.PyDataset):
         curriculum: float = 0.0,
         depth_dropout: float = 0.0,
         edge_weight: float = 1.0,
+        clean: bool = False,
     ):
         super().__init__()
         if any(n % scale.up for n in size):
@@ -50,7 +53,7 @@ class RandomCrops(keras.utils.PyDataset):
         self.start, self.steps = 0, steps
         self.degradation, self.seed = degradation or Degradation(), seed
         self.easy = curriculum * steps
-        self.depth_dropout, self.edge_weight = depth_dropout, edge_weight
+        self.depth_dropout, self.edge_weight, self.clean = depth_dropout, edge_weight, clean
 
     def __len__(self):
         return self.steps - self.start
@@ -62,34 +65,38 @@ class RandomCrops(keras.utils.PyDataset):
         """Return the batch of one step of the run."""
         random = np.random.default_rng((self.seed, step))
         share = min(1.0, step / self.easy) if self.easy else 1.0
-        lr, hr, *depth = zip(*(self._crop(random, share) for _ in range(self.batch)), strict=True)
+        lr, hr, *more = zip(*(self._crop(random, share) for _ in range(self.batch)), strict=True)
         lr, hr = as_batch(lr), as_batch(hr)
-        if not depth:
+        if self.clean:
+            return (lr, np.array(more[0], np.float32)), hr
+        if not more:
             return lr, hr
         if self.edge_weight != 1:
-            times = [np.where(near_edges(crop, self.scale.up), self.edge_weight, 1) for crop in depth[0]]
+            times = [np.where(near_edges(crop, self.scale.up), self.edge_weight, 1) for crop in more[0]]
             hr = np.concatenate([hr, np.stack(times)[..., np.newaxis]], -1, dtype=np.float32)
-        guide = as_channels(np.stack(depth[0]))
+        guide = as_channels(np.stack(more[0]))
         return (lr, guide * (random.random((self.batch, 1, 1, 1)) >= self.depth_dropout).astype(np.float32)), hr
 
     def _crop(self, random, share):
         pairs = self.sets[random.choice(len(self.sets), p=self.shares) if len(self.sets) > 1 else 0]
-        lr, hr, *depth = pairs[random.integers(len(pairs))]
+        lr, hr, *more = pairs[random.integers(len(pairs))]
+        lost = [more.pop()] if self.clean else []
         up, down = self.scale.up, self.scale.down
         cells = [n // up for n in self.size]  # the grid on which LR and HR pixels meet
         corner = [random.integers(n // up - c + 1) for n, c in zip(hr.shape[:2], cells, strict=True)]
-        depth = [_cut(plane, corner, cells, up) for plane in depth]
+        depth = [_cut(plane, corner, cells, up) for plane in more]
         if lr is None:
             # Degraded with a margin around it, so that it looks as if cut out of the degraded picture.
             margin = -(-MARGIN // down)
             first = [max(0, c - margin) for c in corner]
             window = tuple(slice(f * up, (c + n + margin) * up) for f, c, n in zip(first, corner, cells, strict=True))
-            lr, hr = self.degradation(hr[window], self.scale, random, share)
+            lr, hr, own = self.degradation.measured(hr[window], self.scale, random, share)
+            lost = [own] if self.clean else []
             corner = [c - f for c, f in zip(corner, first, strict=True)]
         lr, hr = _cut(lr, corner, cells, down), _cut(hr, corner, cells, up)
         rotations = random.integers(4) if self.size[0] == self.size[1] else 2 * random.integers(2)
         flip = random.integers(2)
-        return tuple(np.rot90(side[:, ::-1] if flip else side, rotations) for side in (lr, hr, *depth))
+        return (*(np.rot90(side[:, ::-1] if flip else side, rotations) for side in (lr, hr, *depth)), *lost)
 
 
 def _cut(picture, corner, cells, side):
@@ -109,24 +116,33 @@ def crop_side(scale: Scale) -> int:
 
 
 def fixed_crops(
-    pairs: Sequence, scale: Scale, *, size: tuple[int, int], most: int, degradation: Degradation | None = None
+    pairs: Sequence,
+    scale: Scale,
+    *,
+    size: tuple[int, int],
+    most: int,
+    degradation: Degradation | None = None,
+    clean: bool = False,
 ) -> list[tuple[np.ndarray, ...]]:
     """Cut the same crops out of loaded pairs every time: up to four a picture, `most` in all, as uint8 (LR, HR).
 
     A picture smaller than `size` (height, width in HR pixels) gives one crop of what it has. Pairs with depth maps give
-    (LR, HR, map).
+    (LR, HR, map), those with `clean` (LR, HR, lost).
     """
     up, down = scale.up, scale.down
     crops = []
     # Pictures spread over the whole set, where there are more than crops.
     for index in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)):
-        lr, hr, *depth = pairs[index]
+        lr, hr, *more = pairs[index]
         if lr is None:
-            lr, hr = degradation(hr, scale, np.random.default_rng(int(index)))
+            lr, hr, own = degradation.measured(hr, scale, np.random.default_rng(int(index)))
+            more = [own] if clean else []
         cells = [min(n // up, s // up) // 2 * 2 for n, s in zip(hr.shape[:2], size, strict=True)]
         free = [n // up - c for n, c in zip(hr.shape[:2], cells, strict=True)]
         shares = ((1, 1), (3, 3), (1, 3), (3, 1)) if max(free) >= 4 else ((2, 2),)
         for shift in shares[: max(1, most // len(pairs))]:
             corner = [r * s // 4 for r, s in zip(free, shift, strict=True)]
-            crops.append((_cut(lr, corner, cells, down), *(_cut(side, corner, cells, up) for side in (hr, *depth))))
+            sides = (hr,) if clean else (hr, *more)
+            cut = (_cut(side, corner, cells, up) for side in sides)
+            crops.append((_cut(lr, corner, cells, down), *cut, *(more if clean else ())))
     return crops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,16 +14,24 @@ from PIL import Image
 
 from imagesr.media.clips import compressed
 from imagesr.media.frames import Frame, plane, rgb
+from imagesr.media.quantiser import lost, quantiser_of, step_of
 from imagesr.pixels import KERNELS, downscale, resize
 from imagesr.scale import Scale
 
 _RATE = Fraction(25)
+_X264 = "mbtree=0"
+_X265 = "log-level=none:pools=none:frame-threads=1"
 _BT601 = 5  # AVCOL_SPC_BT470BG
 # One thread, no log: crops are small, and batches are made side by side. No mbtree: with it x264 does not code a film
 # with predicted frames the same way twice (20 times in 150).
 _ENCODERS = {
-    "h264": ("libx264", {"preset": "medium", "threads": "1", "x264-params": "mbtree=0"}),
-    "hevc": ("libx265", {"preset": "fast", "x265-params": "log-level=none:pools=none:frame-threads=1"}),
+    "h264": (
+        "libx264",
+        lambda crf: {"crf": f"{crf:.1f}", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"},
+    ),
+    "hevc": ("libx265", lambda crf: {"crf": f"{crf:.1f}", "preset": "fast", "x265-params": _X265}),
+    "mpeg2": ("mpeg2video", lambda q: {"qmin": f"{q:.0f}", "qmax": f"{q:.0f}", "bf": "2", "g": "12", "threads": "1"}),
+    "mpeg4": ("mpeg4", lambda q: {"qmin": f"{q:.0f}", "qmax": f"{q:.0f}", "bf": "1", "threads": "1"}),
 }
 
 
@@ -62,18 +71,21 @@ def jpeg(lr: np.ndarray, quality: float, random: np.random.Generator) -> np.ndar
     return np.asarray(Image.open(file))
 
 
-def _codec(film, crf, name):
-    """Compress pictures of one size as the frames of a film."""
+def _codec(film, strength, name):
+    """Compress pictures of one size as the frames of a film; return them, and the step that each was rounded to."""
     codec, options = _ENCODERS[name]
     height, width = film[0].shape[:2]
     # To whole macroblocks: on others x264 now and then reads beyond the picture, and the same crop is not the same.
     border = ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (film[0].ndim - 2)
     frames = [_frame(np.pad(lr, border, mode="edge")) for lr in film]
     results = []
-    for frame in compressed(frames, codec, options | {"crf": f"{crf:.1f}"}, _RATE):
+    for frame in compressed(frames, codec, options(strength), _RATE, tells=True):
+        quantiser = quantiser_of(frame)
+        if quantiser is None:  # of a codec whose decoder tells none, or tells none of a film's last frame
+            quantiser = strength if name in ("h264", "hevc") else 2 * strength
         frame.colorspace = _BT601  # as _frame made it
         picture = plane(frame, 0) if film[0].ndim == 2 else rgb(frame)
-        results.append(picture[:height, :width].copy())
+        results.append((picture[:height, :width].copy(), step_of(name, quantiser)))
     return results
 
 
@@ -84,12 +96,22 @@ def _pan(lr, step):
 
 def h264(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
     """Compress by x264 at a constant rate factor."""
-    return _codec(_pan(lr, random.integers(-3, 4, 2)), crf, "h264")[-1]
+    return _codec(_pan(lr, random.integers(-3, 4, 2)), crf, "h264")[-1][0]
 
 
 def hevc(lr: np.ndarray, crf: float, random: np.random.Generator) -> np.ndarray:
     """Compress by x265 at a constant rate factor, as a key frame: others it does not code the same way twice."""
-    return _codec([lr], crf, "hevc")[0]
+    return _codec([lr], crf, "hevc")[0][0]
+
+
+def mpeg2(lr: np.ndarray, quantiser: float, random: np.random.Generator) -> np.ndarray:
+    """Compress as MPEG-2, of DVDs and broadcasts, by one quantiser."""
+    return _codec(_pan(lr, random.integers(-3, 4, 2)), quantiser, "mpeg2")[-1][0]
+
+
+def mpeg4(lr: np.ndarray, quantiser: float, random: np.random.Generator) -> np.ndarray:
+    """Compress as MPEG-4 part 2, of DivX and Xvid, by one quantiser."""
+    return _codec(_pan(lr, random.integers(-3, 4, 2)), quantiser, "mpeg4")[-1][0]
 
 
 def _frame(picture):
@@ -110,12 +132,28 @@ DEGRADATIONS = {
     "jpeg": (jpeg, (1, 100)),
     "h264": (h264, (0, 51)),
     "hevc": (hevc, (0, 51)),
+    "mpeg2": (mpeg2, (1, 31)),
+    "mpeg4": (mpeg4, (1, 31)),
 }
+
+
+_JPEG_STEP = 15.1  # of JPEG's own table, at a quality of 50: the mean of the 15 lowest frequencies
+
+
+def rounded(name: str, strength: float) -> float:
+    """Return the step, in codes, to which a degradation rounds a picture's coefficients, or is as bad as rounding."""
+    if name == "noise":
+        return strength * 12**0.5
+    if name == "jpeg":  # libjpeg's scaling of its table
+        return _JPEG_STEP * (50 / strength if strength < 50 else 2 - strength / 50)
+    if name in _ENCODERS:
+        return step_of(name, strength if name in ("h264", "hevc") else 2 * strength)
+    return 0.0
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """Make (LR, HR) from HR: `kernels` to reduce with, and steps as (name, lowest, highest strength, how often)."""
+    """Make LR from HR: `kernels` to reduce with, and steps as (name, lowest, highest strength, how often)."""
 
     kernels: tuple[str, ...] = ("bicubic",)
     steps: tuple[tuple[str, float, float, float], ...] = ()
@@ -160,26 +198,38 @@ class Degradation:
 
         `share` multiplies the frequency of every step.
         """
+        return self.measured(hr, scale, random, share)[:2]
+
+    def measured(
+        self, hr: np.ndarray, scale: Scale, random: np.random.Generator, share: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return (LR, HR, lost): how much of LR its encoder and noise took, from 0 to 1."""
         kernel, drawn = self._draw(random, share)
         lr, hr = self._reduce(hr, scale, kernel, drawn)
         for name, strength, own in drawn:
             if name not in ("softness", "blur"):
                 lr = DEGRADATIONS[name][0](lr, strength, own)
-        return lr, hr
+        return lr, hr, lost(math.hypot(*(rounded(name, strength) for name, strength, _ in drawn)))
 
     def film(
         self, hr: Sequence[np.ndarray], scale: Scale, random: np.random.Generator
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the (LR, HR) pairs of the frames of a film: degraded alike, and by an encoder as one film."""
+    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Return (LR, HR, lost) of the frames of a film: degraded alike, and by an encoder as one film."""
         kernel, drawn = self._draw(random)
         # Every frame gets copies of the same generators, so that all are softened alike.
         lr, hr = zip(*(self._reduce(picture, scale, kernel, deepcopy(drawn)) for picture in hr), strict=True)
+        steps: list[list[float]] = [[] for _ in lr]
         for name, strength, own in drawn:
             if name in _ENCODERS:
-                lr = _codec(lr, strength, name)
+                lr, own_steps = zip(*_codec(lr, strength, name), strict=True)
             elif name not in ("softness", "blur"):
                 lr = [DEGRADATIONS[name][0](picture, strength, own) for picture in lr]
-        return list(zip(lr, hr, strict=True))
+                own_steps = [rounded(name, strength)] * len(lr)
+            else:
+                continue
+            for all_steps, step in zip(steps, own_steps, strict=True):
+                all_steps.append(step)
+        return [(*pair, lost(math.hypot(*own))) for *pair, own in zip(lr, hr, steps, strict=True)]
 
     def _draw(self, random, share=1.0):
         """Draw a kernel and all steps before one is applied, so that no step changes the random values of the next."""

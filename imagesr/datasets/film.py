@@ -26,8 +26,12 @@ class PannedPhoto(NamedTuple):
     photo: Path
     number: int
 
-    def pairs(self, scale: Scale, channels: int, degradation: Degradation) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return `KEPT` of its frames as (LR, HR), uint8, (H, W) luma for one channel or (H, W, 3).
+    def pairs(
+        self, scale: Scale, channels: int, degradation: Degradation
+    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """Return `KEPT` of its frames as (LR, HR, lost), uint8, (H, W) luma for one channel or (H, W, 3).
+
+        `lost`, from 0 to 1, is how much the encoder and noise took.
 
         Every frame is degraded alike, and an encoder sees them all. Random values depend on the photograph's pixels and
         the number alone.

@@ -41,6 +41,7 @@ def load_pairs(
     degradation: Degradation | None = None,
     colour: bool = False,
     depth: DepthSource | None = None,
+    clean: bool = False,
 ) -> list[tuple[np.ndarray | None, ...]]:
     """Read pictures into memory as (LR, HR): uint8, (H, W) luma for one channel or (H, W, 3).
 
@@ -53,6 +54,7 @@ def load_pairs(
         colour: refuse grey pictures.
         depth: returns depth maps. Pairs are then (LR, HR, map): float16 (H, W) of HR's size in [0, 1], NaN where depth
             is missing.
+        clean: Pairs are then (LR, HR, lost): from 0 to 1, how much an encoder and noise took of a film's frame.
 
     Raises ValueError for items that are not pairs; for pictures that do not decode, are deeper than 8 bits or smaller
     than `size`; for an LR whose size does not fit its HR; and for more pictures than fit into memory. The error names
@@ -65,10 +67,10 @@ def load_pairs(
 
     def read(pair):
         if isinstance(pair.hr, PannedPhoto):
-            return pair.hr.pairs(scale, channels, degradation)
+            return [frame if clean else frame[:2] for frame in pair.hr.pairs(scale, channels, degradation)]
         shown = _shown(pair, scale, channels, degradation, sizes, size)
         if not depth:
-            return [pictures[:2] for pictures in shown]
+            return [(lr, hr, 0.0) if clean else (lr, hr) for lr, hr, _ in shown]
         hr = _read(pair.hr, 3)
         rgb = _read(pair.lr, 3) if pair.lr is not None else downscale(hr, scale)[0]
         whole = depth(pair.hr, rgb, hr.shape[:2])

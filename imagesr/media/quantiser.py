@@ -16,8 +16,8 @@ _NONE, _ALL = 16, 44  # H.264's quantisers of which nothing and everything is sa
 def step_of(codec: str, quantiser: float) -> float:
     """Return the step, in codes, to which an encoder rounds the coefficients of an orthonormal transform.
 
-    `codec` is FFmpeg's name of a decoder. Those of MPEG-1, -2 and -4 tell twice their quantiser, which is the step
-    where all coefficients weigh alike.
+    `codec` is FFmpeg's name of a decoder. Those of H.264 and HEVC tell a logarithm. Those of MPEG-1, -2 and -4 tell
+    twice their quantiser, which is the step where all coefficients weigh alike.
     """
     return _H264_STEP * 2 ** (quantiser / 6) if codec in ("h264", "hevc") else quantiser
 

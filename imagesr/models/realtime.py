@@ -65,7 +65,7 @@ def realtime(
         inputs.append(keras.Input((), name="detail"))
     if clean:
         inputs.append(keras.Input((), name="clean"))
-        shift = keras.layers.Dense(filters, use_bias=False, name="clean_shift")
+        shift = keras.layers.Dense(filters, use_bias=False, kernel_initializer="zeros", name="clean_shift")
         x = x + ops.reshape(shift(ops.reshape(inputs[-1], (-1, 1))), (-1, 1, 1, filters))
     residual = {} if detail else {"residual": True}
     for i in range(blocks - detail):

@@ -85,7 +85,7 @@ class Config(RunConfig):
     steps: Annotated[int, Field(ge=0, description="in all")] = 20_000
     batch: Annotated[int, Field(ge=1, description="crops per step")] = 32
     patch: Annotated[int, Field(ge=SMALLEST_PATCH, description="side of a crop in HR pixels")] = 96
-    loss: Literal["mse", "log_mse", "log_mse_ssim", "mae", "charbonnier", "ssim"] = "mse"
+    loss: Literal["mse", "log_mse", "log_mse_ssim", "film", "mae", "charbonnier", "ssim"] = "mse"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
     strategy: Literal["mirrored"] | None = None
@@ -125,6 +125,8 @@ class Config(RunConfig):
             raise ValueError("Expected --init RUN, a GAN's stage one, or --from-scratch. Received: none")
         if self.gan is not None and self.strategy:
             raise ValueError(f"Expected no strategy for a GAN: it trains on one device. Received: {self.strategy}")
+        if self.architecture.get("clean") and (self.takes_depth or self.gan is not None or self.perceptual != "none"):
+            raise ValueError("Expected an architecture with clean without depth, GAN and perceptual. Received both")
         if self.takes_depth and (self.gan is not None or self.perceptual != "none"):
             raise ValueError("Expected depth without a GAN and without perceptual. Received both")
         return self

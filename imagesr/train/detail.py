@@ -13,11 +13,10 @@ from imagesr.metrics.perceptual import Extractor
 from imagesr.metrics.texture import cells
 from imagesr.models.realtime import OWN
 from imagesr.scale import Scale
+from imagesr.train.losses import mesh
 
 BORDER = 8  # LR pixels of a crop at each side that are not compared: the network saw too little around them
 _FLOOR = 1e-2  # of a variance of features, as in `metrics.texture`
-_ROUNDING = 1e-4  # the power that rounding to 8 bits has in a line of 96 pixels behind a Hann window, twice over
-_CHANCE = 0.5
 _WINDOW = 7  # pixels a side, of what has a local contrast
 _GRIT = 1.1, 0.002  # how much more local contrast than HR's is let pass: times, plus, on a scale from 0 to 1
 
@@ -37,25 +36,6 @@ def texture_terms(maps: Sequence, count: int):
         texture += ops.mean(1 - (2 * ops.sqrt(of_x * of_y + 1e-12) + _FLOOR) / total)
         structure += ops.mean(1 - (2 * both + _FLOOR) / total)
     return texture / len(maps), structure / len(maps)
-
-
-def mesh(sr, periods: Sequence[int]):
-    """Return by how much the logarithm of the spectrum stands out at the periods of the network's cells: the mesh.
-
-    What `metrics.texture.mesh` measures, over crops: the logarithm of the power at a period less the mean of its
-    neighbours 3 to 8 bins away, where it is above them by more than chance has it; rows, columns and periods added up.
-    """
-    total = 0.0
-    for lines in (sr[..., 0], ops.transpose(sr[..., 0], (0, 2, 1))):
-        length = lines.shape[-1]
-        lines = (lines - ops.mean(lines, -1, keepdims=True)) * np.hanning(length).astype(np.float32)
-        real, imaginary = ops.rfft(lines)
-        power = ops.log(ops.mean(ops.square(real) + ops.square(imaginary), 1) + _ROUNDING)
-        for period in periods:
-            at = length // period
-            around = ops.concatenate([power[:, at - 8 : at - 2], power[:, at + 3 : at + 9]], 1)
-            total += ops.mean(ops.relu(power[:, at] - ops.mean(around, 1) - _CHANCE))
-    return total
 
 
 def grit(hr, sr):
@@ -104,8 +84,9 @@ class SecondEnd(keras.Model):
         return [*self.means.values()]
 
     def call(self, lr, training=None):
-        """Return the second end's SR."""
-        return self.generator([lr, ops.ones(ops.shape(lr)[:1])], training=training)
+        """Return the second end's SR of LR, or of (LR, lost)."""
+        lr, *clean = lr if isinstance(lr, list | tuple) else (lr,)
+        return self.generator([lr, ops.ones(ops.shape(lr)[:1]), *clean], training=training)
 
     def train_step(self, data):
         """Move the second end by one batch (LR, HR)."""

@@ -20,6 +20,7 @@ from imagesr.depth.network import without_depth
 from imagesr.files import write_whole
 from imagesr.metrics.perceptual import Extractor, content_loss, load_extractor
 from imagesr.models import cost
+from imagesr.models.layers import takes_clean
 from imagesr.scale import Scale
 from imagesr.tracking.follow import Follower
 from imagesr.tracking.lineage import write_lineage
@@ -263,16 +264,17 @@ def _data(config, model):
     frame = size if None not in model.inputs[0].shape[1:3] else None  # of a network that takes whole frames
     estimator = Path(config.depth_model) if config.depth_model else None
     depth = depth_source([*map(Path, config.depth)], estimator, scale)
-    read = {"channels": model.output.shape[-1], "degradation": degradation, "depth": depth}
+    clean = takes_clean(model)
+    read = {"channels": model.output.shape[-1], "degradation": degradation, "depth": depth, "clean": clean}
     sets, files = _read(config.data, "train", scale, frame, size=size, sizes=(1.0,) if frame else SIZES, **read)
     val, val_files = _read(config.val, "val", scale, frame, size=frame or (0, 0), **read)
     if both := len(set(files) & set(val_files)):
         print(f"NOTE: {both} pictures are in --data and in --val: PSNR will flatter")
     names = ("batch", "steps", "seed", "curriculum", "depth_dropout", "edge_weight")
     options = {name: getattr(config, name) for name in names}
-    crops = RandomCrops(sets, scale, size=size, degradation=degradation, **options)
+    crops = RandomCrops(sets, scale, size=size, degradation=degradation, clean=clean, **options)
     pairs = [pair for pairs, _ in val for pair in pairs]
-    validation = Validation(pairs, scale, degradation=degradation, frame=frame)
+    validation = Validation(pairs, scale, degradation=degradation, frame=frame, clean=clean)
     measured = f"{len(validation.crops)} crops of {len(val_files)} to measure on"
     print(f"{len(files)} pictures to train on, {measured}", flush=True)
     return crops, validation

@@ -23,19 +23,28 @@ BATCH = 8
 class Validation:
     """Hold fixed crops out of loaded pairs, and measure networks on them.
 
-    `crops` are (LR, HR) uint8, `depth` their depth maps, none for a network that takes none; `bicubic` is the PSNR-Y
+    `crops` are (LR, HR) uint8, `depth` their depth maps, none for a network that takes none; `lost` how much of each
+    was lost, likewise, for pairs with `clean`; `bicubic` is the PSNR-Y
     of bicubic interpolation in dB. `frame` is the HR (height, width) of a network of one size, None for others, whose
     crops are squares, smaller where a picture is.
     """
 
     def __init__(
-        self, pairs: Sequence[tuple], scale: Scale, *, degradation: Degradation, frame: tuple[int, int] | None = None
+        self,
+        pairs: Sequence[tuple],
+        scale: Scale,
+        *,
+        degradation: Degradation,
+        frame: tuple[int, int] | None = None,
+        clean: bool = False,
     ):
         size = frame or (crop_side(scale),) * 2
-        crops = fixed_crops(pairs, scale, size=size, most=WHOLE_FRAMES if frame else CROPS, degradation=degradation)
+        most = WHOLE_FRAMES if frame else CROPS
+        crops = fixed_crops(pairs, scale, size=size, most=most, degradation=degradation, clean=clean)
         self.scale = scale
         self.crops = [crop[:2] for crop in crops]
-        self.depth = [crop[2] for crop in crops if len(crop) > 2]
+        more = [crop[2] for crop in crops if len(crop) > 2]
+        self.depth, self.lost = ([], more) if clean else (more, [])
         self.bicubic = self._mean([resize(lr, hr.shape[1::-1]) for lr, hr in self.crops])
 
     def psnr_y(self, model: keras.Model) -> float:
@@ -58,7 +67,8 @@ class Validation:
     def _run(self, model, indices):
         lr = as_batch([self.crops[i][0] for i in indices])
         inputs = [lr, as_channels(np.stack([self.depth[i] for i in indices]))] if self.depth else lr
-        sr = convert_to_numpy(at_detail(model, 0)(inputs, training=False))
+        clean = np.array([self.lost[i] for i in indices], np.float32) if self.lost else 0.0
+        sr = convert_to_numpy(at_detail(model, 0, clean)(inputs, training=False))
         sr = np.rint(np.clip(sr * 255, 0, 255)).astype(np.uint8)
         return sr if sr.shape[-1] == 3 else sr[..., 0]
 

@@ -78,7 +78,7 @@ def test_a_window_is_whole_macroblocks_of_lr(size, scale):
 @pytest.mark.parametrize("degrade", [(), ("kernel=area", "h264=20"), ("softness=1:2", "hevc=20", "noise=0:1")])
 def test_frames_meet_their_own_and_repeat(folder, channels, degrade):
     degradation = Degradation.parse(degrade)
-    for lr, hr in PannedPhoto(folder / "wide.png", 3).pairs(X15, channels, degradation):
+    for lr, hr, _ in PannedPhoto(folder / "wide.png", 3).pairs(X15, channels, degradation):
         assert lr.dtype == hr.dtype == np.uint8
         assert lr.shape[:2] == tuple(n * 2 // 3 for n in hr.shape[:2])
         assert lr.ndim == (2 if channels == 1 else 3)
@@ -93,7 +93,9 @@ def test_films_repeat_and_differ_by_their_number(folder):
     degradation = Degradation.parse(["kernel=bicubic,area", "softness=1:2@0.5", "h264=16:30@0.9"])
 
     def film(number):
-        return [side for pair in PannedPhoto(folder / "wide.png", number).pairs(X15, 1, degradation) for side in pair]
+        return [
+            side for pair in PannedPhoto(folder / "wide.png", number).pairs(X15, 1, degradation) for side in pair[:2]
+        ]
 
     assert all((a == b).all() for a, b in zip(film(0), film(0), strict=True))
     assert any((a != b).any() for a, b in zip(film(0), film(1), strict=True))
@@ -107,8 +109,18 @@ def test_an_encoder_sees_the_whole_film(folder):
         hr = camera(photo, (96, 96), FRAMES, random(5))
         films[crf] = Degradation.parse([f"h264={crf}"]).film(hr, X15, random(0))
     plain = Degradation().film(camera(photo, (96, 96), FRAMES, random(5)), X15, random(0))
-    for (fine, _), (coarse, _), (lr, _) in zip(films[12], films[40], plain, strict=True):
+    for (fine, _, little), (coarse, _, much), (lr, _, none) in zip(films[12], films[40], plain, strict=True):
         assert psnr(fine, lr) > 38 > psnr(coarse, lr) + 5
+        assert none == 0 <= little < 0.2 < 0.6 < much <= 1
+
+
+@pytest.mark.parametrize("codec", ["mpeg2", "mpeg4", "hevc"])
+def test_films_say_how_much_an_encoder_took(folder, codec):
+    loss = {}
+    for strength in (3, 24):
+        degradation = Degradation.parse([f"{codec}={strength + 16 * (codec == 'hevc')}"])
+        loss[strength] = [lost for *_, lost in PannedPhoto(folder / "wide.png", 1).pairs(X15, 1, degradation)]
+    assert max(loss[3]) < min(loss[24])
 
 
 def test_films_are_loaded_beside_photographs(folder, capsys):
@@ -117,6 +129,9 @@ def test_films_are_loaded_beside_photographs(folder, capsys):
     loaded = load_pairs(pairs, X15, size=(48, 48), sizes=(1.0, 0.5), degradation=Degradation.parse(["h264=20:30"]))
     assert len(loaded) == len(pairs) * KEPT
     assert all(lr.shape == tuple(n * 2 // 3 for n in hr.shape) for lr, hr in loaded)
+    loss = [lost for *_, lost in load_pairs(pairs, X15, degradation=Degradation.parse(["mpeg2=20"]), clean=True)]
+    assert len(loss) == len(pairs) * KEPT
+    assert min(loss) > 0.5
     with pytest.raises(ValueError, match=r"at least 300x300 pixels. Received: .*png of 144x216"):
         load_pairs(pairs, X15, size=(300, 300))
 

@@ -145,6 +145,18 @@ def test_training_moves_the_second_end_alone(tmp_path):
     assert cost.parameters(model) == model.count_params()
 
 
+def test_training_tells_the_second_end_how_much_was_lost(tmp_path):
+    keras.utils.set_random_seed(0)
+    source = lively(collapsed(realtime("1.5", filters=8, blocks=2, clean=True)))
+    source.save(tmp_path / "one.keras")
+    model = two_ends(tmp_path / "one.keras", blocks=2, clean=True)
+    trainer = SecondEnd(model, None, loss=log_mse, weights=DETAIL, scale=Scale(3, 2))
+    lr = keras.ops.convert_to_tensor(np.random.default_rng(0).random((2, 48, 48, 1), np.float32))
+    sr = trainer((lr, keras.ops.convert_to_tensor([0.0, 1.0])))
+    for i, clean in enumerate((0.0, 1.0)):
+        np.testing.assert_allclose(sr[i : i + 1], at_detail(model, 1.0, clean)(np.asarray(lr)[i : i + 1]), atol=1e-5)
+
+
 def test_a_second_end_needs_a_network_to_start_from():
     with pytest.raises(ValueError, match="Expected --init RUN"):
         Config(data=("x",), val=("y",), detail={})

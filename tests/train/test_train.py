@@ -414,3 +414,20 @@ def test_the_help_states_the_defaults_and_choices_of_the_config():
     for name in ("loss", "precision"):
         assert all(choice in texts[name] for choice in get_args(Config.model_fields[name].annotation))
     assert f"epochs of {EPOCH} steps" in texts["epochs"]
+
+
+def test_a_network_learns_how_much_was_lost(photos, tmp_path):
+    degrade = ("h264=12:40@0.5", "mpeg2=3:20@0.5", "noise=1:6@0.3")
+    options = {"degrade": degrade, "loss": "film", "patch": 96, "learning_rate": 1e-2}
+    small = {"filters": 4, "blocks": 1, "clean": True}
+    film = config(photos, architecture=small, **options).changed(data=(f"film={photos}",), val=(f"film={photos}",))
+    plain = train(film, tmp_path / "run")
+    assert [entry.name for entry in plain.inputs] == ["lr", "clean"]
+    assert np.abs(plain.get_layer("clean_shift").get_weights()[0]).max() > 1e-4
+    saved = Run(Config.read(tmp_path / "run/config.json"), tmp_path / "run")
+    assert saved.validation.lost and 0 < max(saved.validation.lost) <= 1
+
+
+def test_clean_and_depth_do_not_go_together(photos):
+    with pytest.raises(ValueError, match="clean without depth"):
+        config(photos, architecture={"clean": True}, depth=("maps",))
