@@ -70,6 +70,7 @@ ONLY_BY = {
     "obstore": "store/remote.py",
     "mlflow": "tracking/server.py",
     "optuna": "mlops/tune.py",
+    "python_multipart": "serve/forms.py",
 }
 
 

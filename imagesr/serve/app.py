@@ -120,7 +120,12 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 async def _http_error(request: Request, error: HTTPException) -> Response:
     expected = {404: "Expected a path that is there", 405: "Expected a method that the path has"}
     sentence = f"{expected.get(error.status_code, error.detail)}. Received: {request.method} {request.url.path}"
-    return error_response(error.status_code, sentence, error.headers)
+    headers = dict(error.headers or {})
+    routes = [*router.routes, *video_router.routes] if "Allow" in headers else []
+    # A path may have several routes; Starlette names the methods of the first.
+    if methods := set().union(*(route.methods for route in routes if route.path_regex.match(request.url.path))):
+        headers["Allow"] = ", ".join(sorted(methods))
+    return error_response(error.status_code, sentence, headers)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -76,7 +76,13 @@ async def _options(
     scale: Annotated[
         str, Query(description=f"Factor above 1 and up to {MAX_SCALE}", json_schema_extra=scale_schema(1.5))
     ] = "",
-    size: Annotated[str, Query(description="Box to fit into, such as 1920x1080 or 1080p, in place of `scale`")] = "",
+    size: Annotated[
+        str,
+        Query(
+            description="Box to fit into, such as 1920x1080 or 1080p, in place of `scale`",
+            json_schema_extra={"enum": [*BOXES], "examples": ["1080p"]},
+        ),
+    ] = "",
     model: Annotated[str, Query(json_schema_extra={"enum": [*MODELS]})] = VIDEO_MODELS["default"],
     detail: Annotated[str, Query(description="From 0 to 1", json_schema_extra=Number | {"maximum": 1})] = "",
     crf: Annotated[str, Query(description="Quality, lower is better", json_schema_extra=Number | {"maximum": 63})] = "",
@@ -157,7 +163,7 @@ async def _accepted(request: Request, service: ServiceOf, videos: VideosOf) -> N
     response_model=VideoState,
     responses=_answers(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={
-        "requestBody": {"required": True, "content": {"video/*": _BINARY}},
+        "requestBody": {"required": True, "content": {"video/mp4": _BINARY}},
     },
     operation_id="video",
     dependencies=[Depends(_accepted)],

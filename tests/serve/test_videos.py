@@ -165,6 +165,7 @@ async def test_a_video_is_made_watched_fetched_in_parts_and_deleted(tmp_path):
         for wrong in ("bytes=4-", "bytes=2-1", "lines=1-2", "bytes=-", "bytes=-0", "bytes=" + "0-1," * 11):
             answer = await client.get(f"{video}/result", headers={"Range": wrong})
             assert (answer.status_code, list(answer.json())) == (416, ["error"]), wrong
+        assert (await client.put(video)).headers["allow"] == "DELETE, GET"
         head = await client.head(f"{video}/result")
         assert (head.status_code, head.headers["content-length"], head.content) == (200, "4", b"")
         assert b'imagesr_videos{state="done"} 0' not in service.metrics.text()
