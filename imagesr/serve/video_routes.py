@@ -178,6 +178,7 @@ async def send(
     with videos.place() as folder:
         await receive_video(request, folder / SOURCE, service)
         found = await unless_gone(request, videos.look(folder, options))
+        service.check_ready()  # it may have been told to stop meanwhile
         video = videos.add(folder, options, found)
     headers = {"Location": f"/video/{video.id}", "Cache-Control": "no-store"}
     return JSONResponse(describe_video(video), 202, headers=headers)

@@ -59,6 +59,8 @@ class Pretending(Videos):
 class Service:
     """What the routes need of the service."""
 
+    champions = None
+
     def __init__(self, videos):
         self.videos, self.metrics, self.draining = videos, Metrics(), False
 

@@ -82,6 +82,8 @@ class Pretending(Videos):
 class Service:
     """What the routes need of the service."""
 
+    champions = None
+
     def __init__(self, **limits):
         defaults = {"at_once": 1, "queue": 1, "bytes": 10_000, "seconds": 3600, "folder": None}
         self.videos = Pretending(**defaults | {"pixels": 16_000_000, "threads": 2} | limits)
