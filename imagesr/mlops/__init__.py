@@ -2,5 +2,5 @@
 
 `gate` decides, by figures that `measures` takes; `registry` keeps versions of models, `promote` brings a run there.
 `retrain` does all of it when the data has changed, and `tune` searches for a config. Training itself is in `train`,
-the service in `serve`. Only `tune` imports Optuna.
+the service in `serve`. Only `tune` imports Optuna, and only `ray_tune` Ray Tune.
 """

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import picture
 from PIL import Image
 
 from imagesr.errors import TrainingError
-from imagesr.mlops.tune import Search, ended, main
+from imagesr.mlops.tune import Search, _suggested, ended, main
 
 SEARCH = """
 [train]
@@ -32,7 +33,7 @@ loss = ["mse", "mae"]
 
 
 class First:
-    """Suggest the first of everything."""
+    """Suggest the first of everything, as a trial of Optuna."""
 
     def suggest_categorical(self, name, values):
         return values[0]
@@ -56,7 +57,7 @@ def search(tmp_path):
 
 
 def test_the_settings_of_a_trial(search):
-    settings = Search.read(search).settings(First())
+    settings = Search.read(search).settings(partial(_suggested, First()))
     assert settings["architecture"] == {"filters": 2, "blocks": 1}
     assert (settings["learning_rate"], settings["loss"], settings["steps"]) == (1e-4, "mse", 4)
     assert Search.read(search).train["architecture"] == {"filters": 4, "blocks": 1}, "the search stays as it is"
@@ -66,6 +67,70 @@ def test_without_optuna_it_says_what_to_install(search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main([str(search)]) == 2
     assert capsys.readouterr().err.strip().endswith("[tune]'")
+
+
+def test_without_ray_it_says_what_to_install(search, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "imagesr.mlops.ray_tune", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main([str(search), "--ray", "local"]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'imagesr[ray]'")
+
+
+def test_ray_keeps_its_trials_by_itself(search, capsys):
+    assert main([str(search), "--ray", "local", "--storage", "sqlite:///x.db"]) == 2
+    assert "Expected --storage or --ray" in capsys.readouterr().err
+
+
+# The first trial kills its process; the functions of the script travel to the workers by value.
+KILLED = """
+import os, sys
+from pathlib import Path
+from imagesr.mlops import ray_tune, tune
+real, mark = ray_tune._trial, Path(sys.argv.pop())
+def trial(*arguments):
+    import os
+    from imagesr.mlops.ray_tune import _trial
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return _trial(*arguments)
+    os.kill(os.getpid(), 9)
+ray_tune._trial = trial
+sys.exit(tune.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_a_search_on_ray_repeats_a_killed_trial(search, tmp_path):
+    pytest.importorskip("ray.tune", reason="needs Ray Tune (pip install 'imagesr[ray]')")
+    runs, mark = tmp_path / "runs", tmp_path / "killed"
+    options = [
+        str(search),
+        "--trials",
+        "1",
+        "--ray",
+        "local",
+        "--runs",
+        str(runs),
+        "--out",
+        str(tmp_path / "best.json"),
+    ]
+    command = [sys.executable, "-c", KILLED, *options, str(mark)]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert mark.exists(), "one was killed"
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["loss"] in ("mse", "mae") and 1e-4 <= best["learning_rate"] <= 1e-3 and best["steps"] == 4
+    figures = [json.loads(file.read_text())["psnr_y"] for file in runs.glob("trial-*/benchmark.json")]
+    assert len(figures) == 1 and f"PSNR-Y {figures[0]:.3f} dB" in done.stdout
+
+
+@pytest.mark.stack
+def test_a_ray_cluster_that_there_is_not(search, capsys):
+    pytest.importorskip("ray.tune", reason="needs Ray Tune (pip install 'imagesr[ray]')")
+    assert main([str(search), "--ray", "127.0.0.1:1"]) == 4
+    assert "Expected a Ray cluster that answers" in capsys.readouterr().err
 
 
 class Study:
