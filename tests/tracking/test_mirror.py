@@ -155,10 +155,11 @@ def test_addresses(tmp_path, monkeypatch):
 def test_a_dead_server_costs_no_failure(run, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens
-        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with Follower(run, uri):
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Follower(run, f"http://user:secret@{place}"):
             pass
-    assert f"not all of the run is at {uri} yet: imagesr track sync" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"not all of the run is at http://{place} yet: imagesr track sync" in told and "secret" not in told
 
 
 @pytest.mark.skipif(not find_spec("mlflow"), reason="needs MLflow (pip install 'imagesr[track]')")
