@@ -176,7 +176,15 @@ def _chunks(file: Path) -> Iterator[bytes]:
 @router.get("/models", response_model=Models, responses=_FAILED)
 async def models(service: ServiceOf) -> Any:
     """List the models with their scales, cost and quality, and where their files are."""
-    return JSONResponse(describe_models(service), headers={"Cache-Control": "no-cache"})
+    told = describe_models(
+        service.models,
+        service.names,
+        default=service.model,
+        most=service.most,
+        detail=service.detail,
+        video_bytes=service.videos and service.videos.most_bytes,
+    )
+    return JSONResponse(told, headers={"Cache-Control": "no-cache"})
 
 
 @router.get(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from imagesr.serve.service import Service
+from imagesr.card import ModelCard
 from imagesr.serve.uploads import MAX_BYTES
 from imagesr.serve.videos import Video
 from imagesr.serve.web import RUNTIME, STATIC
@@ -83,10 +84,22 @@ class Models(BaseModel):
     videos: Videos | None = Field(description="none where the service takes no videos")
 
 
-def describe_models(service: Service) -> dict[str, Any]:
-    """Return the answer of `/models`."""
+def describe_models(
+    cards_by_name: Mapping[str, Sequence[ModelCard]],
+    names: Mapping[str, str],
+    *,
+    default: str,
+    most: int,
+    detail: float | None = None,
+    video_bytes: int | None = None,
+) -> dict[str, Any]:
+    """Return the answer of `/models`: the models by name, and what else they are called.
+
+    `most` is the largest picture, in pixels; `video_bytes` the largest video, None where none is taken. `detail` is
+    the default of models that take one, None each model's own.
+    """
     models = []
-    for name, cards in service.models.items():
+    for name, cards in cards_by_name.items():
         scales = [
             {
                 "scale": str(card.scale),
@@ -95,21 +108,21 @@ def describe_models(service: Service) -> dict[str, Any]:
                 "channels": card.channels,
                 "multiple": card.multiple,
                 "receptive_field": card.receptive_field,
-                "detail": card.detail if card.detail is None or service.detail is None else service.detail,
+                "detail": card.detail if card.detail is None or detail is None else detail,
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }
             for card in sorted(cards, key=lambda card: card.scale)
         ]
-        also = [other for other, photo in service.names.items() if photo == name != other]
+        also = [other for other, photo in names.items() if photo == name != other]
         models.append({"name": name, "also": also, "scales": scales})
     return {
-        "default": service.model,
+        "default": default,
         "max_bytes": MAX_BYTES,
-        "max_pixels": service.most,
+        "max_pixels": most,
         "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
         "models": models,
-        "videos": service.videos and {"max_bytes": service.videos.most_bytes, **VIDEO_MODELS},
+        "videos": video_bytes and {"max_bytes": video_bytes, **VIDEO_MODELS},
     }
 
 

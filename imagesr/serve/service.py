@@ -29,6 +29,7 @@ from imagesr.serve.metrics import Metrics
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.scheduler import Places, Scheduler
 from imagesr.serve.videos import STATES, Videos
+from imagesr.serve.web import FILM_FILES, film_card
 
 _GROWN = 4  # a result may have as many times the pixels of the largest picture
 _CONNECTIONS = 1000
@@ -75,6 +76,9 @@ class Service:
         self.files: dict[tuple[str, str], tuple[Path, str]] = {}  # by (folder, name): the path and its SHA-256
         for cards in self.models.values():
             self._add_files(cards)
+        film = film_card()
+        for file in FILM_FILES:
+            self.files[film.folder.name, file] = film.folder / file, film.sha256[file]
         for label, card in champions.first() if champions else ():
             if card.name in self.names and card.name not in {label.rpartition("_x")[0] for label in self.labels}:
                 raise ModelError(f"Expected another name than a shipped model's. Received: {card.name}")

@@ -1,4 +1,4 @@
-"""Fetch the files that the page needs to upscale pictures in the browser: `imagesr serve.web`, once.
+"""Fetch the files that the page needs to upscale pictures in the browser: `imagesr serve.web`, once; copy the page.
 
 ONNX Runtime's files for browsers come as an npm package, so npm fetches them: the installed npm, or the one of the
 extra `web`.
@@ -16,8 +16,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from imagesr.card import ModelCard, find_model
 from imagesr.cli import Parser, install, run_command
 from imagesr.errors import InputError
+from imagesr.scale import Scale
 
 PACKAGE = "onnxruntime-web@1.30.0"
 _SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -31,10 +33,19 @@ _FILES = (
 )
 STATIC = Path(__file__).parent / "static"
 RUNTIME = STATIC / "vendor" / PACKAGE.replace("@", "-")
+FILM_FILES = ("model.onnx", "model.glsl")  # by which the page enhances films: on the processor, on the graphics card
+
+
+def film_card() -> ModelCard:
+    """Return the model that runs at frame rate in browsers."""
+    return find_model("fast", Scale(3, 2))
 
 
 def fetch(options: argparse.Namespace) -> int:
-    """Put the files where the service finds them; returns the exit code. Raises ValueError, InputError and OSError."""
+    """Put the files where the service finds them, and copy the page; returns the exit code.
+
+    Raises ValueError, InputError and OSError.
+    """
     if not RUNTIME.is_dir():
         RUNTIME.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=RUNTIME.parent, suffix=".part") as folder:
@@ -42,6 +53,11 @@ def fetch(options: argparse.Namespace) -> int:
             _unpack(_packed(Path(folder)), whole)
             whole.rename(RUNTIME)
     print(f"imagesr serve.web: {PACKAGE} is in {RUNTIME}", file=sys.stderr)
+    if options.static:
+        from imagesr.serve.copying import copy_page  # it needs the extra `serve`
+
+        copy_page(options.static)
+        print(f"imagesr serve.web: the page is in {options.static}", file=sys.stderr)
     return 0
 
 
@@ -80,9 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = Parser(
         prog="imagesr serve.web",
-        description="Fetch the files that the page needs to upscale in the browser. Once is enough.",
-        examples="imagesr serve.web",
+        description="Fetch the files that the page needs to upscale in the browser. Once is enough. With --static, "
+        "copy the page, too, for any web server: it upscales pictures and films in the browser, and uploads nothing.",
+        examples="""
+            imagesr serve.web
+            imagesr serve.web --static public/
+        """,
     )
+    parser.add_argument("--static", type=Path, metavar="DIR", help="a folder for the copy; it is made if needed")
     return run_command("serve.web", fetch, parser.parse_args(arguments))
 
 

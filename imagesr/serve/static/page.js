@@ -29,7 +29,7 @@ const bytes = (count) => count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${(coun
 
 async function start() {
   try {
-    const answer = await fetch("models");
+    const answer = await fetch(document.documentElement.dataset.models ?? "models");
     if (!answer.ok) throw new Refusal(answer.status, (await answer.json()).error);
     service = await answer.json();
   } catch (error) {
@@ -42,6 +42,7 @@ async function start() {
   $("model").value = service.models.find(({ name, also }) => [name, ...also].includes(service.default)).name;
   $("model").disabled = $("scale").disabled = false;
   $("browser").disabled = !service.runtime;
+  if (service.only_here) [$("browser").checked, document.querySelector("[value=server]").disabled] = [true, true]; // a copy of the page
   $("limits").textContent = `PNG or JPEG, up to ${bytes(service.max_bytes)} and ${service.max_pixels / 1e6} Mpx`;
   choices();
   enlarge(); // what was dropped before
@@ -58,7 +59,8 @@ function choices() {
   $("scale").replaceChildren(...offered.map((scale) => new Option(`× ${scale}`, scale, false, scale === chosen)));
   offerDetail();
   $("where").textContent = here()
-    ? "The picture stays on this device; the network comes from the server once."
+    ? "The picture stays on this device; the network comes from the server once." +
+      (self.crossOriginIsolated ? "" : " Only one processor core can be used: the server does not send the headers that isolate the page.")
     : "The picture goes to the server, which keeps nothing." +
       (service.runtime ? "" : " “In my browser” needs more files on the server: imagesr serve.web fetches them.");
   $("enlarge").disabled = !picture;
