@@ -124,6 +124,9 @@ def test_the_stack_is_tested_without_postgresql(tmp_path):
     """Run the script where nothing can be installed, with programs that only say that they were called."""
     (tmp_path / ".ci").mkdir()
     script = shutil.copy(ROOT / ".ci/stack", tmp_path / ".ci/stack")
+    image = tmp_path / ".ci/image"
+    image.write_text("#!/bin/sh\necho $0 >>called\n")
+    image.chmod(0o755)
     programs = tmp_path / "programs"
     programs.mkdir()
     made = (
@@ -138,7 +141,11 @@ def test_the_stack_is_tested_without_postgresql(tmp_path):
     done = subprocess.run([programs / "bash", script], env={"PATH": str(programs)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no postgresql: its tests are skipped" in done.stdout
-    assert (tmp_path / "called").read_text().splitlines() == [".venv-stack/bin/pip", ".venv-stack/bin/pytest"]
+    assert (tmp_path / "called").read_text().splitlines() == [
+        ".venv-stack/bin/pip",
+        *[".venv-stack/bin/pytest"] * 2,
+        ".ci/image",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
