@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": 
 BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 WIDTH = 100  # columns of the texts of --help
 DETAIL_HELP = "0 is the faithful picture, 1 the most natural-looking one (default: the model's, if it takes one)"
+CLEAN_HELP = (
+    "how much of the source was lost to compression and noise: 0 leaves all as it is, auto looks (default: {default}; "
+    "for models that take it)"
+)
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
 
 # The extra that brings a package; all others come with `train`.
@@ -101,6 +106,19 @@ def scale_argument(text: str) -> Scale:
         return Scale.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def clean_argument(text: str) -> float | str:
+    """Return the number of a text such as 0.5, or auto."""
+    if text == "auto":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto, received {text}")
+    return number
 
 
 def check_record(record: Path, others: Iterable[Path | None], *, what: str = "the report") -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from imagesr.media.clips import compressed
+from imagesr.media.coding import frame_step, h264_step, lost
 from imagesr.media.frames import Frame, plane, rgb
-from imagesr.media.quantiser import lost, quantiser_of, step_of
 from imagesr.pixels import KERNELS, downscale, resize
 from imagesr.scale import Scale
 
@@ -79,13 +79,12 @@ def _codec(film, strength, name):
     border = ((0, -height % 16), (0, -width % 16)) + ((0, 0),) * (film[0].ndim - 2)
     frames = [_frame(np.pad(lr, border, mode="edge")) for lr in film]
     results = []
-    for frame in compressed(frames, codec, options(strength), _RATE, tells=True):
-        quantiser = quantiser_of(frame)
-        if quantiser is None:  # of a codec whose decoder tells none, or tells none of a film's last frame
-            quantiser = strength if name in ("h264", "hevc") else 2 * strength
+    for frame in compressed(frames, codec, options(strength), _RATE):
+        # Some decoders tell none, and others none of a film's last frame.
+        step = frame_step(frame) or rounded(name, strength)
         frame.colorspace = _BT601  # as _frame made it
         picture = plane(frame, 0) if film[0].ndim == 2 else rgb(frame)
-        results.append((picture[:height, :width].copy(), step_of(name, quantiser)))
+        results.append((picture[:height, :width].copy(), step))
     return results
 
 
@@ -147,7 +146,7 @@ def rounded(name: str, strength: float) -> float:
     if name == "jpeg":  # libjpeg's scaling of its table
         return _JPEG_STEP * (50 / strength if strength < 50 else 2 - strength / 50)
     if name in _ENCODERS:
-        return step_of(name, strength if name in ("h264", "hevc") else 2 * strength)
+        return h264_step(strength) if name in ("h264", "hevc") else 2 * strength
     return 0.0
 
 

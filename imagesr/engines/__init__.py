@@ -136,6 +136,39 @@ class Tuned:
         return self.engine(planes, self.detail if detail is None else detail, self.clean if clean is None else clean)
 
 
+@dataclass
+class Following:
+    """Run a loaded engine at a clean that is set later, by what is seen of a source; a view of it."""
+
+    engine: Engine
+    clean: float = 0.0
+
+    @property
+    def card(self) -> ModelCard:
+        """Return the engine's card."""
+        return self.engine.card
+
+    @property
+    def precision(self) -> str:
+        """Return the engine's precision."""
+        return self.engine.precision
+
+    def __call__(self, planes: np.ndarray, detail: float | None = None, clean: float | None = None) -> np.ndarray:
+        return self.engine(planes, detail, self.clean if clean is None else clean)
+
+
+def tuned(engines: Sequence[Engine], *, detail: float | None = None, clean: float | None = None) -> list[Engine]:
+    """Return engines at another detail and clean; None is their own. Those that take none stay as they are."""
+    return [
+        Tuned(
+            engine,
+            None if engine.card.detail is None else detail,
+            None if engine.card.clean is None else clean,
+        )
+        for engine in engines
+    ]
+
+
 def checked_detail(detail: float | None, card: ModelCard | None, *, known: Sequence[str] | None = None) -> float | None:
     """Return the detail that a model runs at: the one given, or the card's default; None for a model that takes none.
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +16,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from imagesr.card import find_model
-from imagesr.cli import Parser, check_interrupted, run_command, scale_argument
+from imagesr.cli import Parser, check_interrupted, clean_argument, run_command, scale_argument
 from imagesr.depth.estimator import depth_source
 from imagesr.depth.maps import DepthSource
-from imagesr.engines import ENGINES, PRECISIONS, Engine
+from imagesr.engines import ENGINES, PRECISIONS, Engine, Following
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.evaluate import film
 from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
@@ -31,6 +32,7 @@ from imagesr.evaluate.table import COLUMNS, Table, print_gains
 from imagesr.evaluate.texture import COLUMNS as TEXTURE
 from imagesr.evaluate.texture import texture_figures
 from imagesr.files import whole, write_whole
+from imagesr.media.coding import examine_frames
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import vmaf_ffmpeg
 from imagesr.pixels import KERNELS
@@ -100,6 +102,8 @@ def _parser():
     add("--precision", choices=PRECISIONS, default="auto")
     text = "for models with a detail (default: the card's, 0 for .keras); several are measured one after another"
     add("--detail", type=float, nargs="+", metavar="0..1", help=text)
+    text = "for models that take it (default: 0); several are measured one after another; auto is by each clip"
+    add("--clean", type=clean_argument, nargs="+", metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
     )
@@ -177,13 +181,16 @@ def _prepare(options):
 
 
 def _networks(options):
-    """Yield the networks by the names of their models; of several details each, by name and detail."""
+    """Yield the networks by the names of their models; of several details or cleans each, by name and these."""
     loading = {"engine": options.engine, "precision": options.precision}
     for model in options.model:
         details = _details(options, model)
-        for detail in details:
-            name = f"{model} at {detail:g}" if detail is not None and len(details) > 1 else model
-            yield name, load_network(model, options.scale, detail=detail, **loading)
+        cleans = [None] if model in BASELINES else options.clean or [None]
+        for detail, clean in product(details, cleans):
+            at = [f"{detail:g}"] if detail is not None and len(details) > 1 else []
+            at += [f"clean {clean}"] if len(cleans) > 1 else []
+            name = f"{model} at {', '.join(at)}" if at else model
+            yield name, load_network(model, options.scale, detail=detail, clean=clean, **loading)
 
 
 def _details(options, model):
@@ -266,13 +273,14 @@ def _measure(options, plan, model):
 def _measure_item(options, plan, model, condition, item, advance):
     """Return the figures of one file; `advance` is called with the frames that are done."""
     network, shared = plan.networks[model], {"measure": plan.measure, "worst": plan.worst}
+    see = partial(_follow, network) if isinstance(network, Following) else None
     if item.info is None:
-        shared |= {"condition": condition, "depth": plan.depth, "edges": plan.edges}
+        shared |= {"condition": condition, "depth": plan.depth, "edges": plan.edges, "see": see}
         upscale = on_pictures(model, network, options.scale)
         (row,) = evaluate(upscale, [item.path], options.scale, **shared)["images"]
         advance(1)
         return row
-    shared |= {"ffmpeg": plan.ffmpeg, "advance": lambda: advance(1), "info": item.info}
+    shared |= {"see": see, "ffmpeg": plan.ffmpeg, "advance": lambda: advance(1), "info": item.info}
     upscaler = on_frames(model, network)
     if options.texture:
         from imagesr.metrics.texture import Flicker
@@ -281,6 +289,11 @@ def _measure_item(options, plan, model, condition, item, advance):
     row = measure_clip(item.path, upscaler, options.scale, condition, frames=options.frames, **shared)
     advance(options.frames - row["frames"])
     return row
+
+
+def _follow(network, frames):
+    """Set the clean of a network by the first frames of LR, as `imagesr video` does by those of a film."""
+    network.clean = examine_frames(frames).clean
 
 
 def _plot(records, file):

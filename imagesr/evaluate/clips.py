@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from imagesr.media.frames import Frame, Resizer, VideoInfo, fitted, plane, rgb
 from imagesr.media.source import Source
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import VMAF
-from imagesr.pixels import KERNELS, resize
+from imagesr.pixels import KERNELS, luma, resize
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _REPEATABLE = {"threads": "1", "x265-params": "frame-threads=1:log-level=none"}
 _BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # AVCOL_SPC
 
 FrameUpscaler = Callable[[Frame], Frame]
+See = Callable[[list[Frame]], None]
+_SEEN = 12  # frames of LR that are looked at before the first is upscaled
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,21 @@ class Condition:
         options = _REPEATABLE if self.crf is None else _REPEATABLE | {"crf": f"{self.crf:g}"}
         return compressed(frames, self.codec, options, rate)
 
-    def coded_picture(self, lr: np.ndarray) -> np.ndarray:
-        """Return an LR picture, (H, W, 3) uint8 RGB, as it comes out of the codec as a film of one frame in 4:2:0."""
+    def coded_picture(self, lr: np.ndarray, see: See | None = None) -> np.ndarray:
+        """Return an LR picture, (H, W, 3) uint8 RGB, as it comes out of the codec as a film of one frame in 4:2:0.
+
+        `see` is given that frame.
+        """
         if self.codec is None:
+            if see:
+                see([Frame.from_ndarray(luma(lr), "gray")])
             return lr
         height, width = lr.shape[:2]
         even = np.pad(lr, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         (frame,) = self.coded([_from_rgb(even)], Fraction(25))
         frame.colorspace = _BT601
+        if see:
+            see([frame])
         return rgb(frame)[:height, :width]
 
 
@@ -129,6 +138,7 @@ def measure_clip(
     worst: Worst | None = None,
     info: VideoInfo | None = None,
     flicker: Flicker | None = None,
+    see: See | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict:
     """Measure the first `frames` frames of a clip: the means of `measure` over them, and `vmaf_neg` if there is ffmpeg.
@@ -136,7 +146,8 @@ def measure_clip(
     LR luma is made by the condition's kernel, LR chroma by swscale, which keeps the siting. `upscaler` takes the LR
     clip's info and HR's (width, height). `info` is `clip_info`'s result, where it is known. `ffmpeg` is what
     `vmaf_ffmpeg` returns. `flicker`, a new one, sees every frame and adds its figure, where HR moves; then VMAF v1 and
-    CAMBI are measured, too. `advance` is called after every frame.
+    CAMBI are measured, too. `see` is given LR's first frames before the first is upscaled. `advance` is called after
+    every frame.
     """
     info = info or clip_info(path, scale)
     small, size, rows = lr_info(info, scale), (info.width, info.height), []
@@ -152,7 +163,12 @@ def measure_clip(
         films = (item for item in source if isinstance(item, Frame))
         # Encoders look ahead, so HR waits for LR; no other frames are held.
         originals, again = tee(_original(frame, size) for frame in islice(films, frames))
-        for hr, lr in zip(originals, condition.coded(map(reduced, again), info.rate), strict=True):
+        coded = iter(condition.coded(map(reduced, again), info.rate))
+        if see:
+            head = list(islice(coded, _SEEN))
+            see(head)
+            coded = chain(head, coded)
+        for hr, lr in zip(originals, coded, strict=True):
             check_interrupted()
             sr = upscale(lr)
             for frame in (lr, sr):  # the codec does not keep the tags

@@ -11,10 +11,10 @@ import numpy as np
 from imagesr.card import ModelCard, find_model
 from imagesr.cli import check_interrupted
 from imagesr.depth.maps import DepthSource, as_channels, near_edges
-from imagesr.engines import Engine, checked_clean, checked_detail, import_engine, load_engine
+from imagesr.engines import Engine, Following, checked_clean, checked_detail, import_engine, load_engine
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
-from imagesr.evaluate.clips import Condition
+from imagesr.evaluate.clips import Condition, See
 from imagesr.evaluate.sheet import Worst
 from imagesr.evaluate.table import COLUMNS
 from imagesr.media.frames import Frame, Resizer, VideoInfo
@@ -38,6 +38,7 @@ def evaluate(
     worst: Worst | None = None,
     depth: DepthSource | None = None,
     edges: DepthSource | None = None,
+    see: See | None = None,
 ) -> dict:
     """Measure `upscale`, a function from LR RGB to SR, luma (H, W) or RGB (H, W, 3), on HR pictures.
 
@@ -45,14 +46,15 @@ def evaluate(
     rounded, 0.02 dB better. PSNR-Y and SSIM-Y compare BT.601 luma of 8 bits, PSNR-RGB all three samples, without `up`
     border pixels. Where SR is luma, its colours are LR's chroma upscaled by bicubic, as papers show it: PSNR-RGB then
     says what is left of the gain in colour. `measure` may be the result of `perceptual_figures`. With `depth`,
-    `upscale` is given the map as well. With `edges`, PSNR-Y is also that of the pixels within `up` of a jump of depth,
-    `psnr_edges`. Returns the means under `psnr_y`, `ssim_y`, `psnr_rgb` …, and a list with each picture's as `images`.
+    `upscale` is given the map as well. `see` is given LR as a frame before it is upscaled. With `edges`, PSNR-Y is also
+    that of the pixels within `up` of a jump of depth, `psnr_edges`. Returns the means under `psnr_y`, `ssim_y`,
+    `psnr_rgb` …, and a list with each picture's as `images`.
     """
     images = []
     for path in paths:
         check_interrupted()
         lr, hr = downscale(picture := read_rgb(path), scale, condition.kernel)
-        lr, hr_y = condition.coded_picture(lr), luma(hr)
+        lr, hr_y = condition.coded_picture(lr, see), luma(hr)
         sources = {depth, edges} - {None}
         maps = {source: source(path, lr, picture.shape[:2])[: len(hr), : hr.shape[1]] for source in sources}
         sr = upscale(lr, maps[depth]) if depth else upscale(lr)
@@ -80,16 +82,20 @@ def load_network(
     engine: str | None = None,
     precision: str = "auto",
     detail: float | None = None,
-    clean: float | None = None,
+    clean: float | str | None = None,
 ) -> Engine | None:
     """Load a saved model by name or folder, or a .keras file; None for `bicubic` and `lanczos`.
 
-    The scale of a .keras file may be None, its own.
-    `engine`, `precision`, `detail` and `clean` are those of `load_engine`; a .keras file is run by Keras in float32, at
-    detail 0 and clean 0 unless others are given. Raises ModelError.
+    The scale of a .keras file may be None, its own. `engine`, `precision`, `detail` and `clean` are those of
+    `load_engine`; a .keras file is run by Keras in float32, at detail 0 and clean 0 unless others are given. With the
+    clean `auto` the engine is a `Following`, which `measure_clip` and `evaluate` set by what they see of LR; a model
+    that takes no clean runs as it is. Raises ModelError.
     """
     if model in BASELINES:
         return None
+    if clean == "auto":
+        loaded = load_network(model, scale, engine=engine, precision=precision, detail=detail)
+        return loaded if loaded.card.clean is None else Following(loaded)
     if model.endswith(".keras"):
         if engine not in (None, "keras") or precision not in ("auto", "fp32"):
             raise ModelError(f"Expected the engine keras and fp32 for a .keras file. Received: {engine}, {precision}")
@@ -158,10 +164,13 @@ def keras_engine(
     )
     own = checked_detail(detail, card) or 0.0, checked_clean(clean, card) or 0.0
 
-    def run(planes, *guide, clean=None):
+    def run(planes, *guide):
         lr = planes.astype(np.float32) / 255
-        plain = at_detail(model, own[0], own[1] if clean is None else clean)
-        sr = network([lr, *guide], training=False) if guide else plain(lr, training=False)
+        if guide and takes_depth:
+            sr = network([lr, *guide], training=False)
+        else:
+            detail, clean = (mine if given is None else given for mine, given in zip(own, guide or own, strict=True))
+            sr = at_detail(model, detail, clean)(lr, training=False)
         return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 
     run.card, run.precision, run.takes_depth = card, "fp32", takes_depth

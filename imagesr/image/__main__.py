@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Parser, box_argument, run_command, scale_argument
+from imagesr.cli import (
+    CLEAN_HELP,
+    DETAIL_HELP,
+    DEVICE_HELP,
+    Parser,
+    box_argument,
+    clean_argument,
+    run_command,
+    scale_argument,
+)
 from imagesr.engines import DEVICES
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
@@ -43,6 +52,7 @@ def _parser():
     add("--times", type=int, default=1, metavar="N", help="upscale N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--clean", type=clean_argument, metavar="0..1", help=CLEAN_HELP.format(default=0))
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add(

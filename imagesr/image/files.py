@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from imagesr.cli import NOT_STARTED, SOME_FAILED, UNREADABLE, check_interrupted, exit_code, told
+from imagesr.engines import tuned
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.engines.tiles import TILE
 from imagesr.errors import InputError, OutputError
 from imagesr.files import disk_full
 from imagesr.image.batch import PIPE, plan
-from imagesr.image.upscale import last, load_photo_engines, photo_scale, upscaling
+from imagesr.image.upscale import clean_of, last, load_photo_engines, photo_scale, upscaling
+from imagesr.media.coding import HEAD
 from imagesr.media.photos import check_size, read_photo, write_photo
 
 
@@ -36,10 +38,12 @@ def upscale_files(options: argparse.Namespace) -> int:
         recursive=options.recursive,
     )
 
+    number = None if options.clean == "auto" else options.clean
+
     @cache
     def steps_to(scale):
         return load_photo_engines(
-            options.model, scale, device=options.device, threads=options.threads, detail=options.detail
+            options.model, scale, device=options.device, threads=options.threads, detail=options.detail, clean=number
         )
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened
@@ -100,9 +104,12 @@ def _upscale(photo, target, format, options, steps_to, count):
         note(text)
     tile = {"auto": TILE, "off": max(sizes[-1]) * 2}.get(options.tile) or int(options.tile)
     with ExitStack() as spools, _progress(options.quiet, f"{count}{Path(name).name}", options.times) as advance:
+        clean, told = _clean(source, picture, options, steps_to(scale))
         for size in sizes[1:]:
-            steps = upscaling(picture, size, steps_to(scale), tta=options.tta, tile=tile, spools=spools)
-            picture = last(steps, advance)
+            steps = upscaling(
+                picture, size, tuned(steps_to(scale), clean=clean), tta=options.tta, tile=tile, spools=spools
+            )
+            picture, clean = last(steps, advance), 0.0  # a second time there is nothing left to clean
         check_interrupted()
         writing = {"quality": options.quality, "strip": options.strip, "note": note}
         _write(picture, target, format, writing)
@@ -110,7 +117,20 @@ def _upscale(photo, target, format, options, steps_to, count):
     if not options.quiet:
         (width, height), (wide, high) = sizes[0], sizes[-1]
         spent = time.perf_counter() - begun
-        _tell(f"{count}{name}: {width}x{height} to {wide}x{high}, {spent:.1f} s")
+        _tell(f"{count}{name}: {width}x{height} to {wide}x{high}, {spent:.1f} s{told}")
+
+
+def _clean(source, picture, options, engines):
+    """Return the clean of a photograph, None where no network takes it or the networks have it, and words about it."""
+    if options.clean != "auto" or all(engine.card.clean is None for engine in engines):
+        return None, ""
+    coding = clean_of(source[:HEAD] if isinstance(source, bytes) else _head(source), picture)
+    return coding.clean, f", {coding}"
+
+
+def _head(file):
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
 
 
 def _write(picture, target, format, writing):

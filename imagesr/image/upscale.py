@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from imagesr.card import models_for
 from imagesr.cli import check_interrupted
-from imagesr.engines import Engine
+from imagesr.engines import Engine, checked_clean, tuned
 from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, reach, whole_unit
 from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
 from imagesr.image.bounds import SLACK, within_local_range
+from imagesr.media.coding import Coding, examine_photo
 from imagesr.media.photos import (
     Picture,
     Spool,
@@ -40,6 +41,7 @@ MODEL = "best"
 SMALLEST_TILE = 64
 _STUDIO = 219 / 255  # full range to studio range, of which luma networks are
 _ROUNDED = 1e-3  # what floating point may lie outside [0, 1]; it is cut off
+_SEEN = 1024  # pixels a side from the middle of a photograph, whose noise is measured
 _FINE = 257  # steps of a 16-bit engine per 8-bit code
 
 
@@ -178,6 +180,14 @@ def _self_ensemble(engine):
     return run
 
 
+def clean_of(head: bytes, picture: Picture) -> Coding:
+    """Say what was lost of a photograph, by the `coding.HEAD` first bytes of its file and its noise in the middle."""
+    width, height = (min(n, _SEEN) for n in (picture.width, picture.height))
+    part = region(picture, (picture.width - width) // 2, (picture.height - height) // 2, width, height)
+    part = part * np.float32(255 / peak(picture))
+    return examine_photo(head, luma_of(part[..., :3]) if part.shape[2] > 2 else part[..., 0])
+
+
 def last(steps: Generator[Any, None, T], advance: Callable[[Any], Any] = lambda step: None) -> T:
     """Run a generator to its end and return its result; `advance` is called with all that it yields."""
     while True:
@@ -192,8 +202,8 @@ class PhotoUpscaler:
     """Upscale photographs as arrays or Pillow images; the engines stay loaded.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. `tta` averages over eight
-    orientations. `detail` is from 0 to 1, for models that have one. `scale` is a Scale, `card` and `precision` are the
-    first engine's.
+    orientations. `detail` and `clean` are from 0 to 1, for models that take them. `scale` is a Scale, `card` and
+    `precision` are the first engine's.
     """
 
     def __init__(
@@ -205,22 +215,29 @@ class PhotoUpscaler:
         tile: int = TILE,
         threads: int = 0,
         detail: float | None = None,
+        clean: float | None = None,
     ):
         self.scale = photo_scale((1, 1), Scale.parse(scale))
-        self._engines = load_photo_engines(model, self.scale, threads=threads, detail=detail)
+        self._engines = load_photo_engines(model, self.scale, threads=threads, detail=detail, clean=clean)
         self.card, self.precision = self._engines[0].card, self._engines[0].precision
         self._options = {"tta": tta, "tile": tile}
 
-    def __call__(self, picture: np.ndarray | Image.Image) -> np.ndarray | Image.Image:
-        """Return the picture upscaled, of the same kind; see `upscale_image`."""
+    def __call__(self, picture: np.ndarray | Image.Image, *, clean: float | None = None) -> np.ndarray | Image.Image:
+        """Return the picture upscaled, of the same kind; see `upscale_image`.
+
+        `clean` is for this picture, None is the one that the model was loaded with.
+        """
         if not isinstance(picture, np.ndarray):
-            return _on_pillow(self, picture)
+            return _on_pillow(partial(self, clean=clean), picture)
+        if clean is not None:
+            cards = [engine.card for engine in self._engines]
+            checked_clean(clean, next((card for card in cards if card.clean is not None), self.card))
         lr = picture[..., np.newaxis] if picture.ndim == 2 else picture
         _check_array(picture, lr)
         source = from_array(lr.astype(np.float32) if lr.dtype.kind == "f" else lr)
         size = self.scale.grow(source.width), self.scale.grow(source.height)
         with ExitStack() as spools:
-            sr = last(upscaling(source, size, self._engines, spools=spools, **self._options))
+            sr = last(upscaling(source, size, tuned(self._engines, clean=clean), spools=spools, **self._options))
             result = region(sr, 0, 0, *size).astype(picture.dtype)
         return result[..., 0] if picture.ndim == 2 else result
 
@@ -248,18 +265,19 @@ def upscale_image(
     tile: int = TILE,
     threads: int = 0,
     detail: float | None = None,
+    clean: float | None = None,
 ) -> np.ndarray | Image.Image:
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
     Two and four channels are grey and RGB with alpha. The result is of the same kind. Pillow's palettes become RGB,
-    and a transparent colour becomes alpha. `detail` is from 0 to 1, for models that have one. The engines of the last
-    options stay loaded for the next call. Raises ValueError for what is no picture, for floating point outside [0, 1]
-    or NaN, and ModelError.
+    and a transparent colour becomes alpha. `detail` and `clean` are from 0 to 1, for models that take them. The engines
+    of the last options stay loaded for the next call. Raises ValueError for what is no picture, for floating point
+    outside [0, 1] or NaN, and ModelError.
 
     Example:
         large = imagesr.upscale_image(Image.open("photo.jpg"), scale=2)
     """
-    return _kept_upscaler(str(model), Scale.parse(scale), tta, tile, threads, detail)(picture)
+    return _kept_upscaler(str(model), Scale.parse(scale), tta, tile, threads, detail)(picture, clean=clean)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from imagesr.errors import InputError
 from imagesr.live.loop import Shot
-from imagesr.media.frames import VideoInfo, from_bgr
+from imagesr.media.frames import Frame, VideoInfo, from_bgr
 
 # Errors are reported by this module.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -113,6 +113,11 @@ class Camera:
             return f"Expected a stream. Nothing answers that could be read: {source}"
         what = "a folder" if Path(source).is_dir() else "a file without a picture that can be decoded"
         return f"Expected a video that can be read. Received {what}: {source}"
+
+    @property
+    def first(self) -> Frame:
+        """The first frame."""
+        return from_bgr(self._first)
 
     def __iter__(self) -> Iterator[Shot]:
         """Yield shots; `close` of the iterator closes the camera."""

@@ -10,17 +10,20 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesr.cli import DETAIL_HELP, DEVICE_HELP, Interrupted, scale_argument
-from imagesr.engines import DEVICES, PRECISIONS
+from imagesr.card import models_for
+from imagesr.cli import CLEAN_HELP, DETAIL_HELP, DEVICE_HELP, Interrupted, clean_argument, scale_argument
+from imagesr.engines import DEVICES, PRECISIONS, checked_clean
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.files import write_whole
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
     from imagesr.live.loop import Live, LiveUpscaler, Sink
+    from imagesr.media.coding import Coding
     from imagesr.media.frames import VideoInfo
 
 _MODEL_HELP = "fast, balanced, best, lanczos, or a model's folder (default: auto, the best that holds the rate)"
@@ -44,13 +47,14 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def add_live_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that a camera and a film share."""
+def add_live_options(parser: argparse.ArgumentParser, *, clean: str | None = None) -> None:
+    """Add the options that a camera and a film share; `clean` is the default of --clean."""
     add = parser.add_argument
     add("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
     add("-n", "--model", default="auto", help=_MODEL_HELP)
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--clean", type=clean_argument, default=clean, metavar="0..1", help=CLEAN_HELP.format(default=clean or 0))
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--split", action="store_true", help="begin with the split screen against Lanczos")
@@ -59,9 +63,26 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
 
 
-def loading_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `load_engine`."""
-    return {name: getattr(options, name) for name in ("device", "precision", "threads", "detail")}
+def loading_options(options: argparse.Namespace, examine: Callable[[], Coding]) -> dict[str, Any]:
+    """Return the options of `load_engine`.
+
+    Where `--clean auto` is to be chosen, and a model that may run takes it, `examine` is asked, and its answer told.
+    Raises ModelError for a number where the model takes none.
+    """
+    loading = {name: getattr(options, name) for name in ("device", "precision", "threads", "detail")}
+    named = [options.model] if options.model not in LIVE_MODELS else []
+    cards = {name: models_for("live", name) for name in (*named, *LIVE_MODELS[1:-1])}
+    takes = [card for name in (cards if options.clean == "auto" else [options.model]) for card in cards.get(name, ())]
+    takes = [card for card in takes if card.clean is not None]
+    clean = options.clean
+    if clean == "auto":
+        clean = None
+        if takes:
+            tell(str(coding := examine()))
+            clean = coding.clean
+    elif clean is not None and options.model != "auto":
+        checked_clean(clean, (*takes, *cards.get(options.model, ()), None)[0])
+    return loading | {"clean": clean}
 
 
 def check_live_options(options: argparse.Namespace) -> None:

@@ -89,8 +89,8 @@ class LiveUpscaler:
     """Upscale frames of one video by a model that can be changed while it runs.
 
     `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale; for one that is chosen
-    later, `error` holds the message. A model that is chosen later and takes no detail runs without. The model `auto` is
-    the best that holds the rate of the video; while a frame takes too long, a cheaper one.
+    later, `error` holds the message. A model that is chosen later and takes no detail or clean runs without.
+    The model `auto` is the best that holds the rate of the video; while a frame takes too long, a cheaper one.
     """
 
     def __init__(self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, **loading):

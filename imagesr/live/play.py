@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from imagesr.cli import DAMAGED, Parser, check_record, run_command
@@ -26,7 +27,7 @@ def _parser():
     parser.add_argument("file", metavar="FILE", type=Path, help="the video")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="begin at S seconds")
     parser.add_argument("--mute", action="store_true", help="without sound")
-    add_live_options(parser)
+    add_live_options(parser, clean="auto")
     return parser
 
 
@@ -35,6 +36,7 @@ def play(options: argparse.Namespace) -> int:
     from imagesr.live.film import Film
     from imagesr.live.loop import Live, LiveUpscaler, Meter
     from imagesr.live.sinks import Nowhere
+    from imagesr.media.coding import examine_film
 
     check_live_options(options)
     if not 0 <= options.start < float("inf"):
@@ -43,7 +45,9 @@ def play(options: argparse.Namespace) -> int:
         check_record(options.json, [options.file])
     meter, mute = Meter(), options.mute or options.headless
     film = Film(options.file, start=options.start, mute=mute, meter=meter)
-    upscaler = LiveUpscaler(film.info, options.model, str(options.scale), **loading_options(options))
+    upscaler = LiveUpscaler(
+        film.info, options.model, str(options.scale), **loading_options(options, partial(examine_film, options.file))
+    )
     title, instead = f"imagesr - {options.file.name}", "--headless measures, and imagesr video writes a file"
     sink = Nowhere()
     if not options.headless:

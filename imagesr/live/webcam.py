@@ -70,13 +70,19 @@ def webcam(options: argparse.Namespace) -> int:
     """Open the camera, upscale and show it until it ends; returns the exit code."""
     from imagesr.live.camera import Camera
     from imagesr.live.loop import Live, LiveUpscaler
+    from imagesr.media.coding import examine_frames
 
     check_live_options(options)
     if options.json:
         check_record(options.json, [Path(options.source)])
     wishes = {"size": options.size, "fps": options.fps, "reconnect": options.reconnect}
     camera = Camera(options.source, tell=tell, **wishes)
-    upscaler = LiveUpscaler(camera.info, options.model, str(options.scale), **loading_options(options))
+    upscaler = LiveUpscaler(
+        camera.info,
+        options.model,
+        str(options.scale),
+        **loading_options(options, lambda: examine_frames([camera.first])),
+    )
     name = "nowhere" if options.headless else options.sink
     title = f"imagesr - {options.source}"
     sink = open_sink(name, upscaler, camera.info, title=title, split=options.split, port=options.port)

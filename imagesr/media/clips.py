@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from imagesr.errors import InputError, OutputError
+from imagesr.media.coding import TOLD
 from imagesr.media.encoders import encoder_options, ordinary_scheduling
 from imagesr.media.frames import Frame, plane
 from imagesr.media.opening import opened, reason
-from imagesr.media.quantiser import TELLS
 
 SAMPLE_RATE = 48_000  # of the sound that `write_clip` writes
 
@@ -100,12 +100,10 @@ class StackWriter:
             self._container.close()
 
 
-def compressed(
-    frames: Iterable[Frame], codec: str, options: Mapping[str, str], rate: Fraction, *, tells: bool = False
-) -> Iterator[Frame]:
+def compressed(frames: Iterable[Frame], codec: str, options: Mapping[str, str], rate: Fraction) -> Iterator[Frame]:
     """Yield frames of one size as they come back from an encoder and its decoder, in order, without a file.
 
-    With `tells` they know their quantisers (`media.quantiser`).
+    They know their quantisers, where the decoder tells them.
     Raises ValueError for an encoder that is unknown or does not take the frames.
     """
     sent, _ = encoder_options(codec, options)
@@ -121,7 +119,7 @@ def compressed(
                 name = encoder.codec.canonical_name
                 # FFmpeg's own decoder of AV1 leaves the work to graphics cards.
                 decoder = av.CodecContext.create("libdav1d" if name == "av1" else name, "r")
-                decoder.options = dict(TELLS) if tells else {}
+                decoder.options = dict(TOLD)
             frame.pts, frame.time_base = i, 1 / rate
             for packet in encoder.encode(frame):
                 yield from decoder.decode(packet)

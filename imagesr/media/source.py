@@ -231,6 +231,11 @@ class Source:
         return soon and not (self._begins_broken and not self._whole)
 
     @property
+    def first(self) -> Frame:
+        """The first frame; before the iteration."""
+        return next(item for item in self._head if isinstance(item, Frame))
+
+    @property
     def has_alpha(self) -> bool:
         """Tell whether the video has transparency, kept or not."""
         return self._see_through

@@ -69,7 +69,7 @@ def _name_models(app, service):
             for parameter in described["paths"][path]["post"]["parameters"]:
                 if parameter["name"] == "model":
                     parameter["schema"] |= {"enum": list(service.names), "default": service.model}
-                elif parameter["name"] == "detail":
+                elif parameter["name"] in ("detail", "clean"):
                     parameter["schema"].pop("default", None)
         return described
 

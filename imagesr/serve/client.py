@@ -27,6 +27,7 @@ from imagesr.cli import (
     Parser,
     check_interrupted,
     check_record,
+    clean_argument,
     run_command,
     scale_argument,
     told,
@@ -212,6 +213,8 @@ async def _send_all(pairs, options, sent, tell):
     query = {"scale": str(options.scale), "model": options.model, "format": options.format}
     if options.detail is not None:
         query["detail"] = f"{options.detail:g}"
+    if options.clean is not None:
+        query["clean"] = options.clean if options.clean == "auto" else f"{options.clean:g}"
     limits = httpx.Limits(max_connections=options.jobs)
     timeout = httpx.Timeout(options.patience, connect=min(options.patience, 10))
     async with httpx.AsyncClient(base_url=options.to, limits=limits, timeout=timeout) as client:
@@ -395,6 +398,8 @@ def _parser():
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
     text = "detail of the result, for models that take one (default: the service's)"
     add("--detail", type=float, metavar="0..1", help=text)
+    text = "how much the service cleans, or auto, for models that take it (default: 0)"
+    add("--clean", type=clean_argument, metavar="0..1", help=text)
     add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")
     add("--jobs", type=int, default=2, metavar="N", help="pictures that are sent at a time (default: 2)")
     away = "seconds to wait for a service that is away or silent"

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
 from imagesr.serve.metrics import STAGES
-from imagesr.serve.queries import parse_detail, parse_scale, scale_schema
+from imagesr.serve.queries import parse_detail, parse_number, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.schemas import Error, Models, describe_models
 from imagesr.serve.service import Service, Wanted
@@ -79,19 +79,29 @@ async def _wanted(
             json_schema_extra={"type": "number", "minimum": 0, "maximum": 1},
         ),
     ] = "",
+    clean: Annotated[
+        str,
+        Query(
+            description="How much of the picture was lost to compression and noise: from 0, which leaves it as it is, "
+            "to 1, or `auto`, by the picture. Models with a `clean` in `/models` take it; that is their default",
+            json_schema_extra={"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]},
+        ),
+    ] = "",
 ) -> Wanted:
-    """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale or detail."""
+    """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale, detail or clean."""
     given = request.query_params
     factor, kind = parse_scale(scale), _parse_format(format)
-    if unknown := set(given) - {"scale", "model", "format", "detail"}:
-        raise Refusal(422, "query", f"Expected scale, model, format and detail. Received: {min(unknown)[:50]!r}")
+    if unknown := set(given) - {"scale", "model", "format", "detail", "clean"}:
+        raise Refusal(422, "query", f"Expected scale, model, format, detail and clean. Received: {min(unknown)[:50]!r}")
     model = model if "model" in given else None
     staged = request.scope["route"].path.startswith(STAGING)
     model = _staged_model(service, model) if staged else _served_model(service, model)
     wanted = Wanted(factor, model, kind)
     number = parse_detail(detail) if "detail" in given else None
+    degree = _parse_clean(clean) if "clean" in given else None
     try:
-        return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale))
+        service.check_clean(degree, wanted.model, wanted.scale)
+        return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale), clean=degree)
     except ModelError as error:
         raise Refusal(422, "query", str(error)) from None
 
@@ -109,6 +119,10 @@ def _staged_model(service, name):
     if name not in service.staged:
         raise Refusal(404, "query", f"Expected a challenger in the registry. Received: {name[:50]!r}")
     return service.staged[name]
+
+
+def _parse_clean(text):
+    return text if text == "auto" else parse_number(text, "a clean from 0 to 1, or auto")
 
 
 def _parse_format(text):

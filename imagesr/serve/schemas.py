@@ -35,6 +35,7 @@ class Measured(BaseModel):
     )
     receptive_field: int = Field(description="in pixels of the picture", examples=[15])
     detail: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[0.0])
+    clean: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[0.0])
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.5117])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]
@@ -109,6 +110,7 @@ def describe_models(
                 "multiple": card.multiple,
                 "receptive_field": card.receptive_field,
                 "detail": card.detail if card.detail is None or detail is None else detail,
+                "clean": card.clean,
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }

@@ -17,10 +17,11 @@ import numpy as np
 
 import imagesr
 from imagesr.card import ModelCard, find_models, models_for, saved_models
-from imagesr.engines import Tuned, checked_detail, load_engine
+from imagesr.engines import checked_clean, checked_detail, load_engine, tuned
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
-from imagesr.image.upscale import upscaling
+from imagesr.image.upscale import clean_of, upscaling
+from imagesr.media.coding import HEAD
 from imagesr.media.photos import Picture, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import DecodeRequest, Decoders
@@ -39,12 +40,13 @@ _CHAINS = 8  # models loaded at a time
 
 @dataclass(frozen=True)
 class Wanted:
-    """Hold what a query asks for; `detail` None is the models' own, or none."""
+    """Hold what a query asks for; `detail` and `clean` None are the models' own, or none. `clean` may be `auto`."""
 
     scale: Scale
     model: str
     format: str
     detail: float | None = None
+    clean: float | str | None = None
 
 
 class Service:
@@ -210,6 +212,14 @@ class Service:
             self._check_detail(wanted, card)
         return wanted
 
+    def check_clean(self, wanted: float | str | None, model: str, scale: Scale) -> None:
+        """Raise ModelError for a clean outside 0 to 1, or one where no network that reaches the scale takes it."""
+        cards = self._chain(model, scale)
+        every = (card for cards in self.models.values() for card in cards)
+        known = [f"{other.name} x{other.scale}" for other in every if other.clean is not None]
+        if wanted != "auto":
+            checked_clean(wanted, next((card for card in cards if card.clean is not None), cards[0]), known=known)
+
     def _check_detail(self, detail, card):
         every = (card for cards in self.models.values() for card in cards)
         checked_detail(
@@ -228,12 +238,17 @@ class Service:
             native = math.prod((card.scale for card in self._chain(model, scale)), start=Scale(1))
             request = DecodeRequest(scale, native, format, self.most, _GROWN * self.most)
             size = await self.decoders.decode(source, decoded, request)
+            head = _head(source) if wanted.clean == "auto" else b""
             _forget(source)
             times["decode"] = time.perf_counter() - begun
+            clean = wanted.clean
             with ExitStack() as spools:
                 spools.callback(_forget, decoded)  # a download may take long
                 begun = time.perf_counter()
-                steps = self._upscale(open_decoded(decoded), model, scale, spools, wanted.detail)
+                picture = open_decoded(decoded)
+                if clean == "auto":
+                    clean = clean_of(head, picture).clean
+                steps = self._upscale(picture, model, scale, spools, detail=wanted.detail, clean=clean)
                 large, times["network"] = await self.scheduler.run(steps)
                 times["wait"] = time.perf_counter() - begun - times["network"]
                 begun = time.perf_counter()
@@ -243,12 +258,10 @@ class Service:
         self.metrics.pixels.labels("results").inc(large.width * large.height)
         return made
 
-    def _upscale(self, picture, model, scale, spools, detail=None):
+    def _upscale(self, picture, model, scale, spools, **numbers):
         size = scale.grow(picture.width), scale.grow(picture.height)
         steps = self._steps(tuple(card.folder for card in self._chain(model, scale)))
-        if detail is not None:
-            steps = [Tuned(engine, detail) for engine in steps]
-        return (yield from upscaling(picture, size, steps, fixed=True, spools=spools))
+        return (yield from upscaling(picture, size, tuned(steps, **numbers), fixed=True, spools=spools))
 
     def _chain(self, model, scale):
         return chain(self._pinned.get(model) or self.models[self.names[model]], scale)
@@ -288,6 +301,11 @@ def _connections(places):
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     most = _CONNECTIONS if files == resource.RLIM_INFINITY else (files - _FILES - 8 * places) // 2
     return max(8, min(most, _CONNECTIONS))
+
+
+def _head(file):
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
 
 
 def _forget(file):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import imagesr
 from imagesr.cli import (
+    CLEAN_HELP,
     DAMAGED,
     DETAIL_HELP,
     DEVICE_HELP,
@@ -23,6 +24,7 @@ from imagesr.cli import (
     Parser,
     box_argument,
     check_record,
+    clean_argument,
     exit_code,
     run_command,
     scale_argument,
@@ -113,6 +115,7 @@ def _parser():
         help="hold a rate (default: the video's own) by the best model that does, whatever -n says",
     )
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")
     add("--rate", type=_rate, metavar="FPS", help="frames per second of numbered pictures (default: 25)")

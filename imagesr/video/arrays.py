@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imagesr.card import models_for
+from imagesr.engines import checked_clean, tuned
 from imagesr.engines.chain import MAX_SCALE, load_chain
 from imagesr.media.frames import Frame, VideoInfo, from_rgb, rgb
 from imagesr.scale import Scale
@@ -21,7 +23,8 @@ class FilmUpscaler:
     """Upscale frames one by one, at frame rate; the engines stay loaded.
 
     A frame goes the way of video: its luma through the network in 8 bits, its colours through swscale at half the
-    resolution. `scale` is a Scale, `card` and `precision` are the first engine's.
+    resolution. `detail` and `clean` are from 0 to 1, for models that take them. `scale` is a Scale, `card` and
+    `precision` are the first engine's.
     """
 
     def __init__(self, model: str = "balanced", scale: Scale | float | str = "1.5", **options):
@@ -30,15 +33,19 @@ class FilmUpscaler:
             raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {self.scale}")
         self._engines = load_chain(models_for("video", model), self.scale, **options)
         self.card, self.precision = self._engines[0].card, self._engines[0].precision
-        self._upscaler: tuple[tuple[int, int], Upscaler] | None = None
+        self._cards = [engine.card for engine in self._engines]
+        self._upscaler: tuple[tuple, Upscaler] | None = None
 
-    def __call__(self, picture: np.ndarray | Image.Image) -> np.ndarray | Image.Image:
+    def __call__(self, picture: np.ndarray | Image.Image, *, clean: float | None = None) -> np.ndarray | Image.Image:
         """Return the frame upscaled, of the same kind: uint8 RGB (H, W, 3) or grey (H, W), or a Pillow image.
 
-        The size of the result is the input's times `scale`, rounded. Raises ValueError for other arrays.
+        The size of the result is the input's times `scale`, rounded. `clean` is for this frame, None is the one that
+        the model was loaded with. Raises ValueError for other arrays.
         """
         if not isinstance(picture, np.ndarray):
-            return _on_pillow(self, picture)
+            return _on_pillow(partial(self, clean=clean), picture)
+        if clean is not None:
+            checked_clean(clean, next((card for card in self._cards if card.clean is not None), self.card))
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
             what = f"{picture.dtype} {picture.shape}"
             raise ValueError(f"Expected a uint8 array, RGB (H, W, 3) or grey (H, W). Received: {what}")
@@ -46,7 +53,7 @@ class FilmUpscaler:
             raise ValueError(f"Expected a picture with pixels. Received: {picture.shape}")
         grey = picture.ndim == 2
         lr = from_rgb(np.repeat(picture[..., np.newaxis], 3, 2) if grey else picture, pix_fmt=self._format(picture))
-        sr = rgb(self._upscaler_for(lr)(lr), exact=False)
+        sr = rgb(self._upscaler_for(lr, clean)(lr), exact=False)
         return sr[..., 1] if grey else sr
 
     def _format(self, picture):
@@ -54,9 +61,9 @@ class FilmUpscaler:
         sizes = [n for length in picture.shape[:2] for n in (length, self.scale.grow(length))]
         return "yuv444p" if any(n % 2 for n in sizes) else "yuv420p"
 
-    def _upscaler_for(self, frame: Frame) -> Upscaler:
+    def _upscaler_for(self, frame: Frame, clean: float | None) -> Upscaler:
         size = frame.width, frame.height
-        if not self._upscaler or self._upscaler[0] != size:
+        if not self._upscaler or self._upscaler[0] != (size, clean):
             halved = (frame.format.name == "yuv420p",) * 2
             info = VideoInfo(
                 *size,
@@ -72,7 +79,8 @@ class FilmUpscaler:
                 duration=None,
                 frames=None,
             )
-            self._upscaler = size, Upscaler(info, tuple(self.scale.grow(n) for n in size), self._engines)
+            engines = tuned(self._engines, clean=clean)
+            self._upscaler = (size, clean), Upscaler(info, tuple(self.scale.grow(n) for n in size), engines)
         return self._upscaler[1]
 
 

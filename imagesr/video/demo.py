@@ -24,7 +24,20 @@ SIZE, RATE, SECONDS = (1280, 720), 30, 4
 _SCENE = (3000, 1800)  # wider than the frame, so that the camera can travel
 _CROP = (300, 240)  # of the 1080p frame, in the comparison
 # Options of the run that the middle frame at detail 0 is made with, too.
-_AGAIN = ("scale", "size", "model", "engine", "device", "precision", "threads", "codec", "crf", "preset", "encoder")
+_AGAIN = (
+    "scale",
+    "size",
+    "model",
+    "engine",
+    "device",
+    "precision",
+    "threads",
+    "clean",
+    "codec",
+    "crf",
+    "preset",
+    "encoder",
+)
 _PRINT = (  # text, pixels below the board's edge, height
     ("LAKE TRAIL", 58, 54),
     ("Viewpoint 1.5 km   ·   Ferry 720 m", 122, 21),

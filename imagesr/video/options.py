@@ -35,6 +35,8 @@ class Options:
         realtime: Frames a second to hold, 0 for the video's own rate: the best model that does so runs, and `model` is
             not looked at. None takes all the time that it needs.
         detail: From 0, the faithful picture, to 1, the most natural-looking one; None is the model's default.
+        clean: How much of the source was lost to compression and noise, from 0, nothing, to 1; `auto` looks at the
+            source, None is the model's default. `auto` is nothing to models that do not take it.
         threads: Threads of each stage; 0 is every core.
         start: Where to begin, in seconds.
         duration: How much to take, in seconds; None is all.
@@ -60,6 +62,7 @@ class Options:
     precision: str = "auto"
     realtime: float | None = None
     detail: float | None = None
+    clean: float | str | None = "auto"
     threads: int = 0
     start: float = 0.0
     duration: float | None = None
@@ -95,6 +98,8 @@ class Options:
                 raise ValueError(
                     f"Expected a {name.replace('_', ' ')} from {low:g} to {high:g}{unit}. Received: {float(value):g}"
                 )
+        if not (self.clean in ("auto", None) or (isinstance(self.clean, (int, float)) and 0 <= self.clean <= 1)):
+            raise ValueError(f"Expected a clean from 0 to 1, or auto. Received: {self.clean}")
         if self.duration is not None and not 0 < self.duration < math.inf:
             raise ValueError(f"Expected a duration above 0 s. Received: {self.duration:g}")
         if not 0 <= self.threads <= MAX_THREADS:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from imagesr.card import ModelCard, models_for
-from imagesr.engines import Engine, checked_detail, load_engine
-from imagesr.engines.chain import load_chain
+from imagesr.engines import Engine, checked_clean, checked_detail, load_engine
+from imagesr.engines.chain import chain, load_chain
 from imagesr.errors import ModelError
+from imagesr.media.coding import Coding, examine_film, examine_frames
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.encoders import played_format
 from imagesr.media.frames import VideoInfo, halved
 from imagesr.media.opening import PIPE
 from imagesr.media.source import Source
 from imagesr.video.encoding import check_target, choose_encoders, keeps_transparency
-from imagesr.video.options import Options
+from imagesr.video.options import LADDER, Options
 from imagesr.video.realtime import Ladder, Pace, ladders
 from imagesr.video.upscaler import Upscaler, pixel_shape, target_size
 
@@ -43,7 +44,8 @@ class Prepared:
     """An open input and what is made of it; `encoding` are the keyword arguments of a Writer, {} for a pipe.
 
     `reopen` opens the input once more. `pace` chooses among models where a rate is held. `expected` counts frames, None
-    where that is unknown.
+    where that is unknown. `clean` is what models that take it run at, None where none does, and `coding` what it
+    follows from, where it was not given.
     """
 
     source: Source
@@ -54,6 +56,8 @@ class Prepared:
     pace: Pace | None
     encoding: dict[str, Any]
     expected: int | None
+    clean: float | None = None
+    coding: Coding | None = None
 
     @property
     def info(self) -> VideoInfo:
@@ -68,6 +72,8 @@ def find_tools(out: Path, options: Options) -> Tools:
     # Those of another scale may take no detail.
     first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None
     checked_detail(options.detail, first)
+    if options.clean not in ("auto", None):
+        checked_clean(options.clean, next((card for card in cards if card.clean is not None), (*cards, None)[0]))
     if first:
         load_engine(first, **loading)  # so that a precision that this CPU lacks is told before the input is opened
     return Tools(cards, loading, encoders)
@@ -83,10 +89,27 @@ def prepare(stack: ExitStack, path: Path, out: Path, options: Options, tools: To
     _check_target(target, info, options, tools.cards)
     source.tag_for(target[1])
     info = source.info
-    engines = _load(tools.cards, info, target, options, tools.loading)
-    upscalers, pace = _upscalers(info, target, engines, options, tools.loading)
+    clean, coding = _clean(path, source, options, tools.cards, _factor(info, target, options))
+    loading = tools.loading | {"clean": clean}
+    engines = _load(tools.cards, info, target, options, loading)
+    upscalers, pace = _upscalers(info, target, engines, options, loading)
     encoding = _encoding(source, target, encoders, options) | {"pix_fmt": pix_fmt} if out != PIPE else {}
-    return Prepared(source, reopen, target, engines, upscalers, pace, encoding, _expected_frames(info, options))
+    expected = _expected_frames(info, options)
+    return Prepared(source, reopen, target, engines, upscalers, pace, encoding, expected, clean, coding)
+
+
+def _clean(path, source, options, cards, factor):
+    """Return the clean that models run at, None where none takes it, and the Coding that it follows from.
+
+    It is that of the whole film, whichever part is upscaled: a preview shows what the film will be.
+    """
+    if options.clean != "auto":
+        return options.clean, None
+    ladder = [models_for("live", name) for name in LADDER[:-1]] if options.realtime is not None else [cards]
+    if not any(card.clean is not None for some in ladder if some for card in chain(some, factor)):
+        return None, None
+    coding = examine_frames([source.first]) if path == PIPE else examine_film(path, rate=options.rate)
+    return coding.clean, coding
 
 
 def _find_cards(model):

@@ -107,16 +107,21 @@ class Ladder:
         return sum(step.spared for step in self._steps)
 
 
-def load_model(name: str, factor: Scale | Fraction, *, detail: float | None = None, **loading) -> list[Engine]:
+def load_model(
+    name: str, factor: Scale | Fraction, *, detail: float | None = None, clean: float | None = None, **loading
+) -> list[Engine]:
     """Load the engines that reach a factor by the flavour for film; none for plain Lanczos.
 
-    `detail` goes to those that take one, `loading` are other options of `load_engine`. Raises ModelError.
+    `detail` and `clean` go to those that take them, `loading` are other options of `load_engine`. Raises ModelError.
     """
     if name == LADDER[-1]:
         return []
     cards = models_for("live", name)
-    takes = any(card.detail is not None for card in chain(cards, factor))
-    return load_chain(cards, factor, detail=detail if takes else None, **loading)
+    wanted = {"detail": detail, "clean": clean}
+    for name in wanted:
+        if all(getattr(card, name) is None for card in chain(cards, factor)):
+            wanted[name] = None
+    return load_chain(cards, factor, **wanted, **loading)
 
 
 def fast_enough(seconds: Mapping[str, float], fps: float) -> list[str]:

@@ -20,7 +20,8 @@ class Report:
 
     `fps` counts from the opening of the input to the closed output, `first_frame_s` from the call to the first
     upscaled frame; the command adds the start of the process where it has only one video. `model` names what ran,
-    one after another, and `flavour` what that was trained for. `stages` are milliseconds per frame that each stage
+    one after another, and `flavour` what that was trained for. `coding` says
+    what `clean` follows from, where it was not given. `stages` are milliseconds per frame that each stage
     was at work; they overlap in time, and the `bottleneck` is the busiest. `missing` says in words what of a
     damaged input could not be decoded. `megabytes` is the size of the output, `megabytes_in` that of the input,
     `megabytes_expected` what was expected before the start. `by_model` are the shares of the frames by model, where
@@ -34,6 +35,8 @@ class Report:
     flavour: str = ""
     precision: str = ""
     detail: float | None = None
+    clean: float | None = None
+    coding: str = ""
     size: str = ""
     frames: int = 0
     fps: float = 0.0
@@ -96,12 +99,14 @@ class Report:
     def __str__(self):
         made = "frames tried, nothing written" if self.tried else "frames"
         detail = "" if self.detail is None else f"detail {self.detail:g}"
-        how = ", ".join(filter(None, [self.flavour, self.precision, detail]))
+        clean = "" if self.clean is None or self.coding else f"clean {self.clean:g}"
+        how = ", ".join(filter(None, [self.flavour, self.precision, detail, clean]))
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
         lines = [
             f"{self.output}: {self.frames} {made}, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
             f"  {self.fps:.1f} fps ({self.seconds:.1f} s, first frame after {self.first_frame_s:.1f} s)",
             f"  ms per frame: {stages}; bottleneck: {self.bottleneck}",
+            *([f"  {self.cleaned}"] * bool(self.coding)),
             *([f"  in time: {_shares(self.by_model)}"] * bool(self.by_model)),
             *(
                 [f"  unchanged, and not computed again: {self.unchanged:.0%} of the picture"]
@@ -123,6 +128,11 @@ class Report:
         if self.missing:
             lines.append(f"  DAMAGED INPUT: {self.missing}")
         return "\n".join(lines)
+
+    @property
+    def cleaned(self) -> str:
+        """Say which `clean` was chosen, and why."""
+        return f"clean {self.clean:g} ({self.coding})"
 
     def _whole_takes(self, times):
         """Return how long the whole takes, as hours, minutes and seconds, and its frames per second."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from imagesr.cli import Interrupted
-from imagesr.engines import checked_detail
+from imagesr.engines import checked_clean, checked_detail
 from imagesr.engines.chain import chain_name, native_scale
 from imagesr.errors import OutputError
 from imagesr.media.frames import Frame
@@ -90,6 +90,7 @@ def upscale_video(
     with ExitStack() as stack:
         ready = prepare(stack, path, out, options, tools)
         source, info, target, expected = ready.source, ready.info, ready.target, ready.expected
+        options = replace(options, clean=ready.clean)  # one number for shares, and for a run that goes on
         _describe(report, ready, options)
         if out == PIPE:
             writer = PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
@@ -142,6 +143,10 @@ def _describe(report, ready, options):
         takes = next((card for card in cards if card.detail is not None), None)
         report.model, report.flavour = chain_name(cards), cards[0].flavour
         report.precision, report.detail = engines[0].precision, checked_detail(options.detail, takes) if takes else None
+        cleans = next((card for card in cards if card.clean is not None), None)
+        report.clean = checked_clean(ready.clean, cleans) if cleans else None
+    if ready.coding:
+        report.clean, report.coding = ready.clean, ready.coding.reasons
     if ready.pace:
         report.model = f"the best of {', '.join(ready.pace.steps)} at {ready.pace.fps:g} fps"
 
@@ -244,6 +249,8 @@ def _announce(announce, report, info, expected, writer):
     announce(f"{report.size} by {report.model}{length}, {float(info.rate):g} fps{size}")
     for note in report.notes:
         announce(f"note: {note}")
+    if report.coding:
+        announce(report.cleaned)
     if begun := getattr(writer, "begun_before", ""):
         announce(begun)
     for line in writer.dropped:

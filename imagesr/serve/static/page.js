@@ -71,12 +71,19 @@ const native = () => scales().find(({ scale }) => scale === $("scale").value);
 /* The detail that is chosen; undefined where the network takes none. */
 const detail = () => ($("ends").hidden ? undefined : $("detail").valueAsNumber);
 
-/* Show the slider where the network at the chosen scale takes a detail, at its default unless the reader has moved it. */
+/* How much is cleaned; undefined where the network takes no such number. */
+const clean = () => ($("lost").hidden ? undefined : $("clean").valueAsNumber);
+
+/* Show the sliders where the network at the chosen scale takes them, the detail at its default unless the reader has moved it. */
 function offerDetail() {
   const own = native()?.detail ?? null;
   $("ends").hidden = own === null;
   if (own !== null && !moved) $("detail").value = own;
+  $("lost").hidden = (native()?.clean ?? null) === null;
 }
+
+/* Those of the numbers that are given. */
+const given = (numbers) => Object.fromEntries(Object.entries(numbers).filter(([, number]) => number !== undefined));
 
 /* What the worker must know of the network that is chosen. */
 function network() {
@@ -85,7 +92,7 @@ function network() {
   while (up % 1) [up, down] = [2 * up, 2 * down];
   const reach = Math.max(4, Math.ceil(receptive_field / 2) + multiple);
   const [url, runtime] = [files["model.onnx"], service.runtime].map((path) => new URL(path, location).href);
-  return { url, runtime, up, down, multiple, reach, detail: detail() };
+  return { url, runtime, up, down, multiple, reach, detail: detail(), clean: clean() };
 }
 
 /* One picture */
@@ -112,7 +119,7 @@ async function enlarge() {
     const options = { signal: mine.signal, progress: showProgress };
     const result = here()
       ? await enlargeHere(file, network(), { type: `image/${format}`, ...options })
-      : await enlargeThere(file, { scale, model: $("model").value, format, ...(detail() === undefined ? {} : { detail: detail() }) }, { max: service.max_bytes, ...options });
+      : await enlargeThere(file, { scale, model: $("model").value, format, ...given({ detail: detail(), clean: clean() }) }, { max: service.max_bytes, ...options });
     const took = `${((performance.now() - began) / 1000).toFixed(1)} s`;
     await present(result, { file, scale, took, signal: mine.signal });
   } catch (error) {

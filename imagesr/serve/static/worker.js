@@ -2,7 +2,7 @@
 
    Asked { id, model, bitmap, type, quality }, it answers { id, share } on the way and at last { id, result, backend },
    a Blob of `type`, or an ImageBitmap where there is none, or { id, error }.
-   `model` is { url, runtime, up, down, multiple, reach, detail }, lengths in LR pixels; `detail` is for networks that take one. */
+   `model` is { url, runtime, up, down, multiple, reach, detail, clean }, lengths in LR pixels; `detail` and `clean` are for networks that take them. */
 
 const PATIENCE = 5000; // ms that WebGPU has for an answer
 const TILE = 384; // LR pixels a side
@@ -90,20 +90,20 @@ function within(time, promise) {
 async function superResolve(model, ...lr) {
   const opened = await open(model);
   try {
-    return await run(opened, model.detail, ...lr);
+    return await run(opened, model, ...lr);
   } catch (error) {
     if (opened.backend !== "WebGPU") throw error;
     card = false;
     sessions.clear();
-    return run(await open(model), model.detail, ...lr);
+    return run(await open(model), model, ...lr);
   }
 }
 
-async function run({ ort, session }, detail, luma, width, height) {
+async function run({ ort, session }, numbers, luma, width, height) {
   const lr = new ort.Tensor("uint8", luma, [1, height, width, 1]);
   const feeds = { [session.inputNames[0]]: lr };
-  // A network with two ends takes a detail, too; 0 is the faithful picture.
-  if (session.inputNames[1]) feeds[session.inputNames[1]] = new ort.Tensor("float32", [detail ?? 0], [1]);
+  // A network may take a detail, of which 0 is the faithful picture, and a clean, of which 0 leaves all as it is.
+  for (const name of session.inputNames.slice(1)) feeds[name] = new ort.Tensor("float32", [numbers[name] ?? 0], [1]);
   const results = await session.run(feeds);
   const sr = results[session.outputNames[0]];
   const data = await sr.getData();
