@@ -125,6 +125,19 @@ def models_for(job: str, model: str) -> list[ModelCard]:
     return find_models(model, flavour=FLAVOURS[job])
 
 
+def of_own_size(model: str) -> ModelCard:
+    """Return the card of a model at scale 1, which keeps the size and cleans, of any flavour; raises ModelError."""
+    cards = find_models(model)
+    for card in cards:
+        if card.scale == Scale(1):
+            return card
+    known = ", ".join(folder.name.removesuffix("_x1") for folder in saved_models() if folder.name.endswith("_x1"))
+    scales = ", ".join(f"x{card.scale}" for card in cards)
+    raise ModelError(
+        f"Expected a scale above 1, or a model of scale 1 ({known or 'none yet'}). Received: 1, {model} has {scales}"
+    )
+
+
 def find_model(model: str, scale: Scale) -> ModelCard:
     """Return the card of a model, by name or folder, at one scale; raises ModelError where there is none."""
     cards = find_models(model)

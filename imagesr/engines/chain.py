@@ -56,6 +56,8 @@ def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCar
     (docs/experiments.md). The smallest scale runs first, so that the others see fewer pixels.
     """
     factor = _fraction(factor)
+    # One of scale 1 gains no size: it runs where that stays.
+    cards = [card for card in cards if (card.scale == Scale(1)) == (factor == 1)] or cards
     short = SHORT if all(card.flavour == "film" for card in cards) else 1
     for length in range(1, 8):
         found = [(_product(chosen), chosen) for chosen in combinations_with_replacement(cards, length)]

@@ -75,7 +75,7 @@ def checked_network(network: keras.Model, place: Path | str, *, depth: bool = Tr
         odd = cost.multiple(model) * 17
         height, width = cost.input_size(model, (odd, 3 * odd))
         sr = at_detail(model, 0)(np.zeros((1, height, width, shapes[0][3]), np.float32))
-        if float(scale) <= 1 or sr.shape[1:3] != (scale.grow(height), scale.grow(width)):
+        if float(scale) < 1 or sr.shape[1:3] != (scale.grow(height), scale.grow(width)):
             raise ValueError(f"{sr.shape[2]}x{sr.shape[1]} pixels from {width}x{height}")
     except Exception as error:  # layers raise whatever they like
         raise _no_network(place, error) from None

@@ -62,8 +62,8 @@ class Plan:
 
 def _scale(text):
     scale = scale_argument(text)
-    if not 1 < float(scale) <= MAX_SCALE:
-        raise argparse.ArgumentTypeError(f"expected a scale above 1 and up to {MAX_SCALE}, received {text}")
+    if not 1 <= float(scale) <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"expected a scale from 1 up to {MAX_SCALE}, received {text}")
     return scale
 
 

@@ -149,7 +149,7 @@ def write_shader(
     if not isinstance(end, Shuffled):
         raise ValueError("Expected a network that ends in depth_to_space for a shader")
     writer.finish(end, scale)
-    return writer.shader(f"imagesr {name} x{scale}")
+    return writer.shader(f"imagesr {name} x{scale}", own_size=scale == Scale(1))
 
 
 def _trace(model, writer, values):
@@ -360,8 +360,8 @@ class _Writer:
             raise ValueError(f"Expected at most {MOST_BOUND} textures in a pass. Received: {len(drawn.bound)}")
         self.passes.append(drawn)
 
-    def shader(self, title: str) -> Shader:
-        """Return the whole text."""
+    def shader(self, title: str, *, own_size: bool) -> Shader:
+        """Return the whole text; one of `own_size` runs however large the picture is shown."""
         fetches = sum(drawn.fetches * drawn.area for drawn in self.passes)
         text = [
             f"// {title}: an upscaler of luma for mpv and players on libplacebo. Made by `imagesr export --also mpv`.",
@@ -371,7 +371,7 @@ class _Writer:
             text += ["", "//!HOOK LUMA", *(f"//!BIND {name}" for name in drawn.bound)]
             text += [f"//!SAVE {drawn.save}"] if drawn.save else []
             text += [f"//!WIDTH {drawn.size[0]}", f"//!HEIGHT {drawn.size[1]}", f"//!COMPONENTS {drawn.components}"]
-            text += [f"//!WHEN OUTPUT.w LUMA.w / {FROM} > OUTPUT.h LUMA.h / {FROM} > *"]
+            text += [] if own_size else [f"//!WHEN OUTPUT.w LUMA.w / {FROM} > OUTPUT.h LUMA.h / {FROM} > *"]
             text += [f"//!DESC {title}: {drawn.title}", *drawn.body]
         return Shader("\n".join(text) + "\n", len(self.passes), fetches)
 

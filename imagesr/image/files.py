@@ -164,7 +164,7 @@ def _tell(text):
 
 
 def _check_numbers(options):
-    if not options.size and not 1 < float(options.scale) <= MAX_SCALE:
+    if not options.size and not 1 <= float(options.scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
     if options.times < 1:
         raise ValueError(f"Expected at least one time. Received: {options.times}")

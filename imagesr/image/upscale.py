@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from imagesr.card import models_for
+from imagesr.card import models_for, of_own_size
 from imagesr.cli import check_interrupted
 from imagesr.engines import Engine, checked_clean, tuned
 from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, reach, whole_unit
@@ -51,7 +51,7 @@ def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
     `model` is a name, of which the flavour for photographs is taken, or a folder. `options` are those of `load_engine`.
     Raises ModelError.
     """
-    cards = models_for("photographs", model)
+    cards = models_for("photographs", model) if scale != Scale(1) else [of_own_size(model)]
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
     return load_chain(cards, scale, bits=16, **options)
@@ -60,7 +60,7 @@ def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
 def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
     """Return the scale of a picture of (width, height): `scale`, or that by which it fits into `box`.
 
-    Raises ValueError for what is not above 1 and up to MAX_SCALE.
+    Raises ValueError for what is not above 1 and up to MAX_SCALE; 1 itself is for models of that scale.
     """
     if box:
         factor = min(Fraction(box[0], size[0]), Fraction(box[1], size[1]))
@@ -70,7 +70,7 @@ def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None
                 f"Received: {box[0]}x{box[1]}"
             )
         scale = Scale(factor.numerator, factor.denominator)
-    if not 1 < float(scale) <= MAX_SCALE:
+    if not 1 <= float(scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {float(scale):g}")
     return scale
 

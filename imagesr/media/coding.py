@@ -39,6 +39,7 @@ _VP9_STEP = (4, 8, 102, 152, 200, 265, 353, 474, 639, 1828)
 # a pixel at 720p and 30 frames a second; six steps of the quantiser halve that; other codecs take so many times as
 # much for the same quality. That is coarse: films differ by their content as much as fourfold, two octaves, which is
 # 12 steps of the quantiser or 0.4 of `clean`. docs/video.md has the error on clips of a known quality.
+_SOUND = 128_000  # bits a second of sound that does not tell
 _BITS, _BITS_AT, _OCTAVE = 0.08, 25.0, 6.0
 _SHARE = {"hevc": 0.6, "vvc": 0.4, "av1": 0.5, "vp9": 0.65, "vp8": 1.1, "theora": 1.4, "vc1": 1.2, "wmv3": 1.2}
 _SHARE |= {"mpeg4": 1.6, "msmpeg4v3": 1.7, "h263": 1.7, "flv1": 1.7, "mpeg2video": 2.0, "mpeg1video": 2.2}
@@ -205,7 +206,7 @@ def _quantiser_by_bits(container, stream, codec):
     context, rate = stream.codec_context, stream.average_rate or stream.guessed_rate
     bits = stream.bit_rate
     if not bits and container.duration and container.size:
-        sound = sum(other.bit_rate or 0 for other in container.streams.audio)
+        sound = sum(other.bit_rate or _SOUND for other in container.streams.audio)
         bits = max(1, container.size * 8 * av.time_base // container.duration - sound)
     if not (bits and rate and context.width and context.height):
         return None
@@ -259,9 +260,12 @@ def jpeg_step(file: bytes) -> float | None:
         if kind == 0xFF:  # a filling byte
             at += 1
             continue
+        if at + 2 + length > len(file):
+            return None
         if kind == 0xDB and length >= 67 and not file[at + 4] & 15:  # the first table is that of luma
             wide = file[at + 4] >> 4
-            table = np.frombuffer(file[at + 5 : at + 2 + length], ">u2" if wide else np.uint8, 64 if not wide else -1)
+            dtype = np.dtype(">u2" if wide else "u1")
+            table = np.frombuffer(file[at + 5 : at + 2 + length].ljust(64 * dtype.itemsize, b"\0"), dtype, 64)
             return float(np.mean(table[_JPEG_FIRST:_JPEG_LAST]))
         if kind in (0xD9, 0xDA) or length < 2:
             return None

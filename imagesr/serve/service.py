@@ -317,10 +317,11 @@ def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
     """Return the shipped models for photographs by name, and every name that stands for one of them."""
     shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
     names = {name: models_for("photographs", name)[0].name for name in shipped}
-    models = {name: find_models(name) for name in sorted(set(names.values()))}
+    found = {name: find_models(name) for name in sorted(set(names.values()))}
+    models = {name: [card for card in cards if Scale(1) < card.scale] for name, cards in found.items()}
     models = {
         name: cards
         for name, cards in models.items()
-        if all(card.channels in (1, 3) and not card.size for card in cards)
+        if cards and all(card.channels in (1, 3) and not card.size for card in cards)
     }
     return models, {name: photo for name, photo in names.items() if photo in models}

@@ -25,7 +25,7 @@ class Options:
     """Say how a video is upscaled; the fields are the options of `upscale_video`.
 
     Args:
-        scale: Factor, up to 8.
+        scale: Factor, up to 8. 1 is for models of scale 1, which clean.
         size: Box (width, height) in pixels to fit into as the video is displayed, in place of `scale`.
         square: Give the output square pixels.
         model: `fast`, `balanced`, `best`, `lanczos`, or the folder of a model.
@@ -86,7 +86,7 @@ class Options:
         if self.realtime is not None:
             object.__setattr__(self, "model", LADDER[0])
         lowest = 0 if self.model == "lanczos" else 1
-        if not self.size and not lowest < float(self.scale) <= MAX_SCALE:
+        if not self.size and not (lowest < float(self.scale) <= MAX_SCALE or float(self.scale) == 1):
             raise ValueError(f"Expected a scale above {lowest} and up to {MAX_SCALE}. Received: {self.scale}")
         if self.size and min(self.size) < 2:
             raise ValueError(f"Expected a size of at least 2x2. Received: {self.size[0]}x{self.size[1]}")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imagesr.card import ModelCard, models_for
+from imagesr.card import ModelCard, models_for, of_own_size
 from imagesr.engines import Engine, checked_clean, checked_detail, load_engine
 from imagesr.engines.chain import chain, load_chain
 from imagesr.errors import ModelError
@@ -21,6 +21,7 @@ from imagesr.media.encoders import played_format
 from imagesr.media.frames import VideoInfo, halved
 from imagesr.media.opening import PIPE
 from imagesr.media.source import Source
+from imagesr.scale import Scale
 from imagesr.video.encoding import check_target, choose_encoders, keeps_transparency
 from imagesr.video.options import LADDER, Options
 from imagesr.video.realtime import Ladder, Pace, ladders
@@ -68,6 +69,8 @@ class Prepared:
 def find_tools(out: Path, options: Options) -> Tools:
     """Find models and encoders and try them out; raises ValueError where one is missing or does not work here."""
     cards, loading = _find_cards(options.model), _loading(options)
+    if cards and not options.size and options.scale == Scale(1):
+        cards = [of_own_size(options.model)]
     encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
     # Those of another scale may take no detail.
     first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None

@@ -104,13 +104,18 @@ class Upscaler:
             return self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame
         if self._to_size is None:
-            result = self._resize(wide)
+            result = self._resized(wide)
             self._upscale(plane(wide, 0), plane(result, 0))
             return fitted(result, *self._size) if self._padded else result
-        result = self._resize(frame)
+        result = self._resized(frame)
         self._upscale(plane(wide, 0), self._inside_luma)
         plane(result, 0)[:] = plane(self._to_size(self._inside), 0)
         return result
+
+    def _resized(self, frame):
+        """Return a new frame of the size to come; a frame that has it already is the decoder's, and stays as it is."""
+        result = self._resize(frame)
+        return fitted(frame, frame.width, frame.height) if result is frame else result
 
     def _upscale(self, luma, target):
         """Fill `target`, upscaled luma without padding; what has not changed since the last call is kept."""
