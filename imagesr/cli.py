@@ -28,6 +28,7 @@ CLEAN_HELP = (
     "how much of the source was lost to compression and noise: 0 leaves all as it is, auto looks (default: {default}; "
     "for models that take it)"
 )
+GRAIN_HELP = "paint grain on the result (default: 0, none)"
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
 
 # The extra that brings a package; all others come with `train`.

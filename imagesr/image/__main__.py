@@ -9,6 +9,7 @@ from imagesr.cli import (
     CLEAN_HELP,
     DETAIL_HELP,
     DEVICE_HELP,
+    GRAIN_HELP,
     Parser,
     box_argument,
     clean_argument,
@@ -53,6 +54,7 @@ def _parser():
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--clean", type=clean_argument, metavar="0..1", help=CLEAN_HELP.format(default=0))
+    add("--grain", type=float, default=0.0, metavar="0..1", help=GRAIN_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add(

@@ -106,9 +106,9 @@ def _upscale(photo, target, format, options, steps_to, count):
     with ExitStack() as spools, _progress(options.quiet, f"{count}{Path(name).name}", options.times) as advance:
         clean, told = _clean(source, picture, options, steps_to(scale))
         for size in sizes[1:]:
-            steps = upscaling(
-                picture, size, tuned(steps_to(scale), clean=clean), tta=options.tta, tile=tile, spools=spools
-            )
+            engines, grain = tuned(steps_to(scale), clean=clean), options.grain if size is sizes[-1] else 0.0
+            how = {"tta": options.tta, "tile": tile, "grain": grain}
+            steps = upscaling(picture, size, engines, spools=spools, **how)
             picture, clean = last(steps, advance), 0.0  # a second time there is nothing left to clean
         check_interrupted()
         writing = {"quality": options.quality, "strip": options.strip, "note": note}
@@ -166,6 +166,8 @@ def _tell(text):
 def _check_numbers(options):
     if not options.size and not 1 <= float(options.scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
+    if not 0 <= options.grain <= 1:
+        raise ValueError(f"Expected a grain from 0 to 1. Received: {options.grain:g}")
     if options.times < 1:
         raise ValueError(f"Expected at least one time. Received: {options.times}")
     if not 1 <= options.quality <= 100:

@@ -18,6 +18,7 @@ from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
 from imagesr.image.bounds import SLACK, within_local_range
 from imagesr.media.coding import Coding, examine_photo
+from imagesr.media.grain import with_grain
 from imagesr.media.photos import (
     Picture,
     Spool,
@@ -83,6 +84,7 @@ def upscaling(
     tta: bool = False,
     tile: int = TILE,
     fixed: bool = False,
+    grain: float = 0.0,
     spools: ExitStack,
 ) -> Generator[float, None, Picture]:
     """Upscale a picture tile by tile: yield the share of the picture that each tile is, return the new picture.
@@ -97,6 +99,7 @@ def upscaling(
         tta: Average over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
         tile: Longest side of a tile with its margins, in LR pixels.
         fixed: Give every tile the same shape, whatever the picture's size; small pictures are mirrored out to it.
+        grain: Painted on the result, from 0 to 1.
         spools: Holds the tiles of the result in a temporary file. Close it when the result is written.
     """
     if has_alpha(picture):
@@ -118,6 +121,8 @@ def upscaling(
         lr = region(around, left, top, *grid.piece) * np.float32(255 / white)
         sr = _upscale_tile(lr, engines, scale, tta, grid.used(left, top, unit))
         sr, *place = grid.kept(sr, left, top, scale)
+        if grain:
+            sr = with_grain(sr, place, grain, height=native[1])
         sr = np.clip(sr, 0, 255) * np.float32(white / 255)
         spool.write(sr if spool.dtype == np.float32 else np.rint(sr), *place)
         yield 1 / len(grid)

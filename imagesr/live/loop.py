@@ -14,6 +14,7 @@ import numpy as np
 from imagesr.card import models_for
 from imagesr.engines import checked_detail
 from imagesr.media.frames import Frame, VideoInfo
+from imagesr.media.grain import Grain
 from imagesr.scale import Scale
 from imagesr.video.pipeline import Newest
 from imagesr.video.realtime import AUTO, LADDER, Pace, fast_enough, frame_seconds, load_model
@@ -88,13 +89,16 @@ class Meter:
 class LiveUpscaler:
     """Upscale frames of one video by a model that can be changed while it runs.
 
-    `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale; for one that is chosen
-    later, `error` holds the message. A model that is chosen later and takes no detail or clean runs without.
+    `grain` is that of `Grain`, `loading` are options of `load_engine`. Raises ModelError for an unknown model or scale;
+    for one that is chosen later, `error` holds the message. A model that is chosen later and takes no detail or clean
+    runs without.
     The model `auto` is the best that holds the rate of the video; while a frame takes too long, a cheaper one.
     """
 
-    def __init__(self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, **loading):
-        self._info, self._loading, self._detail = info, loading, detail
+    def __init__(
+        self, info: VideoInfo, model: str, scale: str, *, detail: float | None = None, grain: float = 0.0, **loading
+    ):
+        self._info, self._loading, self._detail, self._grain = info, loading, detail, grain
         if detail is not None and model != AUTO:
             cards = [] if model == "lanczos" else models_for("live", model)
             checked_detail(detail, next((card for card in cards if card.detail is not None), (*cards, None)[0]))
@@ -110,7 +114,8 @@ class LiveUpscaler:
         names = LADDER if model == AUTO else [model]
         loading = {"bits": 16 if self._info.bits > 8 else 8, "detail": self._detail, **self._loading}
         engines = {name: load_model(name, parsed, **loading) for name in names}
-        steps = {name: Upscaler(self._info, size, chosen) for name, chosen in engines.items()}
+        grain = Grain(self._grain, size, self._info.bits) if self._grain else None
+        steps = {name: Upscaler(self._info, size, chosen, grain=grain) for name, chosen in engines.items()}
         # The first frame compiles the network, which takes a second: not while somebody is watching.
         rate = float(self._info.rate)
         seconds = {name: frame_seconds(step, self._info) for name, step in steps.items()}

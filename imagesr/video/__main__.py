@@ -17,6 +17,7 @@ from imagesr.cli import (
     DAMAGED,
     DETAIL_HELP,
     DEVICE_HELP,
+    GRAIN_HELP,
     NOT_STARTED,
     SOME_FAILED,
     UNREADABLE,
@@ -116,6 +117,7 @@ def _parser():
     )
     add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
     add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
+    add("--grain", type=float, default=0.0, metavar="0..1", help=GRAIN_HELP)
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")
     add("--rate", type=_rate, metavar="FPS", help="frames per second of numbered pictures (default: 25)")

@@ -37,6 +37,7 @@ class Options:
         detail: From 0, the faithful picture, to 1, the most natural-looking one; None is the model's default.
         clean: How much of the source was lost to compression and noise, from 0, nothing, to 1; `auto` looks at the
             source, None is the model's default. `auto` is nothing to models that do not take it.
+        grain: From 0, none, to 1: grain that is painted on the upscaled frames.
         threads: Threads of each stage; 0 is every core.
         start: Where to begin, in seconds.
         duration: How much to take, in seconds; None is all.
@@ -63,6 +64,7 @@ class Options:
     realtime: float | None = None
     detail: float | None = None
     clean: float | str | None = "auto"
+    grain: float = 0.0
     threads: int = 0
     start: float = 0.0
     duration: float | None = None
@@ -112,6 +114,7 @@ class Options:
 
 
 _LIMITS = (
+    ("grain", 0, 1, ""),
     ("crf", 0, 63, ""),
     ("bitrate", 10, 1_000_000, " kbit/s"),
     ("target_size", 0.01, 1_000_000, " MB"),

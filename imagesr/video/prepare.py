@@ -19,6 +19,7 @@ from imagesr.media.coding import Coding, examine_film, examine_frames
 from imagesr.media.containers import FORMATS, TURNS
 from imagesr.media.encoders import played_format
 from imagesr.media.frames import VideoInfo, halved
+from imagesr.media.grain import Grain
 from imagesr.media.opening import PIPE
 from imagesr.media.source import Source
 from imagesr.scale import Scale
@@ -204,9 +205,10 @@ def _factor(info, target, options):
 def _upscalers(info, target, engines, options, loading):
     """Return what upscales frames, one of each thread, and the pace that chooses among models, None without."""
     threads = range(loading["parallel"] if engines else 1)
+    grain = Grain(options.grain, target, info.bits) if options.grain else None
     if options.realtime is None:
-        return [Upscaler(info, target, engines) for _ in threads], None
-    return ladders(info, target, _factor(info, target, options), options.realtime, **loading)
+        return [Upscaler(info, target, engines, grain=grain) for _ in threads], None
+    return ladders(info, target, _factor(info, target, options), options.realtime, grain=grain, **loading)
 
 
 def _encoding(source, size, encoders, options):

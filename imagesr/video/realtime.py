@@ -13,6 +13,7 @@ from imagesr.card import models_for
 from imagesr.engines import Engine
 from imagesr.engines.chain import chain, load_chain
 from imagesr.media.frames import Frame, Packet, VideoInfo, plane
+from imagesr.media.grain import Grain
 from imagesr.scale import Scale
 from imagesr.video.options import LADDER
 from imagesr.video.upscaler import Upscaler
@@ -133,7 +134,14 @@ def fast_enough(seconds: Mapping[str, float], fps: float) -> list[str]:
 
 
 def ladders(
-    info: VideoInfo, size: tuple[int, int], factor: Scale | Fraction, fps: float, *, parallel: int, **loading
+    info: VideoInfo,
+    size: tuple[int, int],
+    factor: Scale | Fraction,
+    fps: float,
+    *,
+    parallel: int,
+    grain: Grain | None = None,
+    **loading,
 ) -> tuple[list[Ladder], Pace]:
     """Return a ladder for each of the `parallel` threads that upscale frames side by side, and their common pace.
 
@@ -147,7 +155,8 @@ def ladders(
     seconds = {name: frame_seconds(Upscaler(info, size, steps), info) / side_by_side for name, steps in engines.items()}
     names = fast_enough(seconds, fps)
     pace, late = Pace(fps, names), Late(fps)
-    return [Ladder([Upscaler(info, size, engines[name]) for name in names], pace, late) for _ in range(parallel)], pace
+    steps = [[Upscaler(info, size, engines[name], grain=grain) for name in names] for _ in range(parallel)]
+    return [Ladder(own, pace, late) for own in steps], pace
 
 
 def frame_seconds(upscaler: Upscaler, info: VideoInfo) -> float:

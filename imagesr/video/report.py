@@ -37,6 +37,7 @@ class Report:
     detail: float | None = None
     clean: float | None = None
     coding: str = ""
+    grain: float = 0.0
     size: str = ""
     frames: int = 0
     fps: float = 0.0
@@ -100,7 +101,8 @@ class Report:
         made = "frames tried, nothing written" if self.tried else "frames"
         detail = "" if self.detail is None else f"detail {self.detail:g}"
         clean = "" if self.clean is None or self.coding else f"clean {self.clean:g}"
-        how = ", ".join(filter(None, [self.flavour, self.precision, detail, clean]))
+        grain = f"grain {self.grain:g}, painted" if self.grain else ""
+        how = ", ".join(filter(None, [self.flavour, self.precision, detail, clean, grain]))
         stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stages.items())
         lines = [
             f"{self.output}: {self.frames} {made}, {self.size}, by {self.model}" + (f" ({how})" if how else ""),
@@ -132,7 +134,7 @@ class Report:
     @property
     def cleaned(self) -> str:
         """Say which `clean` was chosen, and why."""
-        return f"clean {self.clean:g} ({self.coding})"
+        return f"clean {self.clean:g} ({self.coding})" if self.coding else ""
 
     def _whole_takes(self, times):
         """Return how long the whole takes, as hours, minutes and seconds, and its frames per second."""

@@ -145,6 +145,7 @@ def _describe(report, ready, options):
         report.precision, report.detail = engines[0].precision, checked_detail(options.detail, takes) if takes else None
         cleans = next((card for card in cards if card.clean is not None), None)
         report.clean = checked_clean(ready.clean, cleans) if cleans else None
+    report.grain = options.grain
     if ready.coding:
         report.clean, report.coding = ready.clean, ready.coding.reasons
     if ready.pace:

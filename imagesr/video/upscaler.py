@@ -12,6 +12,7 @@ from imagesr.engines import Engine
 from imagesr.engines.chain import native_scale, reach, whole_unit
 from imagesr.errors import ModelError
 from imagesr.media.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
+from imagesr.media.grain import Grain
 from imagesr.scale import Scale
 from imagesr.video.unchanged import Windows
 
@@ -63,10 +64,13 @@ class Upscaler:
     `engines` run one after another; none at all is plain Lanczos. They run only where a frame differs from the one
     before. Where their sizes do not come out even, the frame's edge is repeated before and cut off after them; where
     `size` is not what they reach, Lanczos resizes luma to it. `spared` counts the frames, in parts of one,
-    on which the engines did not run.
+    on which the engines did not run. `grain` is painted last.
     """
 
-    def __init__(self, info: VideoInfo, size: tuple[int, int], engines: Sequence[Engine] = ()):
+    def __init__(
+        self, info: VideoInfo, size: tuple[int, int], engines: Sequence[Engine] = (), *, grain: Grain | None = None
+    ):
+        self._grain, self._count = grain, 0
         self._engines, self._size, self._shift = engines, size, 16 - info.bits if info.bits > 8 else 0
         self.spared = 0.0
         if not engines:
@@ -86,6 +90,8 @@ class Upscaler:
         # A network of one size runs on whole frames.
         fixed = any(engine.card.size for engine in engines)
         self._windows = None if fixed else Windows(tuple(padded[::-1]), units=tuple(units[::-1]), halo=reach(engines))
+        # What is kept for the next frame has no grain.
+        self._plain = np.empty(size[::-1], np.uint16 if self._shift else np.uint8) if grain and native else None
         if native:
             self._to_size = None
             self._resize = Resizer(*self._sr_size, info.pix_fmt, kernel="bicubic")
@@ -100,12 +106,24 @@ class Upscaler:
     def __call__(self, frame: Frame | Packet) -> Frame | Packet:
         if isinstance(frame, Packet):
             return frame  # sound and the like pass through, in their place among the frames
+        result = self._upscaled(frame)
+        if self._grain:
+            luma = plane(result, 0)
+            painted = self._plain is not None and not self._padded
+            self._count += 1
+            seed = self._count if frame.pts is None else frame.pts  # cameras have no times
+            self._grain.paint(self._plain if painted else luma, luma, seed)
+        return result
+
+    def _upscaled(self, frame):
+        """Return the frame of the size to come; without its luma where that has to be painted, and is in `_plain`."""
         if not self._engines:
-            return self._resize(frame)
+            return self._resized(frame) if self._grain else self._resize(frame)
         wide = fitted(frame, *self._padded) if self._padded else frame
         if self._to_size is None:
             result = self._resized(wide)
-            self._upscale(plane(wide, 0), plane(result, 0))
+            own = self._plain is None or self._padded
+            self._upscale(plane(wide, 0), plane(result, 0) if own else self._plain)
             return fitted(result, *self._size) if self._padded else result
         result = self._resized(frame)
         self._upscale(plane(wide, 0), self._inside_luma)
