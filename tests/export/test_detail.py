@@ -17,10 +17,11 @@ import imagesr
 import imagesr.card
 from imagesr.card import ModelCard, models_with
 from imagesr.engines import Tuned, load_engine
-from imagesr.errors import ModelError
+from imagesr.errors import ModelError, OutputError
 from imagesr.export.export import export
 from imagesr.image.__main__ import main as image_main
 from imagesr.live.loop import LiveUpscaler
+from imagesr.media.coding import examine_film, examine_frames
 from imagesr.media.frames import Frame, plane
 from imagesr.media.source import Source
 from imagesr.metrics.perceptual import Extractor
@@ -36,6 +37,8 @@ from imagesr.train.detail import SecondEnd
 from imagesr.train.losses import log_mse
 from imagesr.train.optimizers import adam
 from imagesr.train.start import warm_start
+from imagesr.video import prepare, segments
+from imagesr.video.options import Options
 
 
 def lively(model, seed=0):
@@ -225,6 +228,86 @@ def test_the_video_command_takes_it(exported, tmp_path):
     assert sizes["0"] != sizes["1"]
 
 
+@pytest.fixture(scope="module")
+def starved(tmp_path_factory):
+    """Return a clip of which much was lost."""
+    options = {"crf": "36", "g": "10"}
+    return write_clip(tmp_path_factory.mktemp("starved") / "in.mp4", frames=60, size=(96, 64), options=options)
+
+
+def test_a_film_is_cleaned_as_its_source_asks(exported, starved, tmp_path):
+    how = {"model": str(exported.folder), "encoder": {"threads": "1"}}
+    report = imagesr.upscale_video(starved, tmp_path / "auto.mp4", **how)
+    found = examine_film(starved)
+    assert report.clean == found.clean > 0.4 and report.coding == found.reasons
+    assert f"  clean {found.clean:g} (H.264, quantiser {found.quantiser:.0f}; noise" in str(report)
+    own = imagesr.upscale_video(starved, tmp_path / "own.mp4", clean=found.clean, **how)
+    assert own.coding == "" and f"clean {found.clean:g})" in str(own)
+    imagesr.upscale_video(starved, tmp_path / "none.mp4", clean=0, **how)
+    auto, own, none = ((tmp_path / f"{name}.mp4").read_bytes() for name in ("auto", "own", "none"))
+    assert auto == own != none
+    part = imagesr.upscale_video(starved, tmp_path / "part.mp4", start=1.0, duration=0.2, **how)
+    assert part.clean == report.clean  # that of the whole film
+
+
+def test_auto_is_silent_for_models_that_take_none(starved, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "examine_film", None)
+    report = imagesr.upscale_video(starved, tmp_path / "out.mp4", model="lanczos")
+    assert report.clean is None and "clean" not in str(report)
+    with pytest.raises(ModelError, match=r"Expected a model that takes a clean \(.*\). Received: lanczos"):
+        imagesr.upscale_video(starved, tmp_path / "out2.mp4", model="lanczos", clean=0.5)
+
+
+def test_a_run_that_goes_on_cleans_and_paints_alike(exported, starved, tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "LONG_S", 0)
+    monkeypatch.setattr(segments, "LENGTH", 20)
+    how = {"model": str(exported.folder), "grain": 0.5, "encoder": {"x264-params": "mbtree=0"}, "threads": 1}
+    imagesr.upscale_video(starved, tmp_path / "whole.mp4", **how)
+
+    def stop(done, expected):
+        if done == 30:
+            raise OutputError("enough")
+
+    with pytest.raises(OutputError, match="enough"):
+        imagesr.upscale_video(starved, tmp_path / "out.mp4", progress=stop, **how)
+    with pytest.raises(ValueError, match="clean was"):
+        imagesr.upscale_video(starved, tmp_path / "out.mp4", clean=0.9, **how)
+    report = imagesr.upscale_video(starved, tmp_path / "out.mp4", **how)
+    assert "20 frames were done by earlier runs" in str(report)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_pipe_is_judged_by_its_first_frame(exported):
+    noise = np.random.default_rng(0).normal(0, 9, (96, 128)) + 128
+    frame = Frame.from_ndarray(np.clip(noise, 0, 255).astype(np.uint8), "gray")
+    found = examine_frames([frame])
+    assert found.quantiser is None and found.noise == pytest.approx(9, rel=0.2) and found.clean > 0.5
+
+
+@pytest.mark.parametrize("clean", [-0.1, 1.5, float("nan"), "much"])
+def test_a_clean_outside_is_refused(clean):
+    with pytest.raises(ValueError, match="Expected a clean from 0 to 1, or auto"):
+        Options(clean=clean)
+
+
+def test_a_photograph_is_cleaned_as_its_file_asks(exported, tmp_path, capsys):
+    Image.fromarray(picture(96, 80)).save(tmp_path / "in.jpg", quality=20)
+    results = {}
+    for clean in ("auto", "0", "0.5"):
+        arguments = [str(tmp_path / "in.jpg"), str(tmp_path / f"{clean}.png"), "-s", "1.5", "--clean", clean]
+        assert image_main([*arguments, "-n", str(exported.folder)]) == 0
+        results[clean] = np.asarray(Image.open(tmp_path / f"{clean}.png")).astype(int)
+    assert "(JPEG, quantiser" in capsys.readouterr().err
+    assert np.abs(results["auto"] - results["0"]).max() > 2
+    up = imagesr.load(exported.folder, scale=1.5, kind="photo")
+    with Image.open(tmp_path / "in.jpg") as opened:
+        array = np.asarray(opened)
+    np.testing.assert_array_equal(up(array, clean=0.5), results["0.5"])
+    np.testing.assert_array_equal(up(array), results["0"])
+    with pytest.raises(ModelError, match="Expected a clean from 0 to 1"):
+        up(array, clean=2)
+
+
 def test_the_image_command_takes_it(exported, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)  # colours of any range around them
     Image.fromarray(noise).save(tmp_path / "in.png")
@@ -244,6 +327,8 @@ def test_live_frames_take_it_and_go_on_with_a_model_that_takes_none(exported, tm
     faithful, detailed = (LiveUpscaler(info, str(exported.folder), "1.5", detail=detail) for detail in (0, 1))
     first, second = (np.array(plane(live(frame)[0], 0)).astype(int) for live in (faithful, detailed))
     assert np.abs(first - second).max() > 2
+    cleaned = LiveUpscaler(info, str(exported.folder), "1.5", detail=0, clean=1)
+    assert np.abs(np.array(plane(cleaned(frame)[0], 0)).astype(int) - first).max() > 2
     assert detailed.change(model="linear")
     detailed.close()
     assert (detailed.model, detailed.error) == ("linear", "")
@@ -263,7 +348,9 @@ def test_requests_take_it(only):
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "png")
     queries = ["", "&detail=0", "&detail=5e-1", "&detail=1"]
-    others = ["scale=2&model=linear&detail=0.5", "scale=2&model=linear"]
+    others = ["scale=1.5&clean=auto", "scale=1.5&clean=1", "scale=1.5&clean=2", "scale=1.5&clean=x"]
+    others += ["scale=2&model=linear&clean=auto", "scale=2&model=linear&clean=0.5"]
+    others += ["scale=2&model=linear&detail=0.5", "scale=2&model=linear"]
 
     async def ask():
         app = create_app(Service(model="two", queue=1, megapixels=1, threads=1))
@@ -276,11 +363,17 @@ def test_requests_take_it(only):
                 await client.post(f"http://localhost/supersizeme?{query}", content=file.getvalue()) for query in every
             ]
 
-    models, (*made, refused, plain) = asyncio.run(ask())
+    models, (*made, auto, clean, outside, word, silent, none, refused, plain) = asyncio.run(ask())
     assert {one["name"]: one["scales"][0]["detail"] for one in models.json()["models"]} == {"linear": None, "two": 0.5}
-    own, faithful, middle, detailed = (
-        np.asarray(Image.open(io.BytesIO(answer.content))).astype(int) for answer in made
+    own, faithful, middle, detailed, auto, clean = (
+        np.asarray(Image.open(io.BytesIO(answer.content))).astype(int) for answer in (*made, auto, clean)
     )
+    np.testing.assert_array_equal(clean, imagesr.upscale_image(noise, model="two", scale=1.5, clean=1))
+    assert np.abs(clean - own).max() > 2
+    np.testing.assert_array_equal(auto, own)  # too small to have noise, and no JPEG
+    assert [answer.status_code for answer in (outside, word, silent, none)] == [422, 422, 200, 422]
+    assert "from 0 to 1" in outside.json()["error"] and "or auto" in word.json()["error"]
+    assert none.json() == {"error": "Expected a model that takes a clean (two x1.5). Received: linear x2"}
     assert np.array_equal(own, middle) and np.abs(faithful - detailed).max() > 2
     np.testing.assert_array_equal(detailed, imagesr.upscale_image(noise, model="two", scale=1.5, detail=1))
     expected = "Expected a model that takes a detail (two x1.5). Received: linear x2"
@@ -300,7 +393,36 @@ def test_a_service_has_a_default_for_it(only):
         Service(model="two", detail=2, **options)
 
 
+def test_a_model_of_scale_1_keeps_the_size(tmp_path, monkeypatch):
+    model = lively(collapsed(realtime("1", filters=8, blocks=1, detail=True, clean=True)))
+    model.save(tmp_path / "model.keras")
+    card = export(tmp_path / "model.keras", "two", tmp_path / "models")
+    assert (str(card.scale), card.clean) == ("1", 0)
+    shutil.copytree(imagesr.card.SAVED_MODELS / "linear_x2", tmp_path / "models/linear_x2")
+    monkeypatch.setattr(imagesr.card, "SAVED_MODELS", tmp_path / "models")
+    write_clip(tmp_path / "in.mp4", frames=4)
+    made = {}
+    for clean in (0.5, 0):
+        report = imagesr.upscale_video(
+            tmp_path / "in.mp4", tmp_path / f"{clean}.mp4", scale=1, model="two", clean=clean
+        )
+        assert report.size == "192x108 to 192x108" and report.model == "two x1"
+        made[clean] = (tmp_path / f"{clean}.mp4").read_bytes()
+    assert made[0.5] != made[0]
+    Image.fromarray(picture(48, 32)).save(tmp_path / "in.png")
+    assert image_main([str(tmp_path / "in.png"), str(tmp_path / "o.png"), "-s", "1", "-n", "two", "--clean", "1"]) == 0
+    with Image.open(tmp_path / "o.png") as result:
+        assert result.size == (48, 32)
+    expected = r"Expected a scale above 1, or a model of scale 1 \(two\). Received: 1, linear has x2"
+    with pytest.raises(ModelError, match=expected):
+        imagesr.upscale_video(tmp_path / "in.mp4", tmp_path / "x.mp4", scale=1, model="linear")
+    with pytest.raises(ModelError, match=expected):
+        imagesr.load("linear", scale=1, kind="photo")
+
+
 def test_film_arrays_take_it(exported):
     faithful, detailed = (imagesr.load(exported.folder, scale=1.5, kind="film", detail=detail) for detail in (0, 1))
     frame = picture(64, 48)
     assert np.abs(faithful(frame).astype(int) - detailed(frame)).max() > 2
+    assert np.abs(faithful(frame).astype(int) - faithful(frame, clean=1)).max() > 2
+    np.testing.assert_array_equal(faithful(frame, clean=0), faithful(frame))
