@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -106,6 +107,7 @@ class Stack:
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
+        self.log.close()
         return time.monotonic() - begun
 
 
@@ -232,10 +234,60 @@ def test_killed_one_after_another_the_service_answers_and_the_data_stay(stack):
         told(f"kill -9 {name}: ready again after {took:.1f} s, {len(load.failed)} requests failed{away}")
         assert name == "front" or not load.failed, load.failed[:3]
         assert name != "front" or len(load.failed) <= 100
+    until(lambda: all(is_ready(stack, name) for name in stack.pids()) and len(stack.pids()) == 11)
     assert s3.get_object(Bucket="kept", Key="one")["Body"].read() == b"1"
     found = httpx.get(stack.url(1, "/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept"), timeout=120)
     assert found.status_code == 200, found.text
     assert stack.query("count_over_time(up[1h]) > 1"), "Prometheus keeps what it had"
+
+
+def test_a_process_drains_without_a_lost_request(stack):
+    with Load(stack, png((400, 300))) as one, Load(stack, png()) as two, Load(stack, png()) as three:
+        for name in ("service-1", "service-2"):
+            count = one.served
+            stack.control("restart", f"stack:{name}")
+            until(lambda name=name: is_ready(stack, name))
+            until(lambda count=count: one.served > count + 3)
+    assert not one.failed + two.failed + three.failed
+    told(f"{one.served + two.served + three.served} pictures while both processes were restarted, none failed")
+
+
+def test_two_processes_beside_one(stack):
+    """Measure alone: eight clients, 80 pictures of 400x300, two processes of half the cores or one of them all."""
+    two = crowded(lambda: stack.ask(png((400, 300))))
+    stack.control("stop", "stack:service-1", "stack:service-2")
+    command = [sys.executable, "-m", "imagesr.serve", "--port", str(stack.port + 9)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    alone = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: is_ready(stack, "service-1"))
+        url = stack.url(9, "/supersizeme?model=fast")
+        one = crowded(lambda: httpx.post(url, content=png((400, 300)), timeout=120))
+    finally:
+        alone.terminate()
+        alone.wait()
+        stack.control("start", "stack:service-1", "stack:service-2")
+    for name, (rate, p50, p99) in {"one process": one, "two behind nginx": two}.items():
+        told(f"{name}: {rate:.1f} pictures/s, p50 {p50:.2f} s, p99 {p99:.2f} s")
+    until(lambda: is_ready(stack, "service-1") and is_ready(stack, "service-2"))
+
+
+def crowded(ask):
+    """Return pictures a second, and the seconds of the median and of the slowest of a hundred."""
+
+    def timed(number):
+        begun = time.monotonic()
+        while (answer := ask()).status_code == 429:
+            time.sleep(0.1)
+        assert answer.status_code == 200, answer.text
+        return time.monotonic() - begun
+
+    for _ in range(4):
+        ask()
+    begun = time.monotonic()
+    with ThreadPoolExecutor(8) as clients:
+        took = sorted(clients.map(timed, range(80)))
+    return len(took) / (time.monotonic() - begun), took[len(took) // 2], took[-1]
 
 
 def is_ready(stack, name):
