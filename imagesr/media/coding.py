@@ -38,7 +38,7 @@ _VP9_STEP = (4, 8, 102, 152, 200, 265, 353, 474, 639, 1828)
 # For codecs whose decoders tell no quantiser: x264's medium preset at CRF 23 (a quantiser of 25) takes about 0.08 bits
 # a pixel at 720p and 30 frames a second; six steps of the quantiser halve that; other codecs take so many times as
 # much for the same quality. That is coarse: films differ by their content as much as fourfold, two octaves, which is
-# 12 steps of the quantiser or 0.4 of `clean`. docs/video.md has the error on clips of a known quality.
+# 12 steps of the quantiser or 0.4 of `clean`. docs/video.md has the error on clips by x265.
 _SOUND = 128_000  # bits a second of sound that does not tell
 _BITS, _BITS_AT, _OCTAVE = 0.08, 25.0, 6.0
 _SHARE = {"hevc": 0.6, "vvc": 0.4, "av1": 0.5, "vp9": 0.65, "vp8": 1.1, "theora": 1.4, "vc1": 1.2, "wmv3": 1.2}

@@ -266,7 +266,7 @@ def test_a_detail_goes_to_the_models_of_a_chain_that_take_one(monkeypatch):
 
     plain = dataclasses.replace(find_model("fast", Scale(3, 2)), detail=None)
     two_ends = dataclasses.replace(plain, scale=Scale(2), detail=0.8)
-    monkeypatch.setattr(chain, "load_engine", lambda card, detail: (str(card.scale), detail))
+    monkeypatch.setattr(chain, "load_engine", lambda card, detail=None, **others: (str(card.scale), detail))
     assert chain.load_chain([plain, two_ends], Scale(3), detail=0.5) == [("1.5", None), ("2", 0.5)]
     assert chain.load_chain([plain, two_ends], Scale(3)) == [("1.5", None), ("2", None)]
     # With none that takes it, each refuses.
