@@ -185,7 +185,7 @@ def _networks(options):
     loading = {"engine": options.engine, "precision": options.precision}
     for model in options.model:
         details = _details(options, model)
-        cleans = [None] if model in BASELINES else options.clean or [None]
+        cleans = [None] if model in BASELINES else options.clean or (["auto"] if options.film else [None])
         for detail, clean in product(details, cleans):
             at = [f"{detail:g}"] if detail is not None and len(details) > 1 else []
             at += [f"clean {clean}"] if len(cleans) > 1 else []

@@ -24,8 +24,6 @@ from imagesr.media.opening import close_input, is_cover, open_input
 TOLD = {"export_side_data": "venc_params"}  # options of a decoder that is to tell its quantisers
 NOISE = 2.5  # codes of sigma that stay: the grain of a good source
 _NONE_AT, _ALL_OVER = 16, 28  # quantisers: nothing is lost at 16, and 28 above that is 1
-# By so much less than what was lost `auto` cleans: at full measure, networks draw more than there was on soft clips.
-_LESS = 5
 _PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of a film
 _FRAMES = 4  # at each place: an I frame, P and B
 _LEAST_FRAMES = 12
@@ -68,7 +66,7 @@ class Coding:
         if self.noise is not None and self.noise > NOISE:
             # The variance that is above what stays, as that of a step.
             found.append(_quantiser(math.sqrt(12 * (self.noise**2 - NOISE**2))))
-        return round(_share(max(found, default=0.0) - _LESS), 2)
+        return round(_share(max(found, default=0.0)), 2)
 
     @property
     def reasons(self) -> str:
