@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
 from imagesr.serve.metrics import STAGES
-from imagesr.serve.queries import parse_detail, parse_number, parse_scale, scale_schema
+from imagesr.serve.queries import parse_clean, parse_detail, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.schemas import Error, Models, describe_models
 from imagesr.serve.service import Service, Wanted
@@ -98,7 +98,7 @@ async def _wanted(
     model = _staged_model(service, model) if staged else _served_model(service, model)
     wanted = Wanted(factor, model, kind)
     number = parse_detail(detail) if "detail" in given else None
-    degree = _parse_clean(clean) if "clean" in given else None
+    degree = parse_clean(clean) if "clean" in given else None
     try:
         service.check_clean(degree, wanted.model, wanted.scale)
         return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale), clean=degree)
@@ -119,10 +119,6 @@ def _staged_model(service, name):
     if name not in service.staged:
         raise Refusal(404, "query", f"Expected a challenger in the registry. Received: {name[:50]!r}")
     return service.staged[name]
-
-
-def _parse_clean(text):
-    return text if text == "auto" else parse_number(text, "a clean from 0 to 1, or auto")
 
 
 def _parse_format(text):
