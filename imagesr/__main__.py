@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("imagesr.compare.__main__", "compare two videos on one page"),
     "serve": ("imagesr.serve.__main__", "upscale photographs over HTTP"),
     "serve.web": ("imagesr.serve.web", "fetch, once, what its page needs to upscale in the browser; copy the page"),
+    "feedback": ("imagesr.serve.feedback_command", "ask for retraining where users or inputs say so; forget a user's"),
     "blind": ("imagesr.compare.blind", "ask people which of two looks better"),
     "promote": ("imagesr.mlops.promote", "let a trained network become the champion, if it is better"),
     "retrain": ("imagesr.mlops.retrain", "train anew where the data has changed"),

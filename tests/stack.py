@@ -21,11 +21,13 @@ PATIENCE = 300  # seconds: the machine may be busy
 BUCKET = "imagesr"
 
 
-def missing(tracking):
+def missing(tracking, store=True):
     """Return what the stack lacks on this machine, "" where it can start."""
-    packages, programs = ["obstore", "boto3"], ["weed"]
+    packages, programs = (["obstore", "boto3"], ["weed"]) if store else ([], [])
+    if tracking or not store:
+        packages, programs = [*packages, "psycopg2"], [*programs, "initdb", "postgres"]
     if tracking:
-        packages, programs = [*packages, "mlflow", "psycopg2"], [*programs, "initdb", "postgres"]
+        packages.append("mlflow")
     lacking = [name for name in packages if not find_spec(name)]
     return ", ".join(lacking + [name for name in programs if not _program(name)])
 
@@ -72,19 +74,21 @@ class Program:
 class Stack:
     """Hold the three servers: `store`, `database` and `tracking` are programs, `bucket` and `uri` addresses.
 
-    Without `tracking` there is the store alone.
+    Without `tracking` there is the store alone, and without that, too, the database alone.
     """
 
-    def __init__(self, folder, *, tracking=True):
-        if lacking := missing(tracking):
+    def __init__(self, folder, *, tracking=True, store=True):
+        if lacking := missing(tracking, store):
             pytest.skip(f"needs {lacking}")
         self.folder, self.programs, self.made = folder, [], []
         self.key, self.secret = secrets.token_hex(8), secrets.token_hex(16)
         self.reader = {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
         try:
-            self.store = self._add(self._start_store)
-            if tracking:
+            if store:
+                self.store = self._add(self._start_store)
+            if tracking or not store:
                 self.database = self._add(self._start_database)
+            if tracking:
                 self.tracking = self._add(self._start_tracking)
         except BaseException:
             self.end()

@@ -72,6 +72,7 @@ ONLY_BY = {
     "mlflow": "tracking/server.py",
     "optuna": "mlops/tune.py",
     "python_multipart": "serve/forms.py",
+    "psycopg2": "serve/votes.py",
 }
 
 
@@ -138,7 +139,7 @@ def test_live_modules_load_opencv_before_pyav_and_nothing_heavy(module):
     assert loaded.index("cv2") < loaded.index("av")  # the other way round its windows hang
 
 
-HELPED = ["webcam", "play", "compare", "blind", "bench", "evaluate", "serve", "send"]
+HELPED = ["webcam", "play", "compare", "blind", "bench", "evaluate", "serve", "send", "feedback"]
 HELPED += ["train", "export", "shaders", "models", "datasets", "recursive"]
 
 

@@ -19,7 +19,8 @@ def serve(options) -> int:
     champions = _champions(options) if options.registry or options.follow or options.staging else None
     model = options.model or (options.follow[0].rpartition("_x")[0] if options.follow else "best")
     how = {name: getattr(options, name) for name in ("queue", "megapixels", "threads", "detail")}
-    service = Service(model=model, champions=champions, videos=_videos(options), **how)
+    kept = {"videos": _videos(options), "feedback": _feedback(options)}
+    service = Service(model=model, champions=champions, **kept, **how)
     if sys.platform != "linux":
         print("imagesr serve: no limit of memory for pictures on this system", file=sys.stderr)
     with server.listen(options.host, options.port) as sock:
@@ -53,6 +54,22 @@ def _videos(options):
         )
     except OSError as error:
         raise ValueError(f"Expected a folder for videos. {options.video_folder}: {error.strerror}") from None
+
+
+def _feedback(options):
+    """Return what holds feedback, None where the service takes none; raises ValueError."""
+    if not 0 < options.feedback_days <= 10_000:
+        raise ValueError(f"Expected pictures to be kept for up to 10,000 days. Received: {options.feedback_days:g}")
+    from imagesr.serve.feedback_command import VARIABLE
+
+    if not (url := options.feedback or os.environ.get(VARIABLE)):
+        return None
+    from imagesr.serve.feedback import Feedback
+
+    feedback = Feedback(url, days=options.feedback_days)
+    if feedback.trouble:
+        print(f"imagesr serve: {feedback.trouble}; votes are refused until it does", file=sys.stderr, flush=True)
+    return feedback
 
 
 def _champions(options):
@@ -130,6 +147,10 @@ def _parser():
     add("--video-hours", type=float, default=24, metavar="N", help="for how long results are kept (default: 24)")
     text = "keep videos here; a service that is started again goes on with them (default: they end with the service)"
     add("--video-folder", type=Path, metavar="DIR", help=text)
+    text = "take votes, and keep them in sqlite:///FILE or postgresql://… (default: IMAGESR_FEEDBACK, or none)"
+    add("--feedback", metavar="URL", help=text)
+    text = "for how long pictures are kept whose senders allow it (default: 30)"
+    add("--feedback-days", type=float, default=30, metavar="N", help=text)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     return parser
 

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 import imagesr
 from imagesr.errors import OutputError
 from imagesr.files import NO_ROOM
+from imagesr.serve.feedback_routes import router as feedback_router
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.routes import SUPERSIZE_PATHS, router, staging
 from imagesr.serve.schemas import error_response
@@ -44,6 +45,8 @@ def create_app(service: Service) -> FastAPI:
     if service.champions and service.champions.staging:
         app.include_router(staging)
     app.include_router(video_router)
+    if service.feedback:
+        app.include_router(feedback_router)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     # Behind every route, and not mounted at /, where it would answer for methods that a route does not have.
@@ -121,7 +124,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     expected = {404: "Expected a path that is there", 405: "Expected a method that the path has"}
     sentence = f"{expected.get(error.status_code, error.detail)}. Received: {request.method} {request.url.path}"
     headers = dict(error.headers or {})
-    routes = [*router.routes, *video_router.routes] if "Allow" in headers else []
+    routes = [*router.routes, *video_router.routes, *feedback_router.routes] if "Allow" in headers else []
     # A path may have several routes; Starlette names the methods of the first.
     if methods := set().union(*(route.methods for route in routes if route.path_regex.match(request.url.path))):
         headers["Allow"] = ", ".join(sorted(methods))

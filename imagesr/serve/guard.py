@@ -74,7 +74,7 @@ class Guard:
         site, host = headers.get("sec-fetch-site"), headers.get("host", "localhost")
         if self._loopback and not _is_loopback(host):
             return f"Expected localhost as Host. Received: {host[:100]}"
-        if method in ("POST", "DELETE") and site in ("cross-site", "same-site"):
+        if method in ("POST", "PUT", "DELETE") and site in ("cross-site", "same-site"):
             return "Expected a request of the service's own page, or of a program. Another page sent it"
         return None
 

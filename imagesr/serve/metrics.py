@@ -45,6 +45,11 @@ class Metrics:
         self.videos = Gauge("imagesr_videos", "Videos by state", ["state"], **to)
         self.video_frames = Counter("imagesr_video_frames", "Frames of the videos that were made", **to)
         self.video_cores = Counter("imagesr_video_core_seconds", "Time of all cores for those videos", **to)
+        self.votes = Counter("imagesr_votes", "Votes of users on pictures", ["vote"], **to)
+        text = "Population stability index of the last pictures that came against the training set"
+        self.drift = Gauge("imagesr_drift_psi", text, ["of"], **to)
+        text = "Votes and figures of inputs that the database did not take"
+        self.feedback_failures = Counter("imagesr_feedback_failures", text, **to)
         self.open = Gauge("imagesr_open", "Requests for a picture between their first and last byte", **to)
 
     def count_video(self, frames: int, core_seconds: float) -> None:

@@ -145,7 +145,7 @@ async def supersize(
     source = folder / "source"
     with service.metrics.uploads.track_inprogress():
         begun = time.perf_counter()
-        await receive(request, source)
+        digest = await receive(request, source)
         times["upload"] = time.perf_counter() - begun
     wanted = replace(wanted, model=service.pin(wanted.model))  # a version that comes meanwhile is for the next request
     made = await unless_gone(request, service.make(source, wanted, times))
@@ -158,6 +158,9 @@ async def supersize(
         "Imagesr-Model": service.label(wanted.model),
         "Server-Timing": ", ".join(f"{stage};dur={1000 * times[stage]:.1f}" for stage in STAGES),
     }
+    # Challengers have no votes: they would be compared with champions on other pictures.
+    if service.feedback and wanted.model not in service.staged.values():
+        headers |= _named(service.feedback.issue(service.label(wanted.model), digest))
     return StreamingResponse(_chunks(made), headers=headers, media_type=MEDIA[wanted.format])
 
 
@@ -177,6 +180,10 @@ for _path, _router, _statuses in (
     )(supersize)
 
 
+def _named(request):
+    return {"Imagesr-Request": request} if request else {}
+
+
 def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as data:
         while chunk := data.read(_CHUNK):
@@ -193,6 +200,7 @@ async def models(service: ServiceOf) -> Any:
         most=service.most,
         detail=service.detail,
         video_bytes=service.videos and service.videos.most_bytes,
+        feedback_days=service.feedback and service.feedback.days,
     )
     return JSONResponse(told, headers={"Cache-Control": "no-cache"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
@@ -74,6 +74,33 @@ class VideoState(BaseModel):
     error: str = Field(description="why it failed, in one sentence", examples=[""])
 
 
+class Kept(BaseModel):
+    """Hold for how long pictures are kept that come with a vote."""
+
+    days: float = Field(examples=[30])
+
+
+class Vote(BaseModel, extra="forbid"):
+    """Hold a vote on a picture of `/supersizeme`."""
+
+    request: str = Field(description="the header Imagesr-Request of the answer", max_length=1000)
+    vote: Literal["up", "down"]
+    words: str = Field("", description="at most 1,000 characters", max_length=1000)
+
+
+class VoteTaken(BaseModel):
+    """Hold the answer to a vote."""
+
+    request: str
+    picture: str = Field(description="where the picture may be sent that the vote is on, if its sender wants")
+
+
+class PictureKept(BaseModel):
+    """Hold the answer to a picture."""
+
+    expires: float = Field(description="when it is deleted, in seconds since 1970", examples=[1796000000.0])
+
+
 class Models(BaseModel):
     """Hold the models that `model` may name."""
 
@@ -83,6 +110,7 @@ class Models(BaseModel):
     runtime: str | None = Field(description="where ONNX Runtime for browsers is, if it is", examples=[None])
     models: list[Model]
     videos: Videos | None = Field(description="none where the service takes no videos")
+    feedback: Kept | None = Field(description="none where the service takes no votes")
 
 
 def describe_models(
@@ -93,6 +121,7 @@ def describe_models(
     most: int,
     detail: float | None = None,
     video_bytes: int | None = None,
+    feedback_days: float | None = None,
 ) -> dict[str, Any]:
     """Return the answer of `/models`: the models by name, and what else they are called.
 
@@ -125,6 +154,7 @@ def describe_models(
         "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
         "models": models,
         "videos": video_bytes and {"max_bytes": video_bytes, **VIDEO_MODELS},
+        "feedback": feedback_days and {"days": feedback_days},
     }
 
 

@@ -25,6 +25,7 @@ from imagesr.media.coding import HEAD
 from imagesr.media.photos import Picture, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import DecodeRequest, Decoders
+from imagesr.serve.feedback import Feedback
 from imagesr.serve.follow import Champions, follow
 from imagesr.serve.metrics import Metrics
 from imagesr.serve.refusal import Refusal
@@ -62,11 +63,14 @@ class Service:
         detail: float | None = None,
         champions: Champions | None = None,
         videos: Videos | None = None,
+        feedback: Feedback | None = None,
     ):
         self.most = round(megapixels * 1e6)
         self.models, self.names = photo_models()
         self.metrics = Metrics()
-        self.champions, self.videos = champions, videos
+        self.champions, self.videos, self.feedback = champions, videos, feedback
+        if feedback:
+            feedback.metrics = self.metrics
         if videos:
             videos.count_made = self.metrics.count_video
             for state in STATES:
@@ -126,7 +130,10 @@ class Service:
                 if self.champions:
                     tasks.append(asyncio.create_task(follow(self, self.champions)))
                 try:
-                    async with self.videos.running(self.folder) if self.videos else nullcontext():
+                    async with (
+                        self.videos.running(self.folder) if self.videos else nullcontext(),
+                        self.feedback.running(self.folder) if self.feedback else nullcontext(),
+                    ):
                         yield
                 finally:
                     for task in tasks:
@@ -237,8 +244,11 @@ class Service:
             begun = time.perf_counter()
             native = math.prod((card.scale for card in self._chain(model, scale)), start=Scale(1))
             request = DecodeRequest(scale, native, format, self.most, _GROWN * self.most)
+            quality = self.feedback.quality_of(source) if self.feedback else None
             size = await self.decoders.decode(source, decoded, request)
             head = _head(source) if wanted.clean == "auto" else b""
+            if quality is not None:
+                self.feedback.measure(decoded, quality)
             _forget(source)
             times["decode"] = time.perf_counter() - begun
             clean = wanted.clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
@@ -71,9 +72,12 @@ def length_of(request: Request) -> int | None:
     return None if length is None else int(length[:15])
 
 
-async def receive(request: Request, out: Path) -> None:
-    """Write the body to a file as it arrives; raises a Refusal as soon as it cannot be a picture within the limits."""
-    received, beginning = 0, b""
+async def receive(request: Request, out: Path) -> bytes:
+    """Write the body to a file as it arrives, and return its SHA-256.
+
+    Raises a Refusal as soon as it cannot be a picture within the limits.
+    """
+    received, beginning, digest = 0, b"", hashlib.sha256()
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
             with out.open("wb") as file:
@@ -85,6 +89,7 @@ async def receive(request: Request, out: Path) -> None:
                         beginning += data[:16]
                         if len(beginning) >= 16:
                             _check_kind(beginning)
+                    digest.update(data)
                     file.write(data)
     except TimeoutError:
         sentence = f"Expected a picture within {UPLOAD_SECONDS} s. Received: {received:,} bytes until then"
@@ -92,6 +97,7 @@ async def receive(request: Request, out: Path) -> None:
     if not received:
         raise Refusal(400, "empty", "Expected a picture as the body. Received: nothing")
     _check_kind(beginning)
+    return digest.digest()
 
 
 def _too_long(received):

@@ -82,7 +82,7 @@ class Pretending(Videos):
 class Service:
     """What the routes need of the service."""
 
-    champions = None
+    champions = feedback = None
 
     def __init__(self, **limits):
         defaults = {"at_once": 1, "queue": 1, "bytes": 10_000, "seconds": 3600, "folder": None}

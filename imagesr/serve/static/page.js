@@ -4,6 +4,7 @@ import { Viewer } from "./viewer.js";
 import { Camera } from "./camera.js";
 import { enlargeHere } from "./here.js";
 import { enlargeThere, Refusal } from "./there.js";
+import { offerVote } from "./vote.js";
 
 const SCALES = ["1.5", "2", "3", "4", "6", "8"]; // the server composes them
 const TAKEN = ".png,.jpg,.jpeg,.jfif,.jpe,image/png,image/jpeg"; // by the server; this browser may read more
@@ -61,7 +62,7 @@ function choices() {
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once." +
       (self.crossOriginIsolated ? "" : " Only one processor core can be used: the server does not send the headers that isolate the page.")
-    : "The picture goes to the server, which keeps nothing." +
+    : (service.feedback ? "The picture goes to the server, which keeps it only if you tick that below the result." : "The picture goes to the server, which keeps nothing.") +
       (service.runtime ? "" : " “In my browser” needs more files on the server: imagesr serve.web fetches them.");
   $("enlarge").disabled = !picture;
 }
@@ -140,7 +141,7 @@ function showProgress(what, share) {
   else $("progress").value = share;
 }
 
-async function present({ blob, by }, { file, scale, took, signal }) {
+async function present({ blob, by, request }, { file, scale, took, signal }) {
   urls.forEach(URL.revokeObjectURL);
   urls = [file, blob].map((shown) => URL.createObjectURL(shown));
   const [before, after] = await Promise.all(urls.map(load));
@@ -152,6 +153,7 @@ async function present({ blob, by }, { file, scale, took, signal }) {
   $("download").href = urls[1];
   $("download").download = `${stem}_x${scale.replace("/", "-")}.${blob.type.split("/")[1].replace("jpeg", "jpg")}`;
   $("facts").textContent = `${before.naturalWidth} × ${before.naturalHeight} → ${width} × ${height} · ${bytes(blob.size)} · ${took}, ${by}`;
+  offerVote(request, file, service.feedback);
   show("result", "download");
   document.body.classList.add("busy");
   viewer.divide(50);
@@ -270,7 +272,7 @@ async function film() {
     $("webcam").disabled = false;
     camera = null;
   };
-  hide("download");
+  hide("download", "vote");
   show("result", "snap", "stop");
   document.body.classList.add("busy");
   const { video } = mine;

@@ -8,7 +8,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Send a file, and return { blob, by }; rejects with a Refusal. A request reports the progress of its upload; fetch cannot. */
+/** Send a file, and return { blob, by, request }, the last one for votes; rejects with a Refusal. A request reports the progress of its upload; fetch cannot. */
 export function enlargeThere(file, query, { max, signal, progress }) {
   // A refusal that comes before the whole upload went out is lost in some browsers.
   if (file.size > max) {
@@ -24,7 +24,7 @@ export function enlargeThere(file, query, { max, signal, progress }) {
     request.upload.onprogress = ({ loaded, total }) => progress("Uploading", loaded / total);
     request.upload.onload = () => progress("The server is enlarging it", null);
     request.onload = async () => {
-      if (request.status === 200) return resolve({ blob: request.response, by: "by the server" });
+      if (request.status === 200) return resolve({ blob: request.response, by: "by the server", request: request.getResponseHeader("Imagesr-Request") });
       const sentence = await request.response.text().then(JSON.parse).then((body) => body.error).catch(() => "");
       reject(new Refusal(request.status, sentence, +request.getResponseHeader("Retry-After") || 0));
     };
