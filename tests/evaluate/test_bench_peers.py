@@ -1,0 +1,188 @@
+"""What is measured beside our models, how fast this machine is, and what holds here; on small clips."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import write_clip
+from torchfile import write_weights
+
+from imagesr.card import find_model
+from imagesr.engines.peak import int8_convolution
+from imagesr.errors import ModelError
+from imagesr.evaluate import bench, fit, peers, speed
+from imagesr.evaluate.peers import Method, Target, methods, target_table, targets
+from imagesr.media.frames import Frame, plane
+from imagesr.media.source import Source
+from imagesr.pixels import resize
+from imagesr.scale import Scale
+
+X2 = Scale(2)
+
+
+@pytest.fixture
+def nearest(tmp_path):
+    """Return a file of ECBSR whose convolutions are all zero: what is left is its input, repeated."""
+    weights = {"backbone.0.0.weight": np.zeros((4, 3, 3, 3), "<f4"), "backbone.0.0.bias": np.zeros(4, "<f4")}
+    weights |= {"backbone.1.0.weight": np.zeros((12, 4, 3, 3), "<f4"), "backbone.1.0.bias": np.zeros(12, "<f4")}
+    write_weights(tmp_path / "nearest.pth", weights)
+    return tmp_path / "nearest.pth"
+
+
+def first_frame(clip):
+    with Source(clip) as source:
+        return source.info, next(item for item in source if isinstance(item, Frame))
+
+
+def test_an_rgb_network_gives_back_the_luma_that_it_was_given(clip, nearest):
+    found = methods([nearest], [], X2, precision="auto")
+    info, frame = first_frame(clip)
+    luma = plane(frame, 0).copy()
+    result = found["nearest"].make(info, (2 * info.width, 2 * info.height))(frame)
+    assert (result.pts, result.time_base) == (frame.pts, frame.time_base)
+    error = plane(result, 0).astype(int) - luma.repeat(2, 0).repeat(2, 1)
+    assert np.abs(error).mean() < 0.6  # RGB of 8 bits does not hold every luma
+    assert found["nearest"].card.multiply_accumulates == 9 * (3 * 4 + 4 * 12)
+
+
+def test_every_plain_method_upscales_and_sharpening_sharpens(clip):
+    info, frame = first_frame(clip)
+    size, found = (2 * info.width, 2 * info.height), methods([], [], X2, precision="auto")
+    assert {"ffmpeg bicubic", "ffmpeg lanczos", "OpenCV cubic", "lanczos", "lanczos + CAS"} <= set(found)
+    expected = resize(plane(frame, 0), size, "bicubic").astype(int)
+    slopes = {}
+    for name, method in found.items():
+        result = method.make(info, size)(frame)
+        assert (result.width, result.height, result.pts) == (*size, frame.pts)
+        sr = plane(result, 0).astype(int)
+        assert np.abs(sr - expected).mean() < 8, name
+        slopes[name] = np.abs(np.diff(sr)).mean()
+    assert slopes["lanczos + CAS"] > 1.02 * slopes["lanczos"]
+
+
+def test_opencv_is_left_out_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    assert not any("OpenCV" in name for name in methods([], [], X2, precision="auto"))
+
+
+def test_a_network_of_another_scale_is_refused(nearest):
+    with pytest.raises(ModelError, match="Expected networks of x3"):
+        methods([nearest], [], Scale(3), precision="auto")
+
+
+def test_peers_have_speed_and_quality_and_texture_says_what_it_lacks(tmp_path, clip, nearest, monkeypatch):
+    def missing(*arguments):
+        raise ModelError("no weights")
+
+    monkeypatch.setattr(peers, "texture_figures", missing)
+    every = methods([nearest], [find_model("fast", X2)], X2, precision="int8")
+    found = {name: every[name] for name in ("ffmpeg lanczos", "lanczos", "fast", "nearest")}
+    said = []
+    how = {"looped": clip, "frames": 6, "repeat": 1, "quality_frames": 2, "tell": said.append}
+    rows = {row["model"]: row for row in peers.measure(clip, found, X2, tmp_path, **how)}
+    assert list(rows) == list(found)
+    assert all(row["fps"] > 0 and row["psnr_y"] > 15 and row["texture"] is None for row in rows.values())
+    assert rows["ffmpeg lanczos"]["psnr_y"] == rows["lanczos"]["psnr_y"]  # the same filter
+    assert rows["nearest"]["psnr_y"] < rows["lanczos"]["psnr_y"]
+    assert rows["fast"]["precision"] == "int8"
+    assert "without texture: no weights" in said
+    text = peers.table(list(rows.values()))
+    assert "| nearest (fp32) |" in text and len({line.count("|") for line in text.splitlines()}) == 1
+
+
+def test_the_plot_shows_every_method_that_has_both_figures(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [{"model": "a", "fps": 50.0, "texture": 0.2}, {"model": "b", "fps": None, "texture": 0.3}]
+    peers.plot(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_targets_says_what_is_met():
+    rows = [{"model": "ffmpeg lanczos", "over_lanczos": 1.25}, {"model": "fast", "over_lanczos": 0.65}]
+    found = list(targets(rows, {"peak": {"share": 1}, "best": {"share": 0.71}}, {"copies": 1.2}))
+    lines = target_table(found).splitlines()
+    assert "| fast over own lanczos | 0.65 | 0.70, missed | 0.60, met |" in lines
+    assert "| best over own lanczos | not measured | 0.40, missed | 0.28, missed |" in lines
+    assert "| own lanczos over ffmpeg's | 0.80 | 0.97, missed | 0.97, missed |" in lines
+    assert "| network of best, share of the int8 peak | 0.71 | 0.70, met | 0.70, met |" in lines
+    assert "| copies and conversions, CPU-ms a frame | 1.20 | 1.00, missed | 1.00, missed |" in lines
+    assert Target("x", 1.0, 1.0, 1.0, least=False).met(1.0)
+
+
+def test_the_stages_of_a_frame_and_the_share_of_the_peak_are_measured(clip, tmp_path):
+    card = find_model("fast", Scale(3, 2))
+    figures = speed.stages(clip, card, tmp_path)
+    assert list(figures) == ["decode", "network", "chroma", "copies", "encode", "network, 10-bit video"]
+    assert figures["network"] > 0 and figures["encode"] > 0 and figures["copies"] >= 0
+    found = speed.shares([card], (64, 36))
+    assert found["peak"]["share"] == 1
+    assert 0 < found["fast"]["share"] < 1  # so small a frame is far from the peak
+
+
+def test_the_convolution_of_the_peak_counts_its_operations():
+    run, operations = int8_convolution()
+    run()
+    assert operations == 2 * 256 * 256 * 9 * 96 * 96
+
+
+def test_a_film_ends_with_its_frames_or_with_the_time(clip, tmp_path):
+    make = Method(lambda info, size: methods([], [], X2, precision="auto")["lanczos"].make(info, size)).make
+    assert min(speed.run_film(clip, make, X2, tmp_path / "out.mp4", frames=4)) > 0
+    counted = []
+    items = speed._until(iter(range(10**6)), 0.0)
+    counted.extend(items)
+    assert counted == [0]
+
+
+def test_fit_names_the_best_model_that_holds_each_rate(monkeypatch):
+    fps = fit.fit(seconds=0.01, size=(96, 54))
+    assert list(fps) == ["best", "balanced", "fast", "lanczos"]
+    assert min(fps.values()) > 0
+    fps = {"best": 26.0, "balanced": 40.0, "fast": 55.0, "lanczos": 100.0}
+    row = fit.table(fps).splitlines()[3]
+    assert row == "| 720p | 26 | 40 | 55 | 100 | best | balanced | lanczos |"
+    assert fit.table(fps).splitlines()[4].endswith("| fast | lanczos | none |")
+    assert fit.holds(fps, 0.4, 60) == "best"
+
+
+def test_fit_needs_no_tensorflow(monkeypatch, capsys):
+    monkeypatch.setattr(fit, "fit", lambda precision: {"best": 26.0, "lanczos": 100.0})
+    before = set(sys.modules)
+    assert bench.main(["--fit"]) == 0
+    assert "| 720p | 26 | 100 |" in capsys.readouterr().out
+    assert not {"tensorflow", "keras"} & (set(sys.modules) - before)
+
+
+def test_bench_peers_prints_every_table_and_writes_them(tmp_path, clip, nearest, monkeypatch, capsys):
+    rows = [{"model": "lanczos", "fps": 9.0, "seconds_30_end_to_end": 3.3, "over_lanczos": 1.0}]
+    monkeypatch.setattr(bench, "bench", lambda *arguments, **options: rows)
+    monkeypatch.setattr(speed, "shares", lambda cards, size: {"peak": {"tops": 1.0, "share": 1.0, "cpu_ms": 1.0}})
+    monkeypatch.setattr(speed, "stages", lambda *arguments: {"network": 9.0, "copies": 0.5})
+    row = {"model": "nearest", "precision": "fp32", "fps": 5.0, "cpu_ms": 9.9, "psnr_y": 30.0, "texture": 0.2}
+    given = []
+    monkeypatch.setattr(peers, "measure", lambda clip, found, *rest, **options: given.extend(found) or [row])
+    record = tmp_path / "peers.json"
+    assert bench.main([str(clip), "--frames", "12", "--peers", str(nearest), "--json", str(record)]) == 0
+    out = capsys.readouterr().out
+    for text in ("| network | 9.0 |", "| peak |", "| nearest (fp32) | 5.0 | 9.9 | 30.00 | 0.200 |", "not measured"):
+        assert text in out
+    assert {"nearest", "fast", "lanczos + CAS"} <= set(given)
+    written = json.loads(record.read_text())
+    assert written["targets"][-1]["reached"] == 0.5 and written["peers"] == [row]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--plot", "a.png"], "--plot"),
+        (["--fit", "--peers"], "one of"),
+        (["--peers", "missing.pth"], "Expected a network"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mp4", frames=3)
+    assert bench.main(["clip.mp4", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and len(error.strip().splitlines()) == 1
