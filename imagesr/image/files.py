@@ -38,12 +38,12 @@ def upscale_files(options: argparse.Namespace) -> int:
         recursive=options.recursive,
     )
 
-    number = None if options.clean == "auto" else options.clean
+    clean = None if options.clean == "auto" else options.clean
 
     @cache
     def steps_to(scale):
         return load_photo_engines(
-            options.model, scale, device=options.device, threads=options.threads, detail=options.detail, clean=number
+            options.model, scale, device=options.device, threads=options.threads, detail=options.detail, clean=clean
         )
 
     steps_to(options.scale)  # a model that is not there is said before the first picture is opened

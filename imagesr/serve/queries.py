@@ -34,6 +34,11 @@ def parse_detail(text: str) -> float:
     return parse_number(text, "a detail from 0 to 1")
 
 
+def parse_clean(text: str) -> float | str:
+    """Return the clean that a text says, a number or `auto`; raises a Refusal."""
+    return text if text == "auto" else parse_number(text, "a clean from 0 to 1, or auto")
+
+
 def scale_schema(default: float) -> dict:
     """Return what the OpenAPI document says of a scale."""
     numbers = {"type": "number", "exclusiveMinimum": 1, "maximum": MAX_SCALE}

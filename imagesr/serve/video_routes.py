@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.serve.forms import beside
-from imagesr.serve.queries import parse_detail, parse_number, parse_scale, scale_schema
+from imagesr.serve.queries import parse_clean, parse_detail, parse_number, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.routes import ServiceOf
 from imagesr.serve.schemas import VIDEO_MODELS, Error, VideoState, describe_video
@@ -27,7 +27,7 @@ MODELS = VIDEO_MODELS["models"]
 BOXES = {"720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440), "2160p": (3840, 2160)}
 _ALIVE_SECONDS = 5  # between two comments in a stream of events, by which vanished clients are noticed
 _RANGES = 10  # in one request
-_OPTIONS = ("scale", "size", "model", "detail", "crf", "audio", "deinterlace", "start", "duration", "format")
+_OPTIONS = ("scale", "size", "model", "detail", "clean", "crf", "audio", "deinterlace", "start", "duration", "format")
 
 _REFUSED = {
     400: "The body is empty or a damaged video",
@@ -85,6 +85,7 @@ async def _options(
     ] = "",
     model: Annotated[str, Query(json_schema_extra={"enum": [*MODELS]})] = VIDEO_MODELS["default"],
     detail: Annotated[str, Query(description="From 0 to 1", json_schema_extra=Number | {"maximum": 1})] = "",
+    clean: Annotated[str, Query(description="How much is cleaned, from 0 to 1, or auto, by the video")] = "auto",
     crf: Annotated[str, Query(description="Quality, lower is better", json_schema_extra=Number | {"maximum": 63})] = "",
     audio: Annotated[str, Query(json_schema_extra={"enum": ["auto", "copy", "convert", "none"]})] = "auto",
     deinterlace: Annotated[str, Query(json_schema_extra={"enum": ["auto", "off", "frame", "field", "film"]})] = "auto",
@@ -107,6 +108,8 @@ async def _options(
     given = request.query_params
     if "detail" in given:
         fields["detail"] = parse_detail(detail)
+    if "clean" in given:
+        fields["clean"] = parse_clean(clean)
     for name, text in (("crf", crf), ("start", start), ("duration", duration)):
         if name in given:
             fields[name] = parse_number(text, f"{name} as a number of 0 or more")
@@ -136,17 +139,18 @@ def _parse_size(text):
 def _check(fields):
     """Raise ValueError for options that no video can be upscaled with."""
     from imagesr.card import models_for
-    from imagesr.engines import checked_detail
+    from imagesr.engines import checked_clean, checked_detail
     from imagesr.engines.chain import chain
     from imagesr.video.options import Options  # it loads PyAV, which pictures do not need
 
     options = Options(**fields)
-    if options.detail is not None:
-        cards = [None]
-        if options.model != "lanczos":
-            cards = chain(models_for("video", options.model), options.scale)
-        for card in cards:
-            checked_detail(options.detail, card)
+    cards = [None]
+    if options.model != "lanczos":
+        cards = chain(models_for("video", options.model), options.scale)
+    for card in cards if options.detail is not None else ():
+        checked_detail(options.detail, card)
+    if options.clean not in ("auto", None):
+        checked_clean(options.clean, next((card for card in cards if card and card.clean is not None), cards[0]))
 
 
 async def _accepted(request: Request, service: ServiceOf, videos: VideosOf) -> None:

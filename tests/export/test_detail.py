@@ -167,13 +167,12 @@ def test_a_second_end_needs_a_network_to_start_from():
         Config(data=("x",), val=("y",), init="z", detail={}, gan={})
 
 
-def test_the_card_knows_the_default(exported):
+def test_the_card_knows_the_default(exported, tmp_path):
     assert (exported.detail, exported.clean) == (0.5, 0.0)
     old = json.loads((exported.folder / "card.json").read_text())
     del old["clean"]
-    (exported.folder.parent / "old").mkdir(exist_ok=True)
-    (exported.folder.parent / "old/card.json").write_text(json.dumps(old | {"sha256": {}}))
-    assert ModelCard.read(exported.folder.parent / "old").clean is None
+    (tmp_path / "card.json").write_text(json.dumps(old | {"sha256": {}}))
+    assert ModelCard.read(tmp_path).clean is None
     assert (exported.folder / "model_int8.onnx").exists()
 
 
@@ -297,6 +296,8 @@ def test_a_photograph_is_cleaned_as_its_file_asks(exported, tmp_path, capsys):
         arguments = [str(tmp_path / "in.jpg"), str(tmp_path / f"{clean}.png"), "-s", "1.5", "--clean", clean]
         assert image_main([*arguments, "-n", str(exported.folder)]) == 0
         results[clean] = np.asarray(Image.open(tmp_path / f"{clean}.png")).astype(int)
+    boxed = ["--size", "120x100", "-n", "linear", "-q"]  # another scale than the one that is tried first
+    assert image_main([str(tmp_path / "in.jpg"), str(tmp_path / "boxed.png"), *boxed]) == 0
     assert "(JPEG, quantiser" in capsys.readouterr().err
     assert np.abs(results["auto"] - results["0"]).max() > 2
     up = imagesr.load(exported.folder, scale=1.5, kind="photo")
