@@ -20,13 +20,14 @@ class Report:
 
     `fps` counts from the opening of the input to the closed output, `first_frame_s` from the call to the first
     upscaled frame; the command adds the start of the process where it has only one video. `model` names what ran,
-    one after another, and `flavour` what that was trained for. `coding` says what
-    `clean` follows from, where it was not given. `stages` are milliseconds per frame that each stage was at work; they overlap in time, and the `bottleneck` is the busiest. `missing` says in words what of a
-    damaged input could not be decoded. `megabytes` is the size of the output, `megabytes_in` that of the input,
-    `megabytes_expected` what was expected before the start. `by_model` are the shares of the frames by model, where
-    a rate was held. `unchanged` is the share of the picture that was as in the frame before, where no network ran.
-    `video_s` is the length of the output, and of a preview `whole_s` that of the whole input. `pace` are frames per
-    second from the first upscaled frame on, without the start. `tried` says that nothing was kept.
+    one after another, and `flavour` what that was trained for. `coding` says what `clean` follows from, where it was
+    not given. `stages` are milliseconds per frame that each stage was at work; they overlap in time, and the
+    `bottleneck` is the busiest. `missing` says in words what of a damaged input could not be decoded. `megabytes` is
+    the size of the output, `megabytes_in` that of the input, `megabytes_expected` what was expected before the start.
+    `by_model` are the shares of the frames by model, where a rate was held. `unchanged` is the share of the picture
+    that was as in the frame before, where no network ran. `video_s` is the length of the output, and of a preview
+    `whole_s` that of the whole input. `pace` are frames per second from the first upscaled frame on, without the
+    start. `tried` says that nothing was kept.
     """
 
     output: str = ""
