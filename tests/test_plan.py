@@ -49,7 +49,7 @@ ONLY_IN = {
     "openvino": {"engines", "metrics"},
     "onnxruntime": {"engines", "depth"},
     "ai_edge_litert": {"engines"},
-    "cv2": {"live", "datasets", "metrics"},
+    "cv2": {"live", "datasets", "metrics", "evaluate"},
     "keras": {"models", "metrics", "depth", "engines", "datasets", "train", "export", "recursive", "mlops"},
     "tensorflow": {"datasets", "train", "evaluate"},
     "nncf": {"export"},

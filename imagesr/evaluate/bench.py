@@ -1,28 +1,32 @@
 """A benchmark on this machine, of time for 30 frames, PSNR and parameters: `imagesr bench [CLIP]`.
 
-With `--training DIR` it measures instead whether training waits for its pictures.
+With `--peers` it also measures what else upscales, and prints what was reached beside the targets. `--fit` tells within
+seconds what this machine holds; `--training DIR`, whether training waits for its pictures.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from imagesr.card import ModelCard, saved_models
-from imagesr.cli import Parser, check_record, run_command
+from imagesr.cli import Parser, check_record, install, run_command
 from imagesr.engines import load_engine
 from imagesr.errors import InputError
+from imagesr.evaluate import speed
+from imagesr.evaluate.speed import cpu_seconds, run_ffmpeg
 from imagesr.files import write_whole
 from imagesr.media.clips import first_frames_repeated
 from imagesr.media.source import Source
@@ -30,6 +34,7 @@ from imagesr.scale import Scale
 
 SIZE = (1280, 720)  # of the frames that the network alone is timed on
 TIMED_FRAMES = 30
+QUALITY_FRAMES = 8  # that peers are compared on: texture takes a second of a 720p frame
 FFMPEG = "ffmpeg lanczos"
 
 
@@ -49,7 +54,7 @@ def network_seconds(card: ModelCard, *, precision: str, threads: int, repeat: in
 
 
 def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[str]) -> dict:
-    """Run `imagesr video` on the first `frames` frames in a process of its own; returns its report."""
+    """Run `imagesr video` on the first `frames` frames in a process of its own; returns its report and `cpu_ms`."""
     rate = _rate(clip)
     record = folder / "report.json"
     command = [
@@ -65,29 +70,13 @@ def end_to_end(model: str, clip: Path, frames: int, folder: Path, options: list[
     ]
     command += ["--crf", "18", "--preset", "superfast"]  # figures are compared from year to year: these stay
     command += ["-n", model, "--duration", f"{float((frames - Fraction(1, 2)) / rate):.6f}", *options]
+    spent = cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True)
+    spent = cpu_seconds() - spent
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"imagesr.video ended with {done.returncode}"])[-1]
         raise InputError(said.removeprefix("imagesr video: "))
-    return json.loads(record.read_text("utf-8"))
-
-
-def ffmpeg_fps(clip: Path, frames: int, folder: Path) -> float | None:
-    """Time ffmpeg's own Lanczos with the same encoder, imageio-ffmpeg's or that in PATH; None where neither works."""
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        ffmpeg = get_ffmpeg_exe()
-    except (ModuleNotFoundError, RuntimeError):
-        ffmpeg = shutil.which("ffmpeg")
-    if not ffmpeg:
-        return None
-    scale = f"scale={SIZE[0] * 3 // 2}:{SIZE[1] * 3 // 2}:flags=lanczos"
-    command = [ffmpeg, "-v", "error", "-y", "-i", str(clip), "-frames:v", str(frames), "-vf", scale]
-    command += ["-c:v", "libx264", "-preset", "superfast", "-crf", "18", str(folder / "ffmpeg.mp4")]
-    begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
-    return None if done.returncode else frames / (time.perf_counter() - begun)
+    return json.loads(record.read_text("utf-8")) | {"cpu_ms": 1000 * spent / frames}
 
 
 def _rate(clip):
@@ -102,27 +91,27 @@ def bench(
 
     The clip is repeated until it has `frames` frames. Medians are taken of every figure.
     """
-    cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == Scale(3, 2)]
-    cards = [card for card in cards if not card.name.endswith("-photo")]  # the same network with other weights
-    cards = {card.name: card for card in sorted(cards, key=lambda card: card.multiply_accumulates)}
+    cards = {card.name: card for card in film_cards(Scale(3, 2))}
     options = ["--precision", precision, "--threads", str(threads)]
-    runs: dict[str, list] = {
-        name: [] for name in ("lanczos", *sorted(cards, key=lambda n: cards[n].multiply_accumulates))
-    }
+    runs: dict[str, list] = {name: [] for name in ("lanczos", *cards)}
     ffmpeg = []
+    size = f"scale={SIZE[0] * 3 // 2}:{SIZE[1] * 3 // 2}:flags=lanczos"
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         looped = folder / "clip.mkv"
         first_frames_repeated(clip, frames, looped)
         for i in range(repeat):
             tell(f"round {i + 1} of {repeat}: {FFMPEG}, {', '.join(runs)}")
-            ffmpeg.append(ffmpeg_fps(looped, frames, folder))
+            ffmpeg.append(run_ffmpeg(looped, frames, folder, size))
             for name in runs:
                 runs[name].append(end_to_end(name, looped, frames, folder, options))
     rows = []
+    lanczos = [report["fps"] for report in runs["lanczos"]]
     if ffmpeg[0]:
-        fps = statistics.median(ffmpeg)
-        rows.append({"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(TIMED_FRAMES / fps, 3)})
+        speeds = [ran.fps for ran in ffmpeg]
+        fps = statistics.median(speeds)
+        row = {"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(TIMED_FRAMES / fps, 3)}
+        rows.append(row | {"cpu_ms": statistics.median(ran.cpu_ms for ran in ffmpeg)} | _over(speeds, lanczos))
     for name, reports in runs.items():
         fps = statistics.median(r["fps"] for r in reports)
         row = {
@@ -132,9 +121,10 @@ def bench(
             "fps": round(fps, 1),
             "first_frame_s": statistics.median(r["first_frame_s"] for r in reports),
             "peak_memory_mb": max((r["peak_memory_mb"] or 0) for r in reports) or None,
+            "cpu_ms": statistics.median(r["cpu_ms"] for r in reports),
             "bottleneck": reports[0]["bottleneck"],
             "stages": reports[0]["stages"],
-        }
+        } | _over([r["fps"] for r in reports], lanczos)
         if card := cards.get(name):
             seconds, ran = network_seconds(card, precision=precision, threads=threads, repeat=repeat)
             psnr = {key: value.get(ran, {}).get("psnr_y") for key, value in card.measured.items()}
@@ -142,6 +132,18 @@ def bench(
             row |= {"parameters": card.parameters, "multiply_accumulates": card.multiply_accumulates}
         rows.append(row)
     return rows
+
+
+def _over(speeds, lanczos):
+    """Return how fast something is beside own Lanczos of the same round: the median."""
+    return {"over_lanczos": statistics.median(a / b for a, b in zip(speeds, lanczos, strict=True))}
+
+
+def film_cards(scale: Scale) -> list[ModelCard]:
+    """Return the cards of the models that ship for film at a scale, the cheapest first."""
+    cards = [card for card in map(ModelCard.read, saved_models()) if card.scale == scale]
+    cards = [card for card in cards if not card.name.endswith("-photo")]  # the same network with other weights
+    return sorted(cards, key=lambda card: card.multiply_accumulates)
 
 
 def table(rows: list[dict]) -> str:
@@ -152,6 +154,7 @@ def table(rows: list[dict]) -> str:
         "30 frames, network": lambda r: f"{r['seconds_30_network']:.2f} s" if r.get("seconds_30_network") else "",
         "30 frames, end to end": lambda r: f"{r['seconds_30_end_to_end']:.2f} s",
         "fps": lambda r: f"{r['fps']:.0f}",
+        "CPU-ms per frame": lambda r: f"{r['cpu_ms']:.1f}" if r.get("cpu_ms") else "",
         **{f"PSNR-Y {b}": lambda r, b=b: f"{v:.2f}" if (v := r.get("psnr_y", {}).get(b)) else "" for b in benchmarks},
         "parameters": lambda r: f"{r['parameters']:,}" if r.get("parameters") else "",
         "MAC per LR pixel": lambda r: f"{r['multiply_accumulates']:,.0f}" if r.get("multiply_accumulates") else "",
@@ -160,6 +163,28 @@ def table(rows: list[dict]) -> str:
     }
     lines = [list(columns), ["---"] * len(columns), *([cell(row) for cell in columns.values()] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def peers(clip: Path, files: Sequence[Path], folder: Path, *, weights: Path | None, **figures) -> dict[str, Any]:
+    """Measure the models and their peers on a clip; returns the rows of each, stages, shares of the peak, and targets.
+
+    `figures` are `bench`'s, with `frames`. Speed is measured first: the judge of texture keeps threads busy.
+    """
+    from imagesr.evaluate import peers as others
+
+    frames, repeat, tell = figures.pop("frames"), figures["repeat"], figures["tell"]
+    cards, scale = film_cards(Scale(3, 2)), Scale(2)
+    found = others.methods(files, film_cards(scale), scale, precision=figures["precision"])
+    rows = bench(clip, frames, **figures)
+    tell("the network alone, and the stages of a frame")
+    shares = speed.shares([card for card in cards if card.name != "linear"], SIZE)
+    stages = speed.stages(clip, next(card for card in cards if card.name == "balanced"), folder)
+    targets = list(others.targets(rows, shares, stages))
+    looped = folder / "looped.mkv"
+    first_frames_repeated(clip, frames, looped)
+    how = {"frames": frames, "repeat": repeat, "quality_frames": min(frames, QUALITY_FRAMES), "weights": weights}
+    beside = others.measure(clip, found, scale, folder, looped=looped, tell=tell, **how)
+    return {"rows": rows, "shares": shares, "stages": stages, "targets": targets, "peers": beside}
 
 
 def training(pictures: Path, *, repeat: int, tell=print) -> Iterator[dict]:
@@ -206,6 +231,8 @@ def _parser():
         examples="""
             imagesr bench
             imagesr bench clip720p.mp4 --repeat 5
+            imagesr bench clip720p.mp4 --peers ECBSR_x2.pth ACNet.onnx --plot peers.png
+            imagesr bench --fit
         """,
     )
     add = parser.add_argument
@@ -221,28 +248,52 @@ def _parser():
     add("--precision", default="auto", choices=("auto", "fp32", "bf16", "int8"))
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--training", type=Path, metavar="DIR", help="measure instead whether training waits for the pictures in DIR")
+    text = "measure other ways to upscale, too: ffmpeg, OpenCV, sharpening, and networks of x2 in FILES (.pth, .onnx)"
+    add("--peers", type=Path, nargs="*", metavar="FILE", help=text)
+    add("--plot", type=Path, metavar="FILE", help="with --peers: draw frames per second over texture, as PNG")
+    text = "with --peers: weights of EfficientNet-Lite2, which judges texture (default: its package's)"
+    add("--texture", type=Path, metavar="FILE", help=text)
+    add("--fit", action="store_true", help="tell within some ten seconds which model holds which rate here")
     add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
 
 
 def _bench(options):
-    if options.frames < 1 or options.repeat < 1:
-        raise ValueError(f"Expected --frames and --repeat of at least 1. Received: {options.frames}, {options.repeat}")
-    if options.json:
-        check_record(options.json, [options.clip])
+    _check(options)
     if options.training:
-        rows = record = []
+        record = []
         for row in training(options.training, repeat=options.repeat, tell=_tell):
-            rows.append(row)
+            record.append(row)
             speeds = f"{row['steps_per_s']:.2f} steps/s, {row['one_batch']:.2f} on one batch that stays"
             print(f"{row['model']:14} {speeds}: {100 * row['ratio']:.1f} %", flush=True)
     else:
-        rows = _bench_models(options)
-        print(table(rows))
-        record = {"machine": platform.platform(), "frames": options.frames, "repeat": options.repeat, "rows": rows}
+        print(machine := speed.machine())
+        record = {"machine": f"{machine}, {platform.platform()}"} | (_fit if options.fit else _bench_models)(options)
     if options.json:
         write_whole(options.json, json.dumps(record, indent=1) + "\n")
     return 0
+
+
+def _check(options):
+    if options.frames < 1 or options.repeat < 1:
+        raise ValueError(f"Expected --frames and --repeat of at least 1. Received: {options.frames}, {options.repeat}")
+    chosen = [name for name in ("training", "fit") if getattr(options, name)] + ["peers"] * (options.peers is not None)
+    if len(chosen) > 1:
+        raise ValueError(f"Expected one of --training, --fit and --peers. Received: --{' --'.join(chosen)}")
+    if options.peers is None and (options.plot or options.texture):
+        raise ValueError("Expected --plot and --texture with --peers. Received: one of them alone")
+    if options.plot and not importlib.util.find_spec("matplotlib"):
+        raise ValueError(f"--plot needs the package matplotlib: {install('train')}")
+    for record in filter(None, (options.json, options.plot)):
+        check_record(record, [options.clip, *(options.peers or ())])
+
+
+def _fit(options):
+    from imagesr.evaluate import fit
+
+    fps = fit.fit(precision=options.precision)
+    print(fit.table(fps))
+    return {"fps_720p": fps}
 
 
 def _bench_models(options):
@@ -255,7 +306,30 @@ def _bench_models(options):
             _tell("rendering a clip")
             render(clip)
         figures = {"precision": options.precision, "threads": options.threads, "repeat": options.repeat, "tell": _tell}
-        return bench(clip, options.frames, **figures)
+        asked = {"frames": options.frames, "repeat": options.repeat}
+        if options.peers is None:
+            rows = bench(clip, options.frames, **figures)
+            print(table(rows))
+            return asked | {"rows": rows}
+        files = {"weights": options.texture, "frames": options.frames}
+        return asked | _shown(peers(clip, options.peers, Path(folder), **files, **figures), options.plot)
+
+
+def _shown(record, plot):
+    """Print all that `peers` has measured, and draw the plot; returns the record for a file."""
+    from imagesr.evaluate import peers as others
+
+    print(table(record["rows"]))
+    print("\n| of a frame, x1.5, balanced | CPU-ms |\n|---|---|")
+    print("\n".join(f"| {stage} | {ms:.1f} |" for stage, ms in record["stages"].items()))
+    print("\n| network alone, one core | CPU-ms of a 720p frame | TOP/s | share of the int8 peak |\n|---|---|---|---|")
+    for name, of in record["shares"].items():
+        ms = "" if name == "peak" else f"{of['cpu_ms']:.1f}"
+        print(f"| {name} | {ms} | {of['tops']:.2f} | {of['share']:.2f} |")
+    print(f"\n{others.table(record['peers'])}\n\n{others.target_table(record['targets'])}", flush=True)
+    if plot:
+        others.plot(record["peers"], plot)
+    return record | {"targets": [vars(target) for target in record["targets"]]}
 
 
 def _tell(line):

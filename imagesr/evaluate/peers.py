@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def _opencv(flag):
 
 def _like(result, frame):
     """Give a frame the time and the tags of another one."""
-    result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
+    if frame.time_base:
+        result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
     for tag in TAGS:
         setattr(result, tag, getattr(frame, tag))
     return result
@@ -190,14 +192,18 @@ def table(rows: Sequence[dict]) -> str:
 
 
 def plot(rows: Sequence[dict], file: Path) -> None:
-    """Draw frames per second over texture, or over PSNR-Y where texture was not measured."""
+    """Draw speed over texture, or over PSNR-Y where texture was not measured.
+
+    Speed is the frames per second that the CPU time allows to all cores: what else runs here changes it little.
+    """
     from imagesr.train.plots import draw_trade
 
     key, label = "texture", "distance of texture to the original (natural: left)"
     if any(row["texture"] is None for row in rows):
         key, label = "psnr_y", "PSNR-Y, dB (faithful: right)"
-    points = [(row["model"], row[key], row["fps"]) for row in rows if row["fps"] and row[key] is not None]
-    draw_trade(points, file, label, "frames per second, with decoder and encoder")
+    cores = os.cpu_count() or 1
+    points = [(row["model"], row[key], 1000 * cores / row["cpu_ms"]) for row in rows if row["cpu_ms"] and row[key]]
+    draw_trade(points, file, label, f"frames per second by CPU time, {cores} cores, encoder included")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from imagesr.card import ModelCard
 from imagesr.engines import load_engine
 from imagesr.evaluate.clips import FrameUpscaler
-from imagesr.media.frames import Frame, Resizer, VideoInfo, plane
+from imagesr.media.frames import Frame, VideoInfo, plane
 from imagesr.media.source import Source
 from imagesr.media.writer import Writer
 from imagesr.scale import Scale
@@ -174,13 +174,14 @@ def stages(clip: Path, card: ModelCard, folder: Path) -> dict[str, float]:
         frames = list(islice((item for item in source if isinstance(item, Frame)), _STAGE_FRAMES))
         figures = {"decode": (cpu_seconds() - spent) / len(frames)}
         network = _Clocked(load_engine(card, threads=1))
-        resizer, upscaler = Resizer(*size, info.pix_fmt, kernel="bicubic"), Upscaler(info, size, [network])
-        whole, chroma, results = _Clocked(upscaler), _Clocked(resizer), []
-        for frame in (frames[0], *frames):  # the first one compiles
-            chroma(frame)
-            results.append(whole(frame))
-        figures["network"], figures["chroma"] = network.median, chroma.median
-        figures["copies"] = max(0.0, whole.median - network.median - chroma.median)
+        upscaler = Upscaler(info, size, [network])
+        upscaler._windows = None  # frames that are alike are computed, too
+        upscaler._resize = chroma = _Clocked(upscaler._resize)  # where it runs: the planes are in the caches, or not
+        whole = _Clocked(upscaler)
+        results = [whole(frame) for frame in (frames[0], *frames)]  # the first one compiles
+        figures["network"], figures["chroma"] = statistics.median(network.spent), statistics.median(chroma.spent)
+        parts = zip(whole.spent, network.spent, chroma.spent, strict=True)
+        figures["copies"] = statistics.median(all_ - net - resizing for all_, net, resizing in parts)
         writer = writer_of()
         try:
             spent = cpu_seconds()
@@ -193,26 +194,22 @@ def stages(clip: Path, card: ModelCard, folder: Path) -> dict[str, float]:
         deep = _Clocked(load_engine(card, threads=1, bits=16))
         for frame in frames[: _WARM + _TIMED]:
             deep(plane(frame, 0).astype(np.uint16)[np.newaxis, ..., np.newaxis] << 8)
-    figures["network, 10-bit video"] = deep.median
+    figures["network, 10-bit video"] = statistics.median(deep.spent)
     return {name: 1000 * seconds for name, seconds in figures.items()}
 
 
 class _Clocked:
-    """Call a function, and keep the CPU seconds of every call."""
+    """Call a function, and keep the CPU seconds of every call in `spent`, but for the first, which compiles."""
 
     def __init__(self, function):
-        self._function, self._seconds = function, []
+        self._function, self._calls, self.spent = function, 0, []
 
     def __call__(self, *arguments):
         begun = time.process_time()
         result = self._function(*arguments)
-        self._seconds.append(time.process_time() - begun)
+        self.spent += [time.process_time() - begun] * bool(self._calls)
+        self._calls += 1
         return result
 
     def __getattr__(self, name):
         return getattr(self._function, name)
-
-    @property
-    def median(self) -> float:
-        """The median, without the first call, which compiles."""
-        return statistics.median(self._seconds[1:])

@@ -15,6 +15,7 @@ from imagesr.media.sidedata import SideData
 
 Frame = av.VideoFrame
 Packet = av.Packet
+_EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def rgb(frame: Frame, *, exact: bool = True) -> np.ndarray:
 
     Unless `exact`, swscale takes a short cut, and red, green and blue come out up to a code too dark.
     """
-    flags = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-    interpolation = flags if exact else Interpolation.FAST_BILINEAR
+    interpolation = _EXACT if exact else Interpolation.FAST_BILINEAR
     return frame.to_ndarray(format="rgb24", src_colorspace=matrix_of(frame), interpolation=interpolation)
 
 
@@ -93,21 +93,20 @@ def from_bgr(picture: np.ndarray) -> Frame:
     return _from_packed(picture, "bgr24", "yuv420p")
 
 
-def from_rgb(picture: np.ndarray, *, pix_fmt: str = "yuv420p") -> Frame:
+def from_rgb(picture: np.ndarray, *, pix_fmt: str = "yuv420p", exact: bool = False) -> Frame:
     """Return an RGB picture, uint8 (H, W, 3), as a YUV frame, BT.601 or from 720 lines on BT.709.
 
-    OpenCV's pictures turned to RGB, `bgr[..., ::-1]`, are read in place.
+    OpenCV's pictures turned to RGB, `bgr[..., ::-1]`, are read in place. Unless `exact`, swscale rounds in haste.
     """
+    flags = _EXACT if exact else Interpolation.FAST_BILINEAR
     if picture.strides[2] < 0 and (bgr := picture[..., ::-1]).flags.c_contiguous:
-        return _from_packed(bgr, "bgr24", pix_fmt)
-    return _from_packed(np.ascontiguousarray(picture), "rgb24", pix_fmt)
+        return _from_packed(bgr, "bgr24", pix_fmt, flags)
+    return _from_packed(np.ascontiguousarray(picture), "rgb24", pix_fmt, flags)
 
 
-def _from_packed(picture, packed, pix_fmt):
+def _from_packed(picture, packed, pix_fmt, flags=Interpolation.FAST_BILINEAR):
     frame = Frame.from_ndarray(picture, packed)
-    result = frame.reformat(
-        format=pix_fmt, dst_colorspace=matrix_by_size(frame.height), interpolation=Interpolation.FAST_BILINEAR
-    )
+    result = frame.reformat(format=pix_fmt, dst_colorspace=matrix_by_size(frame.height), interpolation=flags)
     result.colorspace, result.color_range = matrix_by_size(frame.height).value, MPEG_RANGE
     return result
 

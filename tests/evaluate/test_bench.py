@@ -4,6 +4,7 @@ import sys
 from imagesr.card import find_model
 from imagesr.evaluate import bench
 from imagesr.evaluate.bench import network_seconds, table
+from imagesr.evaluate.speed import run_ffmpeg
 from imagesr.scale import Scale
 
 
@@ -34,9 +35,9 @@ def test_the_ffmpeg_in_path_is_measured_where_imageio_ffmpeg_is_missing(tmp_path
     (tmp_path / "bin" / "ffmpeg").symlink_to(get_ffmpeg_exe())
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert bench.ffmpeg_fps(clip, 3, tmp_path) > 0
+    assert min(run_ffmpeg(clip, 3, tmp_path, "scale=64:36")) > 0
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert bench.ffmpeg_fps(clip, 3, tmp_path) is None
+    assert run_ffmpeg(clip, 3, tmp_path, "scale=64:36") is None
 
 
 def test_the_network_alone_is_timed_at_the_precision_asked_for(monkeypatch):

@@ -84,18 +84,23 @@ def test_peers_have_speed_and_quality_and_texture_says_what_it_lacks(tmp_path, c
     assert list(rows) == list(found)
     assert all(row["fps"] > 0 and row["psnr_y"] > 15 and row["texture"] is None for row in rows.values())
     assert rows["ffmpeg lanczos"]["psnr_y"] == rows["lanczos"]["psnr_y"]  # the same filter
-    assert rows["nearest"]["psnr_y"] < rows["lanczos"]["psnr_y"]
+    assert len({row["psnr_y"] for row in rows.values()}) == 3
     assert rows["fast"]["precision"] == "int8"
     assert "without texture: no weights" in said
     text = peers.table(list(rows.values()))
     assert "| nearest (fp32) |" in text and len({line.count("|") for line in text.splitlines()}) == 1
 
 
-def test_the_plot_shows_every_method_that_has_both_figures(tmp_path):
+def test_the_plot_shows_every_method_that_has_both_figures(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    rows = [{"model": "a", "fps": 50.0, "texture": 0.2}, {"model": "b", "fps": None, "texture": 0.3}]
-    peers.plot(rows, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    drawn = []
+    monkeypatch.setattr("imagesr.train.plots.draw_trade", lambda points, *rest: drawn.append((points, rest)))
+    monkeypatch.setattr(peers.os, "cpu_count", lambda: 2)
+    rows = [{"model": "a", "cpu_ms": 40.0, "texture": 0.2, "psnr_y": 30.0}]
+    peers.plot([*rows, {"model": "b", "cpu_ms": None, "texture": 0.3, "psnr_y": 31.0}], tmp_path / "plot.png")
+    assert drawn[-1][0] == [("a", 0.2, 50.0)]
+    peers.plot([*rows, {"model": "c", "cpu_ms": 80.0, "texture": None, "psnr_y": 31.0}], tmp_path / "plot.png")
+    assert drawn[-1][0] == [("a", 30.0, 50.0), ("c", 31.0, 25.0)] and "PSNR-Y" in drawn[-1][1][1]
 
 
 def test_the_table_of_targets_says_what_is_met():
@@ -114,7 +119,7 @@ def test_the_stages_of_a_frame_and_the_share_of_the_peak_are_measured(clip, tmp_
     card = find_model("fast", Scale(3, 2))
     figures = speed.stages(clip, card, tmp_path)
     assert list(figures) == ["decode", "network", "chroma", "copies", "encode", "network, 10-bit video"]
-    assert figures["network"] > 0 and figures["encode"] > 0 and figures["copies"] >= 0
+    assert figures["network"] > 0 and figures["encode"] > 0 and figures["chroma"] > 0
     found = speed.shares([card], (64, 36))
     assert found["peak"]["share"] == 1
     assert 0 < found["fast"]["share"] < 1  # so small a frame is far from the peak
