@@ -93,7 +93,7 @@ def prepare(stack: ExitStack, path: Path, out: Path, options: Options, tools: To
     _check_target(target, info, options, tools.cards)
     source.tag_for(target[1])
     info = source.info
-    clean, coding = _clean(path, source, options, tools.cards, _factor(info, target, options))
+    clean, coding = _clean(path, source, options, tools.cards, factor_of(info, target, options))
     loading = tools.loading | {"clean": clean}
     engines = _load(tools.cards, info, target, options, loading)
     upscalers, pace = _upscalers(info, target, engines, options, loading)
@@ -192,10 +192,10 @@ def _load(cards, info, target, options, loading):
     """Load the engines that reach the target size; none for plain Lanczos."""
     if not cards:
         return []
-    return load_chain(cards, _factor(info, target, options), bits=16 if info.bits > 8 else 8, **loading)
+    return load_chain(cards, factor_of(info, target, options), bits=16 if info.bits > 8 else 8, **loading)
 
 
-def _factor(info, target, options):
+def factor_of(info, target, options):
     """Return the factor that engines have to reach."""
     if not options.size and not options.square:
         return options.scale
@@ -208,7 +208,7 @@ def _upscalers(info, target, engines, options, loading):
     grain = Grain(options.grain, target, info.bits) if options.grain else None
     if options.realtime is None:
         return [Upscaler(info, target, engines, grain=grain) for _ in threads], None
-    return ladders(info, target, _factor(info, target, options), options.realtime, grain=grain, **loading)
+    return ladders(info, target, factor_of(info, target, options), options.realtime, grain=grain, **loading)
 
 
 def _encoding(source, size, encoders, options):

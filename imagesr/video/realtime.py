@@ -159,6 +159,34 @@ def ladders(
     return [Ladder(own, pace, late) for own in steps], pace
 
 
+def would_hold(
+    info: VideoInfo,
+    size: tuple[int, int],
+    engines: Sequence[Engine],
+    factor: Scale | Fraction,
+    fps: float,
+    *,
+    parallel: int,
+    **loading,
+) -> str:
+    """Say which cheaper model would have held the video's rate, where a run managed `fps` frames a second.
+
+    A frame of each model is timed. What the run took beside its own network, each would have taken, too.
+    """
+    rate, own = float(info.rate), engines[0].card.name
+    loading |= {"bits": 16 if info.bits > 8 else 8, "parallel": parallel}
+    side_by_side = max(1, parallel - 1)
+    beside = 1 / fps - frame_seconds(Upscaler(info, size, engines), info) / side_by_side
+    said = f"{fps:.1f} frames a second, the video has {rate:g}"
+    for name in LADDER[LADDER.index(own) + 1 if own in LADDER else 0 :]:
+        steps = load_model(name, factor, **loading)
+        seconds = frame_seconds(Upscaler(info, size, steps), info) / side_by_side
+        expected = 1 / max(seconds, beside + seconds)
+        if expected >= rate:
+            return f"{said}; {name} would have held them, with about {expected:.0f}"
+    return f"{said}; no model would have held them here, {name} comes to about {expected:.0f}"
+
+
 def frame_seconds(upscaler: Upscaler, info: VideoInfo) -> float:
     """Time a frame, the median of three, once the networks are compiled, for whole frames and for parts of them."""
     times = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from imagesr.cli import Interrupted
 from imagesr.engines import checked_clean, checked_detail
 from imagesr.engines.chain import chain_name, native_scale
-from imagesr.errors import OutputError
+from imagesr.errors import ModelError, OutputError
 from imagesr.media.frames import Frame
 from imagesr.media.opening import PIPE
 from imagesr.media.pipe import PipeWriter
@@ -25,13 +25,15 @@ from imagesr.video import target as wanted_size
 from imagesr.video.encoding import SMALLEST, bitrate_of, expected_size
 from imagesr.video.options import Options, check_paths
 from imagesr.video.pipeline import run
-from imagesr.video.prepare import find_tools, length_of, prepare, shown_size
+from imagesr.video.prepare import factor_of, find_tools, length_of, prepare, shown_size
+from imagesr.video.realtime import would_hold
 from imagesr.video.report import Report
 from imagesr.video.shares import PARTS, Executor, seen, share_out
 from imagesr.video.upscaler import pixel_shape
 
 PREVIEW_S = 3.0
 VERIFY = ("quick", "full")
+_LONG_S = 10.0  # of video, that a run has at least for a note on its speed
 _HELD = 0.95  # of a rate, at least, with the time that the start takes
 _LEAST_BITS = 0.01  # a pixel, of simple content at a usual quality
 
@@ -109,6 +111,8 @@ def upscale_video(
                 _run(source, ready.upscalers, writer, report, lambda done: progress and progress(done, expected))
                 if ready.pace:
                     _note_pace(report, ready.pace, seconds=time.perf_counter() - begun)
+                elif ready.engines and not options.preview:
+                    _note_slow(report, ready, options, tools.loading, seconds=time.perf_counter() - begun)
                 spared = sum(upscaler.spared for upscaler in ready.upscalers)
                 report.unchanged = round(spared / max(1, report.frames), 3)
     _conclude(report, elsewhere or seen(source), writer, out, seconds=time.perf_counter() - begun)
@@ -125,6 +129,15 @@ def _note_pace(report, pace, *, seconds):
     report.model = " and ".join(pace.shares)
     if report.frames < _HELD * pace.fps * seconds:
         report.notes.append(f"{pace.fps:g} frames a second were not held")
+
+
+def _note_slow(report, ready, options, loading, *, seconds):
+    """Note which model would have held the video's rate, where a run of some length did not."""
+    info, fps = ready.info, report.frames / seconds
+    if report.frames >= _LONG_S * info.rate and fps < info.rate:
+        factor = factor_of(info, ready.target, options)
+        with suppress(ModelError):  # a model may lack the device or the precision that was asked for
+            report.notes.append(would_hold(info, ready.target, ready.engines, factor, fps, **loading))
 
 
 def _describe(report, ready, options):

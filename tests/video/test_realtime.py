@@ -1,10 +1,14 @@
 """A rate is held: by what is cheap enough, and a cheaper model while frames are late."""
 
+import types
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from conftest import write_clip
 
 import imagesr
+from imagesr.scale import Scale
 from imagesr.video import realtime
 from imagesr.video.realtime import LADDER, Late, Pace, fast_enough
 
@@ -102,3 +106,49 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     assert (report.by_model, report.model) == ({"lanczos": 1.0}, "lanczos")
     report = imagesr.upscale_video(clip, tmp_path / "late.mp4", realtime=1000)
     assert "1000 frames a second were not held" in report.notes
+
+
+class Named:
+    """Stand in for an engine: what it costs is set by the test."""
+
+    def __init__(self, name):
+        self.card = self
+        self.name = name
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """Let models take set seconds for a frame, without loading any."""
+    seconds = {"best": 0.10, "balanced": 0.05, "fast": 0.03, "lanczos": 0.01}
+    monkeypatch.setattr(realtime, "load_model", lambda name, factor, **loading: [Named(name)])
+    monkeypatch.setattr(realtime, "Upscaler", lambda info, size, engines: engines[0].name)
+    monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: seconds[upscaler])
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (24, "16.0 frames a second, the video has 24; balanced would have held them, with about 27"),
+        (30, "16.0 frames a second, the video has 30; fast would have held them, with about 36"),
+        (90, "16.0 frames a second, the video has 90; no model would have held them here, lanczos comes to about 57"),
+    ],
+)
+def test_a_slow_run_says_what_would_have_held(costs, rate, said):
+    info = types.SimpleNamespace(rate=rate, bits=8)
+    assert realtime.would_hold(info, (96, 54), [Named("best")], Scale(3, 2), 16.0, parallel=3) == said
+
+
+def test_a_run_of_some_length_that_is_slower_than_its_video_has_the_note(tmp_path, monkeypatch):
+    from imagesr.video import upscale
+
+    clip = write_clip(tmp_path / "clip.mp4", size=(32, 32), frames=30, rate=Fraction(1000), sound=None)
+    given = []
+    monkeypatch.setattr(upscale, "would_hold", lambda *arguments, **loading: given.append(arguments) or "said so")
+    monkeypatch.setattr(upscale, "_LONG_S", 0.01)
+    report = imagesr.upscale_video(clip, tmp_path / "out.mp4", model="fast")
+    assert "said so" in report.notes
+    assert given[0][3] == Scale(3, 2)
+    assert "said so" not in imagesr.upscale_video(clip, tmp_path / "plain.mp4", model="lanczos").notes
+    monkeypatch.setattr(upscale, "_LONG_S", 1.0)
+    assert "said so" not in imagesr.upscale_video(clip, tmp_path / "short.mp4", model="fast").notes
