@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 # Of every command: the module whose `main` it is, and what it does.
@@ -35,9 +36,19 @@ COMMANDS = {
 EXAMPLES = ("video in.mp4 out.mp4", "image photo.jpg large.png", "play film.mp4")
 
 
+SHARED = ("video", "image")  # the commands whose work a cluster can do
+
+
 def find_main(command: str) -> Callable[[list[str] | None], int]:
     """Return the `main` of a command."""
-    return import_module(COMMANDS[command][0]).main
+    main = import_module(COMMANDS[command][0]).main
+    return partial(main, executor_on=_executor_on) if command in SHARED else main
+
+
+def _executor_on(address):
+    from imagesr.mlops.ray import executor_on
+
+    return executor_on(address)
 
 
 def main() -> int:

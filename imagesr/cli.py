@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import fill, indent
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.files import disk_full
@@ -30,6 +30,10 @@ CLEAN_HELP = (
 )
 GRAIN_HELP = "paint grain on the result (default: 0, none)"
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"
+
+RAY_HELP = (
+    "let the machines of a Ray cluster do it: its address, auto, or local; they see the files under the same paths"
+)
 
 # The extra that brings a package; all others come with `train`.
 EXTRAS = {
@@ -201,6 +205,18 @@ def check_interrupted() -> None:
     """Raise Interrupted where a signal came and its exception was lost."""
     if _noted:
         raise Interrupted(_noted[0])
+
+
+@contextmanager
+def shared_on(address: str | None, executor_on: Callable[[str], AbstractContextManager] | None) -> Iterator[Any]:
+    """Yield what `executor_on` opens at the address of --ray, None without one; raises ValueError."""
+    if not address:
+        yield None
+    elif executor_on is None:  # a folder of one command knows no cluster
+        raise ValueError("Expected --ray of the command imagesr. Received: it, of python -m")
+    else:
+        with executor_on(address) as executor:
+            yield executor
 
 
 def install_hint(error: ImportError) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from imagesr.cli import (
     CLEAN_HELP,
     DETAIL_HELP,
     DEVICE_HELP,
     GRAIN_HELP,
+    RAY_HELP,
     Parser,
     box_argument,
     clean_argument,
     run_command,
     scale_argument,
+    shared_on,
 )
 from imagesr.engines import DEVICES
 from imagesr.engines.chain import MAX_SCALE
@@ -72,6 +75,7 @@ def _parser():
     there = parser.add_mutually_exclusive_group().add_argument
     there("-y", dest="overwrite", action="store_true", help="overwrite files that exist")
     there("--skip-existing", action="store_true", help="make only the pictures whose files do not exist yet")
+    add("--ray", metavar="ADDRESS", help=RAY_HELP)
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser
 
@@ -82,9 +86,14 @@ def _tile(text):
     raise argparse.ArgumentTypeError(f"expected auto, off or at least {SMALLEST_TILE} pixels, received {text}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command("image", upscale_files, _parser().parse_intermixed_args(arguments))
+def main(arguments: list[str] | None = None, *, executor_on: Callable | None = None) -> int:
+    """Run the command and return its exit code; `executor_on` opens what shares work out, at the address of --ray."""
+
+    def run(options):
+        with shared_on(options.ray, executor_on) as executor:
+            return upscale_files(options, executor=executor)
+
+    return run_command("image", run, _parser().parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 from imagesr.cli import NOT_STARTED, SOME_FAILED, UNREADABLE, check_interrupted, exit_code, told
 from imagesr.engines import tuned
@@ -21,10 +23,13 @@ from imagesr.image.batch import PIPE, plan
 from imagesr.image.upscale import clean_of, last, load_photo_engines, photo_scale, upscaling
 from imagesr.media.coding import HEAD
 from imagesr.media.photos import check_size, read_photo, write_photo
+from imagesr.scale import Scale
+
+_TOGETHER = 8  # pictures that another machine is sent at a time
 
 
-def upscale_files(options: argparse.Namespace) -> int:
-    """Upscale every picture that the options name; returns the exit code."""
+def upscale_files(options: argparse.Namespace, *, executor: Any = None) -> int:
+    """Upscale every picture that the options name; returns the exit code. An executor makes them elsewhere."""
     _check_numbers(options)
     *places, out = options.paths
     if not places:
@@ -37,16 +42,7 @@ def upscale_files(options: argparse.Namespace) -> int:
         skip_existing=options.skip_existing,
         recursive=options.recursive,
     )
-
-    clean = None if options.clean == "auto" else options.clean
-
-    @cache
-    def steps_to(scale):
-        return load_photo_engines(
-            options.model, scale, device=options.device, threads=options.threads, detail=options.detail, clean=clean
-        )
-
-    steps_to(options.scale)  # a model that is not there is said before the first picture is opened
+    steps_to(options, options.scale)  # a model that is not there is said before the first picture is opened
     if (left := todo.found.left_out()) and not options.quiet:
         _tell(f"imagesr image: {left}")
     for photo, reason in todo.clashes:
@@ -56,21 +52,63 @@ def upscale_files(options: argparse.Namespace) -> int:
     codes = [NOT_STARTED for _ in todo.clashes] + [UNREADABLE for _ in todo.found.failed]
     wanted = len(codes) + len(todo.pairs)
     several = todo.found.several
-    for number, (photo, target, format) in enumerate(todo.pairs, 1):
+    made = _made_elsewhere(todo.pairs, options, executor) if executor else repeat((None, None))
+    for number, (pair, (spent, error)) in enumerate(zip(todo.pairs, made, strict=False), 1):
         count = f"{number}/{len(todo.pairs)} " if several else ""
-        try:
-            _upscale(photo, target, format, options, steps_to, count)
-        except Exception as error:  # whatever is wrong with one picture, the others are made
-            error = _understood(error, photo)
+        if spent is not None and not error and not options.quiet:
+            _tell(f"{count}{pair[0]}: {spent:.1f} s")
+        if error := error if executor else _make(pair, options, count):
             if not several:
                 raise error from None
             codes.append(exit_code(error))
-            _tell(f"imagesr image: {photo}: {told(error)}")
+            _tell(f"imagesr image: {pair[0]}: {told(error)}")
     if (several or todo.there) and not options.quiet:
         there = f", {len(todo.there)} there already" if todo.there else ""
         _tell(f"{wanted - len(codes)} of {wanted} made{there}, in {out}")
     made = wanted - len(codes)
     return SOME_FAILED if codes and (made or todo.there) else codes[0] if codes else 0
+
+
+def _make(pair, options, count=""):
+    """Upscale a picture; return what went wrong, or None: the others are made whatever it is."""
+    try:
+        _upscale(*pair, options, count)
+    except Exception as error:
+        return _understood(error, pair[0])
+    return None
+
+
+def _made_elsewhere(pairs, options, executor):
+    """Let an executor make pictures, some at a time; yield the seconds that each took, and what went wrong."""
+    if any(PIPE in pair for pair in pairs):
+        raise ValueError("Expected files for --ray. Received: -")
+    quiet = argparse.Namespace(**vars(options) | {"quiet": True})
+    absolute = [(photo.absolute(), target.absolute(), format) for photo, target, format in pairs]
+    groups = [(quiet, absolute[at : at + _TOGETHER]) for at in range(0, len(pairs), _TOGETHER)]
+    for results in executor.map(make_pictures, groups):
+        yield from results
+
+
+def make_pictures(group: tuple[argparse.Namespace, list]) -> list[tuple[float, Exception | None]]:
+    """Upscale some pictures, as the options say; return the seconds that each took, and what went wrong with it."""
+    options, pairs = group
+    results = []
+    for pair in pairs:
+        begun = time.perf_counter()
+        error = _make(pair, options)
+        results.append((time.perf_counter() - begun, error))
+    return results
+
+
+def steps_to(options: argparse.Namespace, scale: Scale) -> list:
+    """Return the engines that reach a scale; they stay loaded."""
+    clean = None if options.clean == "auto" else options.clean
+    return _loaded(options.model, scale, options.device, options.threads, options.detail, clean)
+
+
+@cache
+def _loaded(model, scale, device, threads, detail, clean):
+    return load_photo_engines(model, scale, device=device, threads=threads, detail=detail, clean=clean)
 
 
 def _understood(error, photo):
@@ -84,7 +122,7 @@ def _understood(error, photo):
     return InputError(f"{photo} cannot be upscaled ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
-def _upscale(photo, target, format, options, steps_to, count):
+def _upscale(photo, target, format, options, count):
     begun = time.perf_counter()
     source = sys.stdin.buffer.read() if photo == PIPE else photo
     name = "standard input" if photo == PIPE else str(photo)
@@ -104,9 +142,9 @@ def _upscale(photo, target, format, options, steps_to, count):
         note(text)
     tile = {"auto": TILE, "off": max(sizes[-1]) * 2}.get(options.tile) or int(options.tile)
     with ExitStack() as spools, _progress(options.quiet, f"{count}{Path(name).name}", options.times) as advance:
-        clean, told = _clean(source, picture, options, steps_to(scale))
+        clean, told = _clean(source, picture, options, steps_to(options, scale))
         for size in sizes[1:]:
-            engines, grain = tuned(steps_to(scale), clean=clean), options.grain if size is sizes[-1] else 0.0
+            engines, grain = tuned(steps_to(options, scale), clean=clean), options.grain if size is sizes[-1] else 0.0
             how = {"tta": options.tta, "tile": tile, "grain": grain}
             steps = upscaling(picture, size, engines, spools=spools, **how)
             picture, clean = last(steps, advance), 0.0  # a second time there is nothing left to clean

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask, and send
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
@@ -17,10 +15,10 @@ from ray import tune as space
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import ASHAScheduler
 
-from imagesr.errors import OutputError, TrainingError
+from imagesr.errors import TrainingError
+from imagesr.mlops.ray import connected
 from imagesr.mlops.tune import REDUCTION, RETRIES, Search, is_whole, measured
 from imagesr.models import import_keras
-from imagesr.tracking.follow import reachable
 
 _WORST = -1e9  # dB, of a trial whose training has failed: NaN would stop ASHA
 
@@ -34,19 +32,8 @@ def tune_on(address: str, search: Search, runs: Path, *, trials: int) -> tuple[f
     """
     # Wrong settings are told before a cluster is asked.
     config = _config(search, {name: _first(values) for name, values in search.space.items()})
-    # Ray itself would ask an address for many minutes.
-    if ":" in address and not reachable(address if "://" in address else f"tcp://{address}"):
-        raise OutputError(f"Expected a Ray cluster that answers, auto or local. Received: {address} (no answer)")
-    try:
-        alone = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by version
-        received = f"{address} ({type(error).__name__})"
-        raise OutputError(f"Expected a Ray cluster that answers, auto or local. Received: {received}") from None
-    try:
+    with connected(address):
         results = _fit(search, runs.absolute(), trials, _epochs(config))
-    finally:
-        ray.shutdown()
     ended = [result for result in results if result.metrics and result.metrics.get("ended")]
     if not ended:
         raise TrainingError("Expected a trial that ends. Received: none; try a lower learning_rate")

@@ -7,8 +7,10 @@ import json
 import os
 import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import imagesr
@@ -19,6 +21,7 @@ from imagesr.cli import (
     DEVICE_HELP,
     GRAIN_HELP,
     NOT_STARTED,
+    RAY_HELP,
     SOME_FAILED,
     UNREADABLE,
     Interrupted,
@@ -29,6 +32,7 @@ from imagesr.cli import (
     exit_code,
     run_command,
     scale_argument,
+    shared_on,
     told,
 )
 from imagesr.engines import DEVICES, ENGINES, PRECISIONS
@@ -159,6 +163,7 @@ def _parser():
     there("-y", dest="overwrite", action="store_true", help="overwrite OUT")
     there("--skip-existing", action="store_true", help="make only the videos whose files do not exist yet")
     add("--watch", action="store_true", help="wait for videos that arrive in the folders IN, and upscale each")
+    add("--ray", metavar="ADDRESS", help=RAY_HELP)
     add("-q", "--quiet", action="store_true", help="print errors only")
     text = "take options from a TOML or JSON file of their names, such as crf = 20; the command line wins"
     add("--preset-file", type=Path, metavar="FILE", help=text)
@@ -209,12 +214,16 @@ def _progress(kind, quiet):
             yield advance
 
 
-def _video(parser, options):
+def _video(parser, executor_on, options):
     out = Path(options.demo or (options.paths or ["-"])[-1])
-    if out.suffix.lower() not in FORMATS:  # a folder: each of its videos tells for itself
-        return _chosen(parser, vars(options))
-    with _telling_what_is_left(out):
-        return _chosen(parser, vars(options))
+    chosen, address = vars(options), options.ray
+    del chosen["ray"]
+    if address and (options.demo or options.dry_run or out == Path("-")):
+        parser.error("expected --ray with files, not with --demo, --dry-run or -")
+    # Of a folder each of the videos tells for itself.
+    telling = _telling_what_is_left(out) if out.suffix.lower() in FORMATS else nullcontext()
+    with telling, shared_on(address, executor_on) as executor:
+        return _chosen(parser, chosen, executor)
 
 
 @contextmanager
@@ -243,7 +252,7 @@ def _telling_what_is_left(out):
         raise
 
 
-def _chosen(parser, options):
+def _chosen(parser, options, executor):
     demo, paths = options.pop("demo"), options.pop("paths")
     if (demo is None) == (len(paths) < 2) or (demo and paths):
         parser.error("expected IN and OUT, or --demo OUT")
@@ -251,6 +260,7 @@ def _chosen(parser, options):
         parser.error("expected --preview or --start and --duration, not both")
     options["encoder"] = dict(options["encoder"] or [])
     run = {name: options.pop(name) for name in ("progress", "quiet", "allow_truncated", "json")}
+    run["executor"] = executor
     which = {name: options.pop(name) for name in ("recursive", "skip_existing")}
     watch, run["dry_run"] = options.pop("watch"), options.pop("dry_run")
     if run["dry_run"] and (demo or watch):
@@ -293,10 +303,12 @@ def _several(todo, folder, options, run):
         _tell(f"{out} exists and is not whole; it is made again")
     codes, reports = [NOT_STARTED for _ in todo.clashes] + [UNREADABLE for _ in todo.failed], []
     wanted = len(codes) + len(todo.pairs)
+    elsewhere = _made_elsewhere(todo, options, run["executor"]) if run["executor"] else repeat(None)
     for number, (path, out) in enumerate(todo.pairs, 1):
         asked = options | {"overwrite": options["overwrite"] or out in todo.remade}
         try:
-            code, report = _one_of_several(path, out, asked, run, f"{number}/{len(todo.pairs)} {path}: ")
+            count = f"{number}/{len(todo.pairs)} {path}: "
+            code, report = _one_of_several(path, out, asked, run, count, next(elsewhere))
         except Interrupted as interrupted:
             if reports:
                 made = f"{len(reports)} of {len(todo.pairs)} made, in {folder}"
@@ -311,6 +323,17 @@ def _several(todo, folder, options, run):
         made = "would be made" if run["dry_run"] else "made"
         _tell(f"{len(reports)} of {wanted} {made}{there}, in {folder}")
     return _code_of_several(codes, there=bool(todo.there))
+
+
+def _made_elsewhere(todo, options, executor):
+    """Let an executor make each video of a plan as a whole; yield their reports, or what went wrong."""
+    from imagesr.video.shares import Whole, make_whole
+
+    wholes = [
+        Whole(path.absolute(), out.absolute(), options | {"overwrite": options["overwrite"] or out in todo.remade})
+        for path, out in todo.pairs
+    ]
+    return executor.map(make_whole, wholes)
 
 
 def _code_of_several(codes, *, there):
@@ -338,9 +361,14 @@ def _watch(paths, recursive, options, run):
             _tell(f"{made} made, {failed} failed, in {paths[-1]}")
 
 
-def _one_of_several(path, out, options, run, count):
-    """Upscale one of several videos; return its exit code, and its report where it was made."""
+def _one_of_several(path, out, options, run, count, made=None):
+    """Upscale one of several videos; return its exit code, and its report where it was made.
+
+    `made` is the report, or the error, where it was upscaled elsewhere.
+    """
     try:
+        if made:
+            return _code(_told_of(made, out, run, count), run, count), made
         if not run["dry_run"]:
             out.parent.mkdir(parents=True, exist_ok=True)
         report = _one(path, out, options, run, count)
@@ -348,6 +376,15 @@ def _one_of_several(path, out, options, run, count):
         _tell(f"{path}: {told(error)}")
         return exit_code(error), None
     return _code(report, run, count), report
+
+
+def _told_of(made, out, run, count):
+    """Print the report of a video that was upscaled elsewhere; raise what went wrong there."""
+    if isinstance(made, Exception):
+        raise made
+    if not run["quiet"]:
+        print(f"{count}{made}", flush=True)
+    return made
 
 
 def _check_options(options):
@@ -395,8 +432,12 @@ def _one(path, out, options, run, count=""):
         if run["dry_run"]:
             of_files = ("announce", "overwrite", "preview", "restart", "verify")
             report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
+        elif path:
+            executor = run["executor"]
+            shared = {"executor": executor, "parts": executor.parts} if executor else {}
+            report = upscale_video(path, out, **shared, **asked)
         else:
-            report = upscale_video(path, out, **asked) if path else run_demo(out, **asked)
+            report = run_demo(out, **asked)
         report.first_frame_s = round(report.first_frame_s + started, 3)
     if not silent:
         print(report, flush=True)
@@ -419,8 +460,8 @@ def _with_dashes(arguments):
     return arguments[:at] + paths
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def main(arguments: list[str] | None = None, *, executor_on: Callable | None = None) -> int:
+    """Run the command and return its exit code; `executor_on` opens what shares work out, at the address of --ray."""
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     from imagesr.video.preset import with_preset
@@ -431,7 +472,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.exit(NOT_STARTED, f"imagesr video: {error}\n")
     options = parser.parse_intermixed_args(arguments)  # IN --scale 2 OUT as well
     del options.preset_file
-    return run_command("video", partial(_video, parser), options)
+    return run_command("video", partial(_video, parser, executor_on), options)
 
 
 if __name__ == "__main__":

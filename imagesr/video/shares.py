@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from imagesr.cli import check_interrupted
-from imagesr.errors import OutputError
+from imagesr.errors import InputError, OutputError
 from imagesr.media.source import Source
 from imagesr.video import segments
 from imagesr.video.options import Options
@@ -73,6 +73,26 @@ def make_share(share: Share) -> Seen:
             writer.discard()
             raise
         return seen(ready.source, writer.total)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Hold a video that is upscaled as a whole, one of several: absolute paths, and options of `upscale_video`."""
+
+    path: Path
+    out: Path
+    options: Mapping[str, Any]
+
+
+def make_whole(whole: Whole) -> Report | Exception:
+    """Upscale a video; return its report, or what went wrong with it alone."""
+    from imagesr.video.upscale import upscale_video  # it imports this module
+
+    try:
+        whole.out.parent.mkdir(parents=True, exist_ok=True)
+        return upscale_video(whole.path, whole.out, **whole.options)
+    except (ValueError, InputError, OutputError, OSError) as error:
+        return error
 
 
 def shares_of(job: segments.Job, parts: int) -> list[Share]:
