@@ -322,6 +322,49 @@ def beside_a_video(seconds, size, rounds=8):
     return good
 
 
+def beside_votes(seconds, size, rounds=8):
+    """Measure one client with a flood of votes beside, valid and not, and without: in turns."""
+    body, spent, answers, flooding, ended = png(*size), ([], []), Counter(), threading.Event(), threading.Event()
+    requests = []
+
+    def flood(client):
+        while not ended.is_set():
+            flooding.wait(0.2)
+            if not flooding.is_set():
+                continue
+            vote = {"request": requests.pop() if requests else "forged", "vote": "up", "words": "w" * 1000}
+            answers[client.post("/feedback", json=vote).status_code] += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("-n", "fast", "--videos", "0", "--feedback", f"sqlite:///{folder}/votes.db")
+        with running_service(*options) as service, httpx.Client(base_url=service.url, timeout=120) as voter:
+            threads = [threading.Thread(target=flood, args=(voter,), daemon=True) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for number in range(2 * rounds):
+                beside = number % 2
+                (flooding.set if beside else flooding.clear)()
+                until_then = time.monotonic() + seconds / (2 * rounds)
+                with httpx.Client(base_url=service.url, timeout=120) as client:
+                    while time.monotonic() < until_then:
+                        begun = time.perf_counter()
+                        answer = client.post(PATH, content=body, headers=KIND)
+                        spent[beside].append(time.perf_counter() - begun)
+                        requests.append(answer.headers["imagesr-request"])
+            ended.set()
+            for thread in threads:
+                thread.join()
+    told = ", ".join(f"{count} × {status}" for status, count in sorted(answers.items()))
+    row("votes", f"{told}; {answers.total() / (seconds / 2):.0f} a second", "201, 422, 429", True)
+    good = True
+    for share in (50, 99):
+        without, beside = (percentile(times, share) for times in spent)
+        found = f"{1000 * beside:.0f} ms beside, {1000 * without:.0f} ms without: {beside / without:.2f} times"
+        what = f"p{share} of a picture, {len(spent[1])} beside a flood of votes"
+        good = row(what, found, "≤ 1.2 times", beside <= 1.2 * without) and good
+    return good
+
+
 def memory_of_large(megapixels):
     """Measure the memory that the largest picture takes."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
@@ -348,16 +391,20 @@ def main():
     add("--hang-ups", type=int, default=1000, help="clients that hang up (default: 1000)")
     add("--megapixels", type=float, default=16, help="of the largest picture (default: 16)")
     add("--only-video", action="store_true", help="measure a video beside pictures, and nothing else")
+    add("--only-votes", action="store_true", help="measure a flood of votes beside pictures, and nothing else")
     options = parser.parse_args()
     size = tuple(map(int, options.size.split("x")))
     print("| measured | found | wanted | held |\n| --- | --- | --- | --- |")
     if options.only_video:
         return 0 if beside_a_video(options.seconds, size) else 1
+    if options.only_votes:
+        return 0 if beside_votes(options.seconds, size) else 1
     good = [
         throughput(options.seconds, size),
         draining(size),
         hanging_up(options.hang_ups, size),
         beside_a_video(options.seconds, size),
+        beside_votes(options.seconds, size),
         memory_of_large(options.megapixels),
     ]
     return 0 if all(good) else 1
