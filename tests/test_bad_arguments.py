@@ -225,7 +225,7 @@ VIDEO = {
         for options, words in {
             "-n nothing": "balanced fast lanczos",
             "-s 0": "scale",
-            "-s 1": "scale",
+            "-s 1 -n fast": "scale 1",
             "-s 9": "scale",
             "--size big": "1920x1080",
             "--size 1080q": "1920x1080 1080p",
@@ -515,7 +515,7 @@ EXPORT = {
     "fixed.keras --name a/b": (2, "without folders"),
     "linear": (2, "--also"),
     "linear --also litert": (2, "mpv"),
-    "linear --also mpv --name x": (2, "--also alone"),
+    "linear --also mpv --name x": (2, "--also and --clean alone"),
     "linear --also vapoursynth": (2, "whole scale"),
 }
 RECURSIVE = {

@@ -104,33 +104,36 @@ def _adjust(quantized: onnx.ModelProto) -> None:
 
 
 def _keep_flat(quantized: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    """Round the head's int8 weights so that each filter keeps its sum, and restore its bias.
+    """Round the int8 weights of head and tail so that sums of them stay, and restore their biases.
 
-    The head reads the samples themselves. Weights rounded one by one make an error on flat areas that grows with their
-    brightness, and every flat area gets a grid of one code (0.1 dB on clean photographs).
+    On flat areas what counts is the sum of a filter's weights: the head's over all samples of a cell, which are alike,
+    the tail's over the 3×3 of each feature. Rounded one by one, they make an error that grows with brightness, and that
+    differs between the pixels of a cell: every flat area gets a grid. So do biases that were corrected by a mean.
     """
+    for name, alike in (("head", (1, 2, 3)), ("tail", (2, 3))):
+        if conv := _conv(quantized, name):
+            _keep_sums(quantized, conv, model, _conv(model, name), alike)
+
+
+def _conv(graph, name):
+    return next((node for node in graph.graph.node if node.op_type == "Conv" and name in node.name), None)
+
+
+def _keep_sums(quantized, conv, model, source, axes):
+    """Round the weights of one convolution anew, (filters, channels, 3, 3), with their sums over `axes` kept."""
     from onnx.numpy_helper import from_array, to_array
 
-    def tensors(graph):
-        return {tensor.name: tensor for tensor in graph.initializer}
-
-    def head(graph):
-        return next((node for node in graph.node if node.op_type == "Conv" and "head" in node.name), None)
-
-    exact, rounded = tensors(model.graph), tensors(quantized.graph)
-    source, conv = head(model.graph), head(quantized.graph)
-    if conv is None:
-        return
+    rounded, exact = ({tensor.name: tensor for tensor in graph.graph.initializer} for graph in (quantized, model))
     scaling = next(node for node in quantized.graph.node if conv.input[1] in node.output)
-    step = to_array(rounded[scaling.input[1]]).reshape(-1, 1)
-    weights = to_array(rounded[scaling.input[0]])
-    wanted = to_array(exact[source.input[1]]).reshape(len(weights), -1) / step
-    codes = weights.reshape(len(weights), -1).astype(int)
-    for filter_codes, filter_wanted in zip(codes, wanted, strict=True):
-        missing = int(np.rint(filter_wanted.sum() - filter_codes.sum()))
-        nearest = np.argsort(-np.sign(missing) * (filter_wanted - filter_codes))
-        filter_codes[nearest[: abs(missing)]] += np.sign(missing)
-    codes = np.clip(codes, -128, 127).reshape(weights.shape).astype(np.int8)
+    step = to_array(rounded[scaling.input[1]]).reshape(-1, 1, 1, 1)
+    wanted = to_array(exact[source.input[1]]) / step
+    groups = wanted.reshape(-1, math.prod(wanted.shape[axis] for axis in axes))
+    codes = np.rint(groups).astype(int)
+    for some_codes, some_wanted in zip(codes, groups, strict=True):
+        missing = int(np.rint(some_wanted.sum() - some_codes.sum()))
+        nearest = np.argsort(-np.sign(missing) * (some_wanted - some_codes))
+        some_codes[nearest[: abs(missing)]] += np.sign(missing)
+    codes = np.clip(codes, -128, 127).reshape(wanted.shape).astype(np.int8)
     rounded[scaling.input[0]].CopyFrom(from_array(codes, scaling.input[0]))
     rounded[conv.input[2]].CopyFrom(from_array(to_array(exact[source.input[2]]), conv.input[2]))
 

@@ -34,8 +34,8 @@ class Measured(BaseModel):
         description="height and width of the input of its files must be multiples of it", examples=[1]
     )
     receptive_field: int = Field(description="in pixels of the picture", examples=[15])
-    detail: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[0.0])
-    clean: float | None = Field(description="from 0 to 1, the default; none where it takes none", examples=[0.0])
+    detail: float | None = Field(description="from 0 to 1, the default; none where it takes none")
+    clean: float | None = Field(description="from 0 to 1, the default; none where it takes none")
     psnr_y_b100: float | None = Field(description="dB, as measured on B100", examples=[31.5117])
     files: dict[str, str] = Field(
         description="ONNX files, integers in and out", examples=[{"model.onnx": "/models/best-photo_x2/model.onnx"}]

@@ -82,9 +82,10 @@ class Service:
         self.files: dict[tuple[str, str], tuple[Path, str]] = {}  # by (folder, name): the path and its SHA-256
         for cards in self.models.values():
             self._add_files(cards)
-        film = film_card()
-        for file in FILM_FILES:
-            self.files[film.folder.name, file] = film.folder / file, film.sha256[file]
+        with suppress(ModelError):  # a folder of models of one's own may have none for the page's films
+            film = film_card()
+            for file in FILM_FILES:
+                self.files[film.folder.name, file] = film.folder / file, film.sha256[file]
         for label, card in champions.first() if champions else ():
             if card.name in self.names and card.name not in {label.rpartition("_x")[0] for label in self.labels}:
                 raise ModelError(f"Expected another name than a shipped model's. Received: {card.name}")

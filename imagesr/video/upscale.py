@@ -148,8 +148,8 @@ def _describe(report, ready, options):
     if pix_fmt and not options.pix_fmt:
         keeps = f"--pix-fmt {info.pix_fmt} keeps the colour of every pixel"
         report.notes.append(f"RGB becomes {pix_fmt}, which all players show; {keeps}")
-    if engines and target == (info.width, info.height):
-        factor = float(native_scale(engines))
+    factor = float(native_scale(engines)) if engines else 1
+    if factor > 1 and target == (info.width, info.height):
         report.notes.append(f"the output has the input's size: it is upscaled {factor:g} times, and reduced again")
     if engines:
         cards = [engine.card for engine in engines]

@@ -652,7 +652,7 @@ def test_the_browser_agrees_with_python(runtime, browser, service, tmp_path):
 
 
 def test_the_browser_runs_a_network_at_the_chosen_detail(runtime, browser, grudging, tmp_path):
-    card = find_models("balanced")[0]
+    card = find_models("best", flavour="film")[0]
     assert card.detail is not None
     grudging.files["/two.onnx"] = (card.folder / "model.onnx").read_bytes()
     with_detail(grudging, "best-photo", "1.5", card.detail, "/two.onnx")
