@@ -192,7 +192,10 @@ def _load(cards, info, target, options, loading):
     """Load the engines that reach the target size; none for plain Lanczos."""
     if not cards:
         return []
-    return load_chain(cards, factor_of(info, target, options), bits=16 if info.bits > 8 else 8, **loading)
+    factor = factor_of(info, target, options)
+    if options.clean == "auto" and all(card.clean is None for card in chain(cards, factor)):
+        loading = loading | {"clean": None}  # with a rate to hold, it is that of other models
+    return load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
 
 
 def factor_of(info, target, options):
