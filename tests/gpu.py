@@ -18,7 +18,7 @@ import numpy as np
 BACKENDS = ("tensorflow", "jax")
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 TIERS = ("fast", "balanced", "best")
-TRAINED = (("realtime", "1.5", {}), ("edsr_baseline", "2", {}))
+TRAINED = (("realtime", "1.5", 1e-3), ("edsr_baseline", "2", 1e-4))  # with the learning rate
 
 
 def on_gpu(backend):
@@ -47,7 +47,18 @@ def reduced(model):
     """Let a network return one number: what is copied to the host is not its time."""
     import keras
 
-    return keras.Model(model.inputs, keras.layers.GlobalAveragePooling2D()(model.outputs[0]))
+    inputs = {entry.name: entry for entry in model.inputs}
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(model.outputs[0]))
+
+
+def batch_of(model, size, frames):
+    """Return random frames for the first input of a network, and zeros for the numbers that it takes beside them."""
+    import keras
+
+    lr, *numbers = model.inputs
+    batch = {lr.name: np.random.default_rng(0).random((frames, *size, lr.shape[-1]), np.float32)}
+    batch |= {entry.name: np.zeros((frames, *entry.shape[1:]), np.float32) for entry in numbers}
+    return {name: keras.ops.convert_to_tensor(values) for name, values in batch.items()}
 
 
 def inference(size, frames, least):
@@ -56,21 +67,21 @@ def inference(size, frames, least):
 
     from imagesr.card import find_model
     from imagesr.models import build
+    from imagesr.models.cost import multiply_accumulates
     from imagesr.scale import Scale
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     channels, side = (512, 256) if frames > 1 else (64, 64)
     given = keras.Input((side, side, channels))
     conv = keras.Model(given, keras.layers.Conv2D(channels, 3, padding="same")(given))
-    took = seconds_of(reduced(conv), np.zeros((1, side, side, channels), np.float32), least)
+    took = seconds_of(reduced(conv), batch_of(conv, (side, side), 1), least)
     peak = 2 * 9 * channels**2 * side**2 / took
-    print(f"  a convolution of {channels} channels: {peak / 1e12:.1f} TFLOP/s in bf16", flush=True)
+    print(f"  a convolution of {channels} channels: {peak / 1e12:.3g} TFLOP/s in bf16", flush=True)
     for name in TIERS:
         card = find_model(name, Scale(3, 2))
         model = build(card.config["model"], scale="1.5", **card.config["architecture"])
-        batch = keras.ops.convert_to_tensor(np.random.default_rng(0).random((frames, *size, 1), np.float32))
-        took = seconds_of(reduced(model), batch, least) / frames
-        operations = 2 * card.multiply_accumulates * size[0] * size[1]
+        took = seconds_of(reduced(model), batch_of(model, size, frames), least) / frames
+        operations = 2 * multiply_accumulates(model) * size[0] * size[1]
         print(f"  {name}: {1000 * took:.2f} ms a frame, {operations / took / peak:.1%} of the peak", flush=True)
 
 
@@ -96,7 +107,7 @@ def training(deadline, batch, count, least):
     from imagesr.models import build
     from imagesr.scale import Scale
 
-    for name, factor, architecture in TRAINED:
+    for name, factor, rate in TRAINED:
         target = None
         for policy in POLICIES:
             if time.monotonic() > deadline:
@@ -106,8 +117,8 @@ def training(deadline, batch, count, least):
             keras.utils.set_random_seed(0)
             channels = 3 if name == "edsr_baseline" else 1
             lr, hr = (np.repeat(planes, channels, -1) for planes in crops(96, Scale.parse(factor), count))
-            model = build(name, scale=factor, **architecture)
-            model.compile(keras.optimizers.Adam(1e-3), loss="mse")
+            model = build(name, scale=factor)
+            model.compile(keras.optimizers.Adam(rate), loss="mse")
             model.fit(lr, hr, batch_size=batch, epochs=1, verbose=0)  # it compiles
             begun, epochs, reached = time.perf_counter(), 0, None
             while (spent := time.perf_counter() - begun) < least:
