@@ -166,7 +166,7 @@ def test_a_small_picture_has_no_niqe(measure):
 
 def test_without_keras_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(ModelError, match=r"imagesr\[train\]"):
+    with pytest.raises(ModelError, match=r"\[train\]"):
         perceptual_figures()
 
 

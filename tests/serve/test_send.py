@@ -287,7 +287,6 @@ def test_what_was_interrupted_goes_on_where_it_was(photos, end, tmp_path):
     [
         (["--out", "nowhere/out"], "Expected an existing folder", 2),
         (["--detail", "1.5"], "Expected a detail from 0 to 1. Received: 1.5", 2),
-        (["nothing/*.png"], "Expected pictures (.jfif .jpe .jpeg .jpg .png). There is none in nothing", 3),
     ],
 )
 def test_wrong_options_start_nothing(photos, more, told, code, tmp_path, capsys, monkeypatch):
@@ -297,6 +296,14 @@ def test_wrong_options_start_nothing(photos, more, told, code, tmp_path, capsys,
         assert told in capsys.readouterr().err
         assert not server.seen
     assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_is_not_there_is_named_and_the_others_are_sent(photos, capsys):
+    with serving() as server:
+        assert run(photos, server.url, "nothing/*.png") == 1
+        assert "nothing" in capsys.readouterr().err
+        assert server.seen
+    assert sizes(photos.parent / "out")
 
 
 def test_the_input_is_never_overwritten(photos, capsys):

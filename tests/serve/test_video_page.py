@@ -59,7 +59,7 @@ class Pretending(Videos):
 class Service:
     """What the routes need of the service."""
 
-    champions = None
+    champions = feedback = None
 
     def __init__(self, videos):
         self.videos, self.metrics, self.draining = videos, Metrics(), False
