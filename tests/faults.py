@@ -50,9 +50,9 @@ def child(arguments, log, length, unchecked):
         segments.SegmentedWriter._check_disk = lambda self: None
     run = command._video
 
-    def marked(parser, options):
+    def marked(*given):
         Path(f"{log}.begun").touch()  # from now on signals are answered
-        return run(parser, options)
+        return run(*given)
 
     command._video = marked
     sys.exit(command.main(arguments))

@@ -79,7 +79,7 @@ def _parser():
     length.add_argument("--steps", type=int, help="steps of the whole run (default: 20000)")
     length.add_argument("--epochs", type=int, help="the same in epochs of 500 steps")
     add("--learning-rate", type=float, help="after warm-up, then a cosine down (default: 0.0005, a GAN's 0.0001)")
-    add("--loss", help="mse, log_mse, log_mse_ssim, mae, charbonnier or ssim (default: mse)")
+    add("--loss", help="mse, log_mse, log_mse_ssim, film, mae, charbonnier or ssim (default: mse)")
     text = "compare features too: photos, vgg19[:LAYER][=FILE], none, or a folder (default with --gan: photos)"
     add("--perceptual", metavar="EXTRACTOR", help=text)
     text = "weights of the parts of the loss: pixel, perceptual, adversarial"

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 _ROUNDING = 1e-4  # the power that rounding to 8 bits has in a line of 96 pixels behind a Hann window, twice over
-_CHANCE = 0.5
+_CHANCE, _NEIGHBOURS = 0.5, 9  # bins
 _BORDER = 12  # HR pixels of a crop at each side whose mesh is not looked at: the network saw too little around them
 
 
@@ -82,6 +82,8 @@ def mesh(sr, periods: Sequence[int] = (2, 3, 4)):
         power = ops.log(ops.mean(ops.square(real) + ops.square(imaginary), 1) + _ROUNDING)
         for period in periods:
             at = length // period
+            if at < _NEIGHBOURS:  # too short for what is compared with
+                continue
             around = ops.concatenate([power[:, at - 8 : at - 2], power[:, at + 3 : at + 9]], 1)
             total += ops.mean(ops.relu(power[:, at] - ops.mean(around, 1) - _CHANCE))
     return total
@@ -92,8 +94,9 @@ def film(hr, sr, weight: float = 0.1):
 
     Where little is left, PSNR does not see a faint grid of the network's cells, and the eye does.
     """
-    edge = _BORDER
-    return log_mse_ssim(hr, sr) + weight * mesh(sr[:, edge:-edge, edge:-edge])
+    edge = _BORDER if min(sr.shape[1:3]) >= 4 * _BORDER else 0  # what is smaller is all border
+    inside = slice(edge, -edge or None)
+    return log_mse_ssim(hr, sr) + weight * mesh(sr[:, inside, inside])
 
 
 def at_edges(loss):

@@ -367,7 +367,7 @@ def test_a_degradation_that_is_none(text):
 
 
 def test_every_step_is_on_the_list():
-    assert list(DEGRADATIONS) == ["softness", "blur", "noise", "jpeg", "h264", "hevc"]
+    assert list(DEGRADATIONS) == ["softness", "blur", "noise", "jpeg", "h264", "hevc", "mpeg2", "mpeg4"]
 
 
 # ── batches
