@@ -10,8 +10,10 @@ from imagesr.errors import InputError
 # PNG, third edition, 11: what decides how pixels look. Text, EXIF, times and private chunks are not among it.
 _CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT"}
 _PNG = b"\x89PNG\r\n\x1a\n"
-# ITU-T T.81, B.1.1.2: a marker within a scan is no stuffed byte and no restart.
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+# ITU-T T.81, B.1.1.2: a marker within a scan is no stuffed byte and no restart. It may follow any number of 0xFF: a
+# search for those, too, would take a time that grows with the square of a run of them.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_MARKER_HERE = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
 
 
@@ -46,7 +48,7 @@ def _png_chunks(data):
 def _jpeg_segments(data):
     place = 2
     while True:
-        found = _MARKER.match(data, place)  # AttributeError where there is none
+        found = _MARKER_HERE.match(data, place)  # AttributeError where there is none
         place, kind = found.end(), found[1][0]
         if kind == _EOI:
             yield b"\xff\xd9"

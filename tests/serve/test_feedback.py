@@ -319,6 +319,15 @@ def test_files_that_are_no_pictures_have_no_metadata(data):
         without_metadata(data)
 
 
+def test_a_long_run_of_one_byte_is_passed_over_once():
+    """A search that begins anew at each byte of it would take hours."""
+    run, scan = b"\xff" * 3_000_000, b"\xff\xd8\xff\xda\x00\x02"
+    assert without_metadata(scan + run + b"\x00" + run + b"\xd9") == scan + run + b"\x00" + run + b"\xd9"
+    for data in (scan + run + b"\x00", b"\xff\xd8" + run + b"\x00"):
+        with pytest.raises(InputError, match="Expected a whole PNG or JPEG"):
+            without_metadata(data)
+
+
 # Inputs
 
 
