@@ -222,6 +222,7 @@ async def test_what_is_forgotten_is_gone(tmp_path, url):
             assert (await client.put(f"/feedback/{request}/picture", content=body)).status_code == 201
         assert (await client.delete(f"/feedback/{requests[0]}")).status_code == 204
         assert (await client.delete(f"/feedback/{requests[0]}")).status_code == 404
+        assert (await client.delete(f"/feedback/{requests[1]}%00")).status_code == 404
         assert (await post(client, requests[0])).status_code == 409, "it does not vote again"
     done = run_command("feedback", "forget", requests[1], requests[2], "rX", "--database", url)
     assert (done.returncode, done.stdout) == (1, "2 forgotten\n")
@@ -234,6 +235,17 @@ async def test_what_is_forgotten_is_gone(tmp_path, url):
     votes.expire(time.time() + 2 * feedbacks.VALID_S)
     with votes._transaction() as run:
         assert run("SELECT COUNT(*) FROM votes") == [(0,)]
+
+
+def test_what_is_no_id_is_not_asked_for(tmp_path):
+    """PostgreSQL fails at a zero byte, which SQLite takes."""
+
+    async def delete():
+        async with serving(tmp_path, f"sqlite:///{tmp_path / 'feedback.db'}") as (feedback, client):
+            feedback.ask = None  # a call fails
+            return [(await client.delete(f"/feedback/{id}")).status_code for id in ("%00", "rX%00", "rX%0A", "r%C3%A9")]
+
+    assert asyncio.run(delete()) == [404] * 4
 
 
 @scene
