@@ -73,7 +73,13 @@ def _read_pickles(opened):
 
 
 def _tensor(storages, key, offset, size, strides):
-    values = storages[key][offset:]
+    held, sizes = storages[key], (*size, *strides, offset)
+    if len(size) != len(strides) or not all(type(n) is int and n >= 0 for n in sizes):
+        raise ValueError(f"a tensor with offset {offset}, size {size} and strides {strides}")
+    # as_strided reads whatever lies there: the last value must be one of the storage.
+    if 0 not in size and offset + sum((n - 1) * step for n, step in zip(size, strides, strict=True)) >= len(held):
+        raise ValueError(f"a tensor of size {'x'.join(map(str, size))} beyond its {len(held)} values")
+    values = held[offset:]
     if not size:
         return values[0].copy()
     return np.lib.stride_tricks.as_strided(values, size, [n * values.itemsize for n in strides]).copy()

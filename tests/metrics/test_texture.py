@@ -8,7 +8,7 @@ import pytest
 from conftest import picture
 from torchfile import write_weights
 
-from imagesr.metrics import efficientnet
+from imagesr.metrics import efficientnet, pytorch
 from imagesr.metrics.pytorch import read_weights
 from imagesr.metrics.texture import Flicker, Texture, flat, mesh
 from imagesr.pixels import luma, resize
@@ -106,6 +106,25 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path):
 def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(ValueError, match="Expected the weights of a PyTorch network"):
+        read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "strides"),
+    [
+        (0, (3, 2), (2, 1)),
+        (2, (3,), (1,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (2.0,), (1,)),
+        (0, (2,), ()),
+        (4, (), ()),
+    ],
+)
+def test_a_tensor_beyond_its_values_is_refused(tmp_path, monkeypatch, offset, size, strides):
+    write_weights(tmp_path / "x.pth", {"a": np.zeros((2, 2), "<f4")})
+    monkeypatch.setattr(pytorch, "_read_zip", lambda opened: ({"a": ("0", offset, size, strides)}, {"0": np.zeros(4)}))
+    with pytest.raises(ValueError, match=r"Expected the weights of a PyTorch network .* a tensor"):
         read_weights(tmp_path / "x.pth")
 
 
