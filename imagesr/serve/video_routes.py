@@ -157,8 +157,13 @@ async def _accepted(request: Request, service: ServiceOf, videos: VideosOf) -> N
     """Refuse, before the body is read, what is known to be too much."""
     check_encoding(request, "the bytes of a video as the body (curl -T FILE)")
     service.check_ready()
+    videos.check_place(_bytes_of(request))
+
+
+def _bytes_of(request):
+    """Return the fewest bytes that the video of a request has; None where that is not said."""
     length = length_of(request)
-    videos.check_place(None if length is None else max(0, length - beside(request)))
+    return None if length is None else max(0, length - beside(request))
 
 
 @router.post(
@@ -179,7 +184,7 @@ async def send(
 
     The answer comes when the upload has ended; `Location` is the video's address.
     """
-    with videos.place() as folder:
+    with videos.place(_bytes_of(request)) as folder:
         await receive_video(request, folder / SOURCE, service)
         found = await unless_gone(request, videos.look(folder, options))
         service.check_ready()  # it may have been told to stop meanwhile

@@ -109,7 +109,7 @@ class Videos:
         self.places, self._at_once, self._folder = at_once + queue, at_once, folder and folder.absolute()
         self._videos: dict[str, Video] = {}
         self.count_made: Callable[[int, float], None] = lambda frames, core_seconds: None
-        self._uploading = 0
+        self._uploads: dict[Path, int] = {}  # each one's folder, and the bytes that it is said to have; 0 is unknown
         self._looking = asyncio.Semaphore(1)
         self.ending = False
         if folder:
@@ -117,7 +117,7 @@ class Videos:
 
     def count(self, state: str) -> int:
         """Return how many videos are in a state of STATES."""
-        return self._uploading if state == "uploading" else Counter(v.state for v in self._videos.values())[state]
+        return len(self._uploads) if state == "uploading" else Counter(v.state for v in self._videos.values())[state]
 
     @asynccontextmanager
     async def running(self, temporary: Path) -> AsyncIterator[None]:
@@ -155,13 +155,18 @@ class Videos:
         """Raise a Refusal where no video is taken at the moment, or not one of so many bytes."""
         if length is not None and length > self.most_bytes:
             raise self.too_long(f"{length:,} bytes")
-        taken = self._uploading + self.count("waiting") + self.count("running")
+        taken = len(self._uploads) + self.count("waiting") + self.count("running")
         if taken >= self.places:
             left = [video.left_s for video in self._videos.values() if video.state == "running" and video.left_s]
             seconds = max(1, min(600, round(min(left, default=30))))
             sentence = f"Expected a free place. All {self.places} are taken; try again in {seconds} s"
             raise Refusal(429, "full", sentence, {"Retry-After": str(seconds)})
-        self.check_room(length or 0)
+        self.check_room((length or 0) + self._promised())
+
+    def _promised(self):
+        """Return the bytes that uploads under way have still to write."""
+        files = {folder / SOURCE: length for folder, length in self._uploads.items()}
+        return sum(max(0, length - (file.stat().st_size if file.exists() else 0)) for file, length in files.items())
 
     def check_room(self, length: int) -> None:
         """Raise a Refusal unless the disk has room for so many bytes, and for a result of as many."""
@@ -177,15 +182,19 @@ class Videos:
         return Refusal(413, "bytes", f"Expected a video of at most {self.most_bytes:,} bytes. Received: {received}")
 
     @contextmanager
-    def place(self) -> Iterator[Path]:
-        """Yield a new folder for an upload; it is removed at the end, unless the video was added."""
+    def place(self, length: int | None) -> Iterator[Path]:
+        """Yield a new folder for an upload of so many bytes; it is removed at the end, unless the video was added.
+
+        Raises a Refusal as `check_place` does: others may have come since that was asked.
+        """
+        self.check_place(length)
         folder = self.base / _new_id()
         folder.mkdir(mode=0o700)
-        self._uploading += 1
+        self._uploads[folder] = length or 0
         try:
             yield folder
         finally:
-            self._uploading -= 1
+            del self._uploads[folder]
             if folder.name not in self._videos:
                 shutil.rmtree(folder, ignore_errors=True)
 

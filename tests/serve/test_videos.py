@@ -240,6 +240,39 @@ async def test_refusals_are_one_sentence_and_leave_nothing(tmp_path):
 
 
 @scene
+async def test_uploads_that_begin_together_take_no_more_than_the_places(tmp_path):
+    async with serving(tmp_path / "jobs", queue=0) as (service, client):
+        all_asked = asyncio.Event()
+
+        async def chunks():
+            yield HEAD
+            await all_asked.wait()
+
+        service.videos.check_place(None)
+        service.videos.check_place(None)  # both were told that there is a place
+        with service.videos.place(None), pytest.raises(Refusal, match="Expected a free place"):
+            service.videos.place(None).__enter__()
+        assert not list((tmp_path / "jobs").iterdir())
+        sent = [asyncio.create_task(client.post("/video", content=chunks())) for _ in range(3)]
+        await eventually(lambda: asyncio.sleep(0, sum(task.done() for task in sent) == 2))
+        all_asked.set()
+        assert sorted([(await task).status_code for task in sent]) == [202, 429, 429]
+
+
+@scene
+async def test_the_room_of_uploads_under_way_is_taken(tmp_path):
+    async with serving(tmp_path / "jobs", queue=1) as (service, _):
+        with pytest.MonkeyPatch.context() as patch, service.videos.place(6000) as folder:
+            free = videos._RESERVE + 20_000
+            patch.setattr(videos.shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
+            with pytest.raises(Refusal, match="of space for a video"), service.videos.place(6000):
+                pass
+            (folder / videos.SOURCE).write_bytes(bytes(4000))  # what has come is no longer free
+            with service.videos.place(6000):
+                pass
+
+
+@scene
 async def test_the_queue_is_bounded_and_in_order_and_jobs_can_be_cancelled(tmp_path):
     async with serving(tmp_path / "jobs") as (service, client):
         first = await added(client, f"waits until={tmp_path / 'go'}")
