@@ -73,13 +73,15 @@ def find_tools(out: Path, options: Options) -> Tools:
     if cards and not options.size and options.scale == Scale(1):
         cards = [of_own_size(options.model)]
     encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
-    # Those of another scale may take no detail.
+    # Those of another scale may take no detail, and with a rate to hold, other models of the ladder may take a clean.
     first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None
-    checked_detail(options.detail, first)
+    able = [*cards, *(card for some in _ladder(options, []) for card in some)]
+    checked_detail(options.detail, next((card for card in able if card.detail is not None), first))
     if options.clean not in ("auto", None):
-        checked_clean(options.clean, next((card for card in cards if card.clean is not None), (*cards, None)[0]))
+        checked_clean(options.clean, next((card for card in able if card.clean is not None), first))
     if first:
-        load_engine(first, **loading)  # so that a precision that this CPU lacks is told before the input is opened
+        own = loading if first.detail is not None else loading | {"detail": None}
+        load_engine(first, **own)  # so that a precision that this CPU lacks is told before the input is opened
     return Tools(cards, loading, encoders)
 
 
@@ -109,11 +111,15 @@ def _clean(path, source, options, cards, factor):
     """
     if options.clean != "auto":
         return options.clean, None
-    ladder = [models_for("live", name) for name in LADDER[:-1]] if options.realtime is not None else [cards]
-    if not any(card.clean is not None for some in ladder if some for card in chain(some, factor)):
+    if not any(card.clean is not None for some in _ladder(options, cards) if some for card in chain(some, factor)):
         return None, None
     coding = examine_frames([source.first]) if path == PIPE else examine_film(path, rate=options.rate)
     return coding.clean, coding
+
+
+def _ladder(options, cards):
+    """Return the cards of each model that may run: with a rate to hold, of the whole ladder."""
+    return [cards] if options.realtime is None else [models_for("live", name) for name in LADDER[:-1]]
 
 
 def _find_cards(model):
@@ -193,8 +199,11 @@ def _load(cards, info, target, options, loading):
     if not cards:
         return []
     factor = factor_of(info, target, options)
-    if options.clean == "auto" and all(card.clean is None for card in chain(cards, factor)):
-        loading = loading | {"clean": None}  # with a rate to hold, it is that of other models
+    chosen = chain(cards, factor)
+    if options.realtime is not None:  # what these do not take is that of other models
+        loading = loading | {
+            name: None for name in ("detail", "clean") if all(getattr(c, name) is None for c in chosen)
+        }
     return load_chain(cards, factor, bits=16 if info.bits > 8 else 8, **loading)
 
 
