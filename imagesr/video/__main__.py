@@ -428,9 +428,9 @@ def _one(path, out, options, run, count=""):
         print(f"{count}{line}", flush=True)
 
     with _telling_what_is_left(out), _progress(run["progress"], run["quiet"]) as progress:
-        asked = {"progress": progress, "announce": None if silent else announce, **options}
+        asked = {"progress": progress, "announce": None if silent else announce, "advise": not run["quiet"], **options}
         if run["dry_run"]:
-            of_files = ("announce", "overwrite", "preview", "restart", "verify")
+            of_files = ("advise", "announce", "overwrite", "preview", "restart", "verify")
             report = dry_run(path, out, **{key: value for key, value in asked.items() if key not in of_files})
         elif path:
             executor = run["executor"]

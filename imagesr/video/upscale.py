@@ -47,6 +47,7 @@ def upscale_video(
     verify: str = "quick",
     progress: Callable[[int, int | None], None] | None = None,
     announce: Callable[[str], None] | None = None,
+    advise: bool = True,
     executor: Executor | None = None,
     parts: int = PARTS,
     **options,
@@ -64,6 +65,7 @@ def upscale_video(
         verify: `quick` counts what is in the output; `full` compares it with the input as well, frame by frame.
         progress: Called after each frame with the frames done and the frames expected, None where that is unknown.
         announce: Called before the first frame with each line about what will be made, converted and lost.
+        advise: Note which model would have held the video's rate, where the run did not: each is timed for some frames.
         executor: Where the segments of a long run are made, such as an executor of `concurrent.futures`; None is here.
         parts: Into how many parts a long run is divided for an executor: about as many as it has workers.
         **options: The fields of `imagesr.video.options.Options`: `scale`, `size`, `model`, `crf`, `start` and others.
@@ -109,13 +111,14 @@ def upscale_video(
             else:
                 elsewhere = None
                 _run(source, ready.upscalers, writer, report, lambda done: progress and progress(done, expected))
-                if ready.pace:
-                    _note_pace(report, ready.pace, seconds=time.perf_counter() - begun)
-                elif ready.engines and not options.preview:
-                    _note_slow(report, ready, options, tools.loading, seconds=time.perf_counter() - begun)
                 spared = sum(upscaler.spared for upscaler in ready.upscalers)
                 report.unchanged = round(spared / max(1, report.frames), 3)
-    _conclude(report, elsewhere or seen(source), writer, out, seconds=time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun  # without what notes take
+            if ready.pace and not elsewhere:
+                _note_pace(report, ready.pace, seconds=seconds)
+            elif advise and ready.engines and not elsewhere and not options.preview:
+                _note_slow(report, ready, options, tools.loading, seconds=seconds)
+    _conclude(report, elsewhere or seen(source), writer, out, seconds=seconds)
     report.video_s = round(report.frames / float(info.rate), 3)
     if planned:
         # Streams that have no packets in so short a part may have some in the whole.

@@ -159,6 +159,7 @@ def test_a_slow_run_says_what_would_have_held(costs, rate, said):
 
 def test_a_run_of_some_length_that_is_slower_than_its_video_has_the_note(tmp_path, monkeypatch):
     from imagesr.video import upscale
+    from imagesr.video.__main__ import main as video
 
     clip = write_clip(tmp_path / "clip.mp4", size=(32, 32), frames=30, rate=Fraction(1000), sound=None)
     given = []
@@ -167,6 +168,29 @@ def test_a_run_of_some_length_that_is_slower_than_its_video_has_the_note(tmp_pat
     report = imagesr.upscale_video(clip, tmp_path / "out.mp4", model="fast")
     assert "said so" in report.notes
     assert given[0][3] == Scale(3, 2)
+    assert "said so" not in imagesr.upscale_video(clip, tmp_path / "quiet.mp4", model="fast", advise=False).notes
+    record = tmp_path / "quiet.json"
+    assert video([str(clip), str(tmp_path / "told.mp4"), "-n", "fast", "--quiet", "--json", str(record)]) == 0
+    assert "said so" not in record.read_text("utf-8")
     assert "said so" not in imagesr.upscale_video(clip, tmp_path / "plain.mp4", model="lanczos").notes
     monkeypatch.setattr(upscale, "_LONG_S", 1.0)
     assert "said so" not in imagesr.upscale_video(clip, tmp_path / "short.mp4", model="fast").notes
+
+
+def test_the_note_is_no_part_of_the_seconds_of_the_run(tmp_path, monkeypatch):
+    from imagesr.video import upscale
+
+    clip = write_clip(tmp_path / "clip.mp4", size=(32, 32), frames=30, rate=Fraction(1000), sound=None)
+    read, noting = upscale.time.perf_counter, []
+
+    def would_hold(*arguments, **loading):
+        noting.append(True)
+        return "said so"
+
+    monkeypatch.setattr(upscale, "would_hold", would_hold)
+    monkeypatch.setattr(upscale, "_LONG_S", 0.01)
+    later = types.SimpleNamespace(perf_counter=lambda: read() + 1e6 * len(noting))
+    monkeypatch.setattr(upscale, "time", later)  # the note takes a million seconds
+    report = imagesr.upscale_video(clip, tmp_path / "out.mp4", model="fast")
+    assert "said so" in report.notes
+    assert report.seconds < 1e5
