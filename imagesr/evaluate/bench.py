@@ -107,11 +107,15 @@ def bench(
                 runs[name].append(end_to_end(name, looped, frames, folder, options))
     rows = []
     lanczos = [report["fps"] for report in runs["lanczos"]]
-    if ffmpeg[0]:
-        speeds = [ran.fps for ran in ffmpeg]
+    if pairs := [(ran, own) for ran, own in zip(ffmpeg, lanczos, strict=True) if ran]:  # ffmpeg may fail in a round
+        speeds = [ran.fps for ran, _ in pairs]
         fps = statistics.median(speeds)
         row = {"model": FFMPEG, "fps": round(fps, 1), "seconds_30_end_to_end": round(TIMED_FRAMES / fps, 3)}
-        rows.append(row | {"cpu_ms": statistics.median(ran.cpu_ms for ran in ffmpeg)} | _over(speeds, lanczos))
+        rows.append(
+            row
+            | {"cpu_ms": statistics.median(ran.cpu_ms for ran, _ in pairs)}
+            | _over(speeds, [own for _, own in pairs])
+        )
     for name, reports in runs.items():
         fps = statistics.median(r["fps"] for r in reports)
         row = {

@@ -4,7 +4,7 @@ import sys
 from imagesr.card import find_model
 from imagesr.evaluate import bench
 from imagesr.evaluate.bench import network_seconds, table
-from imagesr.evaluate.speed import run_ffmpeg
+from imagesr.evaluate.speed import Ran, run_ffmpeg
 from imagesr.scale import Scale
 
 
@@ -26,6 +26,17 @@ def test_every_model_and_lanczos_are_measured(tmp_path, clip, monkeypatch, capsy
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + len(rows)
+
+
+def test_a_round_in_which_ffmpeg_fails_is_left_out(tmp_path, monkeypatch):
+    report = {"first_frame_s": 1.0, "peak_memory_mb": 1, "cpu_ms": 1.0, "bottleneck": "", "stages": {}}
+    rounds, own = iter([None, Ran(30.0, 5.0), Ran(50.0, 7.0)]), iter([1.0, 10.0, 10.0])
+    monkeypatch.setattr(bench, "first_frames_repeated", lambda *arguments: None)
+    monkeypatch.setattr(bench, "film_cards", lambda scale: [])
+    monkeypatch.setattr(bench, "run_ffmpeg", lambda *arguments: next(rounds))
+    monkeypatch.setattr(bench, "end_to_end", lambda *arguments: report | {"fps": next(own)})
+    row = bench.bench(tmp_path / "clip.mkv", 30, repeat=3, tell=lambda line: None)[0]
+    assert (row["model"], row["fps"], row["cpu_ms"], row["over_lanczos"]) == (bench.FFMPEG, 40.0, 6.0, 4.0)
 
 
 def test_the_ffmpeg_in_path_is_measured_where_imageio_ffmpeg_is_missing(tmp_path, clip, monkeypatch):
