@@ -9,6 +9,7 @@ import pytest
 from conftest import picture, write_clip
 from PIL import Image
 
+from imagesr.datasets.degradations import rounded
 from imagesr.media.coding import (
     NOISE,
     Coding,
@@ -113,6 +114,12 @@ BROKEN = [b"", TABLE[:2], TABLE[:5], TABLE + b"\x10abc", b"\x89PNG", TABLE[:2] +
 @pytest.mark.parametrize("file", BROKEN)
 def test_a_file_that_breaks_off_has_no_step(file):
     assert jpeg_step(file) is None
+
+
+@pytest.mark.parametrize("quality", [25, 50, 75])
+def test_a_jpeg_is_rounded_by_the_step_that_training_takes_it_for(quality):
+    Image.new("L", (16, 16)).save(file := io.BytesIO(), "JPEG", quality=quality)
+    assert rounded("jpeg", quality) == pytest.approx(jpeg_step(file.getvalue()), rel=0.02)
 
 
 def test_equal_steps_are_an_equal_loss():
