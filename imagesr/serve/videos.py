@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -28,6 +29,7 @@ from imagesr.serve.video_worker import REPORT, RESULT, SOURCE
 STATES = ("uploading", "waiting", "running", "done", "failed")
 WATCHERS = 8  # of one video's events
 _JOB = "job.json"
+_ID = "[A-Za-z0-9_-]{22}"  # as _new_id makes them
 _RESERVE = 2**26  # bytes that stay free on the disk
 _LOOK_SECONDS = 60
 _ENDING_SECONDS = 10  # from SIGTERM until a process is killed
@@ -345,8 +347,9 @@ class Videos:
         """Take up what an earlier service has left, and remove uploads that it has not finished."""
         for job in sorted(self.base.glob(f"*/{_JOB}"), key=lambda job: job.stat().st_mtime):
             self._load(job)
-        for folder in self.base.glob("?" * len(_new_id())):
-            if {file.name for file in folder.iterdir()} <= {SOURCE}:
+        for folder in self.base.iterdir():  # what is somebody else's stays
+            ours = re.fullmatch(_ID, folder.name) and folder.is_dir() and not folder.is_symlink()
+            if ours and {file.name for file in folder.iterdir()} <= {SOURCE}:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _load(self, job):
@@ -360,11 +363,12 @@ class Videos:
             }
             kept["size"] = tuple(kept["size"])
             video = Video(job.parent.name, job.parent, VideoOptions(**options), **kept)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             print(f"imagesr serve: {job} cannot be read; it is passed over", file=sys.stderr)
             return
         self._videos[video.id] = video
         if not video.ended:
+            video.state = "waiting"  # for its turn, also where it was running
             video.task = asyncio.create_task(self._make(video))
 
     async def _sweep(self):

@@ -1,6 +1,7 @@
 """Videos as jobs: the routes with a process that only pretends, and one real service."""
 
 import asyncio
+import functools
 import io
 import json
 import os
@@ -135,10 +136,10 @@ async def in_state(client, video, *states):
 def scene(function):
     """Run an asynchronous test."""
 
-    def run(tmp_path):
-        asyncio.run(function(tmp_path))
+    @functools.wraps(function)
+    def run(*args, **fixtures):
+        asyncio.run(function(*args, **fixtures))
 
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
     return run
 
 
@@ -338,6 +339,33 @@ async def test_what_a_service_leaves_the_next_one_goes_on_with(tmp_path):
         assert "started again" not in (await client.get("/video/x")).json()["error"]
     names = {done[7:], begun[7:], waiting[7:], "somebody's"}
     assert {path.name for path in kept.iterdir()} == names
+
+
+@scene
+async def test_what_a_service_finds_in_its_folder_does_not_stop_it(tmp_path, capsys):
+    kept = tmp_path / "kept"
+    async with serving(tmp_path / "one", folder=kept) as (_, client):
+        begun = [await added(client, f"waits until={tmp_path / 'go'}") for _ in range(2)]
+        await in_state(client, begun[0], "running")
+    for video in begun:
+        job = kept / video[7:] / "job.json"
+        job.write_text(json.dumps(json.loads(job.read_text()) | {"state": "running"}))
+    for number, text in enumerate(("[]", "3", "null", '{"options": 3}', "{")):
+        folder = kept / (str(number) * 22)
+        folder.mkdir()
+        (folder / "job.json").write_text(text)
+    others = [kept / "my holiday pictures 22", kept / ("é" * 22), kept / ("f" * 22)]
+    others[0].mkdir()
+    others[1].mkdir()
+    others[2].write_text("no folder")
+    async with serving(tmp_path / "two", folder=kept) as (service, client):
+        await eventually(lambda: asyncio.sleep(0, service.videos.count("running")))
+        assert (service.videos.count("running"), service.videos.count("waiting")) == (1, 1)
+        (tmp_path / "go").touch()
+        for video in begun:
+            await in_state(client, video, "done")
+    assert capsys.readouterr().err.count("cannot be read; it is passed over") == 5
+    assert all(path.exists() for path in others)
 
 
 @scene
