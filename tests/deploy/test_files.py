@@ -97,6 +97,17 @@ def test_no_secret_is_in_a_file_and_every_image_of_others_is_pinned():
             assert volume.startswith(("./", "/:", "${BLOCK:-/mnt/block}")), volume
 
 
+def test_nginx_refuses_names_that_are_not_its_own():
+    """It tells the service `Host: localhost`, so the service itself cannot."""
+    other, own = re.findall(r"^    server \{\n(.*?)^    \}", (DEPLOY / "nginx.conf").read_text("utf-8"), re.S | re.M)
+    assert "default_server" in other and "return 421;" in other and "proxy_pass" not in other
+    names = {*re.search(r"server_name (.*);", own)[1].split()}
+    assert {"localhost", "127.0.0.1", "[::1]"} <= names and "default_server" not in own
+    targets = json.loads((DEPLOY / "compose/targets.json").read_text("utf-8"))
+    asked = {target["labels"].get("__param_target", "") for target in targets if target["labels"]["part"] == "front"}
+    assert {re.sub("http://(.*):.*", r"\1", address) for address in asked} <= names
+
+
 def test_nothing_of_it_is_in_the_wheel():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert (wheel["packages"], {*wheel["force-include"]}) == (["imagesr"], {"saved_models", "extractors"})

@@ -113,7 +113,7 @@ def test_nginx(copy, tmp_path):
         for name, value in values.items():
             text = text.replace(f"${{{name}}}", value)
         (tmp_path / "tmp").mkdir(exist_ok=True)
-        (tmp_path / "nginx.conf").write_text(text.replace("listen 127.0.0.1:1 ", "listen 127.0.0.1:48591 "))
+        (tmp_path / "nginx.conf").write_text(text.replace("listen 127.0.0.1:1", "listen 127.0.0.1:48591"))
         return run("nginx", "-t", "-e", "stderr", "-c", tmp_path / "nginx.conf")[0]
 
     assert check(DEPLOY) == 0
