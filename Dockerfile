@@ -10,7 +10,8 @@ FROM python:3.12-slim
 COPY --from=build /opt/imagesr /opt/imagesr
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin imagesr
 USER 10001
-# Nothing but /tmp is written: rows of results that are under way.
+# Nothing but /tmp is written: pictures and rows of results that are under way; and videos of up to 2 GB with their
+# results, unless -v and --video-folder keep them on a disk, or --videos 0 takes none.
 ENV PATH=/opt/imagesr/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /tmp
 EXPOSE 5000

@@ -108,6 +108,18 @@ def test_nginx_refuses_names_that_are_not_its_own():
     assert {re.sub("http://(.*):.*", r"\1", address) for address in asked} <= names
 
 
+def test_no_video_lies_in_the_memory_of_a_container():
+    services = read("compose.yaml")["services"]
+    for name in ("service-1", "service-2"):
+        command = services[name]["command"]
+        if "--video-folder" in command:
+            folder = command[command.index("--video-folder") + 1]
+            assert [volume.rsplit(":", 1)[1] for volume in services[name]["volumes"]] == [folder]
+        else:
+            assert command[command.index("--videos") + 1] == "0"
+    assert "--video-folder" in services["service-1"]["command"], "nginx sends all videos there"
+
+
 def test_nothing_of_it_is_in_the_wheel():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert (wheel["packages"], {*wheel["force-include"]}) == (["imagesr"], {"saved_models", "extractors"})
