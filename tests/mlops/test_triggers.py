@@ -132,7 +132,8 @@ def test_the_stack_is_tested_without_postgresql(tmp_path):
     made = (
         "mkdir -p .venv-stack/bin; cp $(dirname $0)/ok .venv-stack/bin/pip; cp $(dirname $0)/ok .venv-stack/bin/pytest"
     )
-    texts = {"ok": "echo $0 >>called", "id": "echo 0", "apt-get": "exit 1", "python3": made, "find": "", "ln": "exit 1"}
+    texts = {"ok": "echo $0 >>called", "id": "echo 0", "python3": made, "find": "", "ln": "exit 1"}
+    texts |= {"apt-get": "echo $* >>asked; exit 1", "prometheus": ""}
     for name, text in texts.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
@@ -141,6 +142,8 @@ def test_the_stack_is_tested_without_postgresql(tmp_path):
     done = subprocess.run([programs / "bash", script], env={"PATH": str(programs)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no postgresql: its tests are skipped" in done.stdout
+    assert "no prometheus-alertmanager " in done.stdout and " nginx: their tests are skipped" in done.stdout
+    assert (tmp_path / "asked").read_text().splitlines() == ["-qq update"] * 2
     assert (tmp_path / "called").read_text().splitlines() == [
         ".venv-stack/bin/pip",
         *[".venv-stack/bin/pytest"] * 2,
