@@ -173,10 +173,10 @@ def test_auto_asks_the_runtime():
         ({"precision": "int4"}, "int8"),
         ({"precision": "int8", "bits": 16}, "8 bits"),
         ({"engine": "onnx", "precision": "bf16"}, "onnx"),
-        ({"engine": "keras", "precision": "int8"}, "keras"),
+        pytest.param({"engine": "keras", "precision": "int8"}, "keras", marks=pytest.mark.keras),
         ({"engine": "litert"}, r"model\.tflite"),
         ({"engine": "litert", "bits": 16}, "8 bits"),
-        ({"engine": "saved_model", "precision": "int8"}, "fp32"),
+        pytest.param({"engine": "saved_model", "precision": "int8"}, "fp32", marks=pytest.mark.keras),
     ],
 )
 def test_what_an_engine_cannot_do_is_said(options, words):

@@ -325,6 +325,7 @@ def test_a_folder_says_what_it_leaves_out(pictures, film, tmp_path, capsys):
     assert [line.split()[0] for line in out.splitlines()] == ["bicubic", "a.png", "film.mp4", "mean"]
 
 
+@pytest.mark.keras
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
