@@ -19,7 +19,7 @@ from imagesr.metrics.fidelity import means, spectrum_ratios
 from imagesr.metrics.niqe import niqe
 from imagesr.pixels import luma
 
-pytestmark = pytest.mark.usefixtures("handlers")
+pytestmark = [pytest.mark.usefixtures("handlers"), pytest.mark.keras]
 SPECTRUM = [f"spectrum_{high}" for high in (25, 50, 75, 100)]
 
 

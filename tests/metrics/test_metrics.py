@@ -45,6 +45,7 @@ def test_pictures_of_two_sizes_are_refused():
         psnr(np.zeros((4, 4)), np.zeros((4, 5)))
 
 
+@pytest.mark.keras
 def test_ssim_is_that_of_tensorflow():
     tf = pytest.importorskip("tensorflow")
     random = np.random.default_rng(0)
