@@ -114,7 +114,7 @@ def load_engine(
     return load(card, precision=precision, bits=bits, threads=threads, parallel=parallel, **numbers)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tuned:
     """Run a loaded engine at another detail or clean than its defaults: a view of it, which costs nothing."""
 
@@ -137,24 +137,10 @@ class Tuned:
 
 
 @dataclass
-class Following:
-    """Run a loaded engine at a clean that is set later, by what is seen of a source; a view of it."""
+class Following(Tuned):
+    """Run a loaded engine at a clean that is set later, by what is seen of a source."""
 
-    engine: Engine
-    clean: float = 0.0
-
-    @property
-    def card(self) -> ModelCard:
-        """Return the engine's card."""
-        return self.engine.card
-
-    @property
-    def precision(self) -> str:
-        """Return the engine's precision."""
-        return self.engine.precision
-
-    def __call__(self, planes: np.ndarray, detail: float | None = None, clean: float | None = None) -> np.ndarray:
-        return self.engine(planes, detail, self.clean if clean is None else clean)
+    clean: float | None = 0.0
 
 
 def tuned(engines: Sequence[Engine], *, detail: float | None = None, clean: float | None = None) -> list[Engine]:
