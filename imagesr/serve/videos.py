@@ -126,10 +126,10 @@ class Videos:
         """Upscale while the block runs, and remove what has expired; processes are ended with it."""
         self._turns = asyncio.Semaphore(self._at_once)
         self.base = self._folder or temporary
-        if self._folder:
-            self._load_all()
         sweeping = asyncio.create_task(self._sweep())
         try:
+            if self._folder:
+                self._load_all()
             yield
         finally:
             await self.end()

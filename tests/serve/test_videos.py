@@ -369,6 +369,25 @@ async def test_what_a_service_finds_in_its_folder_does_not_stop_it(tmp_path, cap
 
 
 @scene
+async def test_a_fault_in_what_it_finds_ends_what_was_begun(tmp_path, monkeypatch):
+    kept = tmp_path / "kept"
+    async with serving(tmp_path / "one", folder=kept) as (_, client):
+        await added(client, f"waits until={tmp_path / 'never'}")
+    load = Pretending._load_all
+
+    def fails(self):
+        load(self)
+        assert self.count("waiting") == 1
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Pretending, "_load_all", fails)
+    with pytest.raises(RuntimeError, match="a fault"):
+        async with serving(tmp_path / "two", folder=kept):
+            pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@scene
 async def test_an_upload_that_breaks_off_or_stalls_leaves_nothing(tmp_path):
     async with serving(tmp_path) as (service, client):
         sent = []
