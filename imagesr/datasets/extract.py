@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import shutil
+import ssl
 import stat
 import tempfile
 import urllib.error
@@ -136,8 +138,9 @@ def _download(url, target, headers, progress):
         error.close()
         hint = "; set KAGGLE_USERNAME and KAGGLE_KEY" if error.code in (401, 403) and "kaggle" in shown else ""
         raise InputError(f"Expected {shown} to be there. Received: status {error.code}{hint}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"Expected {shown} to answer. Received: {getattr(error, 'reason', error)}") from None
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(f"Expected {shown} to answer. Received: {reason!s:.200}") from None
     if length and got != length:
         raise InputError(f"Expected {length:,} bytes of {shown}. Received: {got:,}")
     return target

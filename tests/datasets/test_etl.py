@@ -280,6 +280,11 @@ class _Answers(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
+        if "chunk" in self.path:  # which breaks off
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"ffff\r\n" + self.data[:9])
+            return
         self.send_header("Content-Length", str(len(self.data) + 9 * ("short" in self.path)))
         self.end_headers()
         self.wfile.write(self.data)
@@ -304,7 +309,8 @@ def test_from_an_address(site, tmp_path, capsys):
     assert "secret" not in capsys.readouterr().out + (tmp_path / "raw/sources.json").read_text()
     assert main(["extract", f"div2k={site}/nothing", "--out", str(tmp_path / "other")]) == 3
     assert "status 404" in capsys.readouterr().err
-    assert main(["extract", f"div2k={site}/x.zip?short", "--out", str(tmp_path / "other")]) == 3
+    for broken in ("short", "chunk"):
+        assert main(["extract", f"div2k={site}/x.zip?{broken}", "--out", str(tmp_path / "other")]) == 3
     assert not (tmp_path / "other").exists()
 
 
