@@ -127,7 +127,7 @@ def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     the next call then.
     """
     from imagesr.mlops.claims import claim
-    from imagesr.store import open_store
+    from imagesr.store import open_store, without_secrets
     from imagesr.store.versions import current
 
     check_packages()
@@ -135,7 +135,8 @@ def retrain(plan: Plan, *, retry: bool = False) -> tuple[str, dict[str, Any]]:
     version = current(store)
     if version is None:
         raise InputError(
-            f"Expected data in the store, which imagesr datasets load makes. Received: {plan.store}, empty"
+            "Expected data in the store, which imagesr datasets load makes. "
+            f"Received: {without_secrets(plan.store)}, empty"
         )
     key = plan.key(version)
     ours, record = claim(store, f"retrain/{key}.json", again=lambda old: retry and old["state"] == "failed")

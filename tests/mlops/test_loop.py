@@ -218,8 +218,16 @@ def test_an_unknown_alias(place, first, capsys, monkeypatch):
 
 
 def test_no_credential_is_kept(place, loaded, first, capsys):
-    """Neither runs, manifests, nor what MLflow and the store hold, have the keys that the environment has."""
+    """Neither runs, manifests, nor what MLflow and the store hold, have the environment's keys or a password."""
     keys = [os.environ[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    keys.append(f"not-to-be-told-{os.getpid()}".encode())
+    _, _, host = (place.uri if place.stack else "http://127.0.0.1:1").partition("://")
+    code = track(["sync", str(first), "--uri", f"http://me:{keys[-1].decode()}@{host}"])
+    said = capsys.readouterr()
+    assert code == (0 if place.stack else 4), said.err
+    assert host in said.out + said.err or place.stack
+    assert not any(key.decode() in said.out + said.err for key in keys)
+    assert begin(first, place.uri)["uri"] == place.uri
     for root in (loaded, place.folder, *(place.stack.made if place.stack else ())):
         for file in root.rglob("*"):
             if file.is_file() and file.name != "s3.json":  # the server's own list of them
