@@ -6,8 +6,10 @@ import hashlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from imagesr.evaluate.clips import Condition, measure_clip
 from imagesr.evaluate.protocol import evaluate, on_frames, on_pictures
 from imagesr.evaluate.texture import texture_figures
 from imagesr.media.clips import write_clip
+from imagesr.media.frames import Frame
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import figures as fidelity
 from imagesr.mlops.gate import MEASURES, Figures, Limits
@@ -52,10 +55,11 @@ def measure(
     pictures = {name: _pictures(faithful, files, challenger.scale) for name, files in sets.items()}
     files = [file for some in sets.values() for file in some]
     with _clips(clips, files, limits) as films:
-        film = _film(faithful, films, challenger.scale, limits) if challenger.channels == 1 and champion else {}
+        coded = {crf: {film: _Coded("bicubic", "libx264", crf) for film in films} for crf in limits.crf}
+        film = _film(faithful, coded, challenger.scale, limits) if challenger.channels == 1 and champion else {}
         natural = {}
         if challenger.detail is not None and champion:
-            natural = _natural(challenger, champion, files, films, limits)
+            natural = _natural(challenger, champion, files, coded[statistics.median_low(limits.crf)], limits)
     seconds = _seconds(challenger, champion, limits) if champion else []
     found = leaked(lineage, files) if lineage else []
     return Figures(pictures, film, natural, seconds, _int8_loss(challenger, files), found)
@@ -82,13 +86,26 @@ def _rows(engine, files, scale):
     return evaluate(on_pictures("bicubic", engine, scale), files, scale)["images"]
 
 
-def _film(engines, films, scale, limits):
+@dataclass(frozen=True)
+class _Coded(Condition):
+    """Give both sides the same frames of a film: x264 makes slightly other ones of the same frames now and then."""
+
+    made: list[Frame] = field(default_factory=list, compare=False, repr=False)
+
+    def coded(self, frames: Iterable[Frame], rate: Fraction) -> Iterable[Frame]:
+        """Return LR frames as they came out of the codec the first time."""
+        if not self.made:
+            self.made.extend(super().coded(frames, rate))
+        return iter(self.made)
+
+
+def _film(engines, coded, scale, limits):
     found = {}
-    for crf in limits.crf:
-        condition = Condition("bicubic", "libx264", crf)
+    for crf, films in coded.items():
         how = {"frames": limits.frames, "measure": fidelity}
         sides = (engines["challenger"], engines["champion"])
-        rows = [[measure_clip(f, on_frames("", e), scale, condition, **how)["psnr_y"] for f in films] for e in sides]
+        pairs = films.items()
+        rows = [[measure_clip(f, on_frames("", e), scale, c, **how)["psnr_y"] for f, c in pairs] for e in sides]
         found[f"{crf:g}"] = tuple(rows)
     return found
 
@@ -98,7 +115,6 @@ def _natural(challenger, champion, files, films, limits):
     from imagesr.metrics.texture import Flicker
 
     judge, rows = texture_figures(fidelity, challenger.scale), []
-    condition = Condition("bicubic", "libx264", statistics.median(limits.crf))
     for card in (challenger, champion):
         engine = load_engine(card)
         upscale = on_pictures("", engine, card.scale)
@@ -106,7 +122,8 @@ def _natural(challenger, champion, files, films, limits):
         figures = {key: _mean([one[key] for one in row if key in one]) for key in ("texture", "structure")}
         how = {"frames": limits.frames}
         moving = [
-            measure_clip(f, on_frames("", engine), card.scale, condition, flicker=Flicker(), **how) for f in films
+            measure_clip(f, on_frames("", engine), card.scale, condition, flicker=Flicker(), **how)
+            for f, condition in films.items()
         ]
         rows.append(figures | {"flicker": _mean([one["flicker"] for one in moving if "flicker" in one])})
     ours, theirs = rows

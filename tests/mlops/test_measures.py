@@ -1,6 +1,7 @@
 """What the gate's figures are made of: time on a disturbed machine, and pictures that leak."""
 
 import dataclasses
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,3 +80,11 @@ def test_training_pictures_that_are_gone_are_known_by_their_digest(photos, tmp_p
     copy = tmp_path / "copy.png"
     photos[0].rename(copy)
     assert measures.leaked(record, [copy]) == [f"{copy} is {photos[0]}"]
+
+
+def test_both_sides_get_the_same_film():
+    frames = [measures.Frame.from_ndarray(np.full((64, 48, 3), level, np.uint8)) for level in (20, 90, 200)]
+    condition = measures._Coded("bicubic", "libx264", 23)
+    first = [*condition.coded((frame.reformat(format="yuv420p") for frame in frames), Fraction(25))]
+    second = [*condition.coded(iter(()), Fraction(25))]
+    assert len(first) == 3 and all(a is b for a, b in zip(first, second, strict=True))
