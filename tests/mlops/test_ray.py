@@ -2,21 +2,18 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from cluster import Cluster
 from conftest import picture, run_command, write_clip
 from faults import contents
 from PIL import Image
 from running import until
-from stack import free_port
 
 CORES = 2
 # Commands and machines of the cluster run this before anything else: segments are short, and their makers leave a name.
@@ -97,62 +94,15 @@ def test_folders_are_shared_out(tmp_path, monkeypatch):
         assert np.array_equal(Image.open(tmp_path / "large" / name), Image.open(tmp_path / "here" / name))
 
 
-class Cluster:
-    """Start the machines of a cluster as processes; those of each know its name, by which they are killed."""
-
-    def __init__(self, folder, temporary, env):
-        import ray
-
-        self.folder, self.env, self.nodes, port = folder, env, {}, free_port()
-        self.address = f"{ray.util.get_node_ip_address()}:{port}"
-        self.first = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={temporary}"]
-
-    def add(self):
-        """Start a machine, and return its name."""
-        name = f"node{len(self.nodes)}"
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={CORES}"]
-        command += ["--disable-usage-stats", "--object-store-memory=100000000"]
-        command += [f"--address={self.address}"] if self.nodes else self.first
-        with (self.folder / f"{name}.log").open("wb") as log:
-            env = self.env | {"IMAGESR_NODE": name}
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
-        self.nodes[name] = process
-        until(lambda: self.count() == len(self.nodes), process, seconds=300)
-        return name
-
-    def count(self):
-        """Return how many machines there are."""
-        code = "import ray, sys\nray.init(address=sys.argv[1], logging_level=50, log_to_driver=False)\n"
-        code += "print('nodes', sum(node['Alive'] for node in ray.nodes()))"
-        done = subprocess.run([sys.executable, "-c", code, self.address], capture_output=True, text=True, env=self.env)
-        found = re.search(r"nodes (\d+)", done.stdout)
-        return int(found[1]) if found else 0
-
-    def kill(self, name):
-        """End a machine as a power cut would."""
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                env = process.environ()
-                if (env.get("IMAGESR_NODE"), env.get("IMAGESR_MADE")) == (name, self.env["IMAGESR_MADE"]):
-                    process.kill()
-        self.nodes[name].wait()
-
-
 @pytest.mark.stack
 @pytest.mark.slow
 def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
     pytest.importorskip("ray", reason="needs Ray (pip install 'imagesr[ray]')")
-    site, made, temporary = tmp_path / "site", tmp_path / "made.txt", Path("/tmp") / f"ray-{os.getpid()}"
+    site, made = tmp_path / "site", tmp_path / "made.txt"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", str(Path(__file__).parents[2]))])
-    env = os.environ | {
-        "PYTHONPATH": path,
-        "IMAGESR_MADE": str(made),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "disabled",
-    }
-    temporary.mkdir()
+    env = os.environ | {"PYTHONPATH": path, "IMAGESR_MADE": str(made)}
     film = write_clip(tmp_path / "in.mp4", frames=480, size=(320, 180))
     model = os.environ.get("IMAGESR_TEST_RAY_MODEL", "balanced")
     command = [sys.executable, "-m", "imagesr", "video", str(film), "-n", model]
@@ -160,7 +110,7 @@ def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
     def begin(out, *more):
         made.write_text("")
         return subprocess.Popen(
-            [*command, str(out), "-q", *more], env=env, stderr=subprocess.PIPE, text=True
+            [*command, str(out), "-q", *more], env=cluster.env, stderr=subprocess.PIPE, text=True
         ), time.monotonic()
 
     def ended(process, begun):
@@ -169,8 +119,7 @@ def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
         return time.monotonic() - begun
 
     here, there, lost = (tmp_path / f"{name}.mp4" for name in ("here", "there", "lost"))
-    cluster = Cluster(tmp_path, temporary, env)
-    try:
+    with Cluster(tmp_path, env, cores=CORES) as cluster:
         alone = ended(*begin(here))
         cluster.add()
         one = ended(*begin(tmp_path / "one.mp4", "--ray", cluster.address))
@@ -182,10 +131,6 @@ def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
         until(lambda: "node1" in made.read_text(), process, seconds=600)
         cluster.kill(second)
         killed = ended(process, begun)
-    finally:
-        for name in cluster.nodes:
-            cluster.kill(name)
-        shutil.rmtree(temporary, ignore_errors=True)
     segments = [line.split()[0] for line in made.read_text().splitlines()]
     assert sorted(segments) == [f"{number:06}.segment" for number in range(24)], "each was finished once"
     assert contents(here) == contents(there) == contents(lost)

@@ -1,7 +1,9 @@
 """Searches: what a trial is made of, and a small study where Optuna is installed."""
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -9,8 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cluster import Cluster
 from conftest import picture
 from PIL import Image
+from running import until
 
 from imagesr.errors import TrainingError
 from imagesr.mlops.tune import Search, _suggested, ended, main
@@ -124,6 +128,67 @@ def test_a_search_on_ray_repeats_a_killed_trial(search, tmp_path):
     assert best["loss"] in ("mse", "mae") and 1e-4 <= best["learning_rate"] <= 1e-3 and best["steps"] == 4
     figures = [json.loads(file.read_text())["psnr_y"] for file in runs.glob("trial-*/benchmark.json")]
     assert len(figures) == 1 and f"PSNR-Y {figures[0]:.3f} dB" in done.stdout
+
+
+# Every trial leaves a file, which names it, its machine and its process.
+NAMED = """
+import sys
+from imagesr.mlops import ray_tune, tune
+def trial(search, runs, *more):
+    import os
+    from ray.tune import get_context
+    from imagesr.mlops.ray_tune import _trial
+    (runs / f"{get_context().get_trial_id()}.{os.environ['IMAGESR_NODE']}.{os.getpid()}").touch()
+    return _trial(search, runs, *more)
+ray_tune._trial = trial
+sys.exit(tune.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_a_search_on_two_machines_goes_on_where_a_worker_was_killed(search, tmp_path):
+    pytest.importorskip("ray.tune", reason="needs Ray Tune (pip install 'imagesr[ray]')")
+    search.write_text(search.read_text().replace("steps = 4", "steps = 1000"))
+    runs, best = tmp_path / "runs", tmp_path / "best.json"
+
+    def under_way():
+        """Return the names of a trial of the second machine, at its first checkpoint."""
+        for file in runs.glob("*.node1.*"):
+            if [*runs.glob(f"trial-{file.name.split('.')[0]}/checkpoints/*.weights.h5")]:
+                return file.name.split(".")
+        return None
+
+    with Cluster(tmp_path, os.environ, cores=1) as cluster:
+        cluster.add()
+        cluster.add()
+        options = [str(search), "--trials", "4", "--ray", cluster.address, "--runs", str(runs), "--out", str(best)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", NAMED, *options],
+            env=cluster.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            killed, _, worker = until(under_way, process, seconds=1200)
+            os.kill(int(worker), signal.SIGKILL)
+            said = process.communicate(timeout=1800)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert len([*runs.glob("trial-*")]) == 4, "a trial that is repeated is the same one"
+    assert len([*runs.glob(f"{killed}.*")]) == 2, "it was repeated once"
+    with (runs / f"trial-{killed}/history.csv").open() as file:
+        steps = [row["step"] for row in csv.DictReader(file)]
+    assert steps == ["500", "1000"][: len(steps)], "it went on from its checkpoint"
+    figures = [json.loads(file.read_text())["psnr_y"] for file in runs.glob("trial-*/benchmark.json")]
+    assert f"{best}: PSNR-Y {max(figures):.3f} dB" in said
+    command = [sys.executable, "-m", "imagesr.train", "--config", str(best), "--steps", "4", "--out", "best"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    chosen, trained = (json.loads(file.read_text()) for file in (best, tmp_path / "best/config.json"))
+    assert trained | {"steps": 1000, "precision": chosen["precision"]} == chosen
 
 
 @pytest.mark.stack
