@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from cluster import Cluster
 from conftest import picture
 from PIL import Image
 from running import until
+from stack import Stack
 
 from imagesr.errors import TrainingError
 from imagesr.mlops.tune import Search, _suggested, ended, main
@@ -251,3 +253,40 @@ def test_a_study_goes_on_where_its_worker_was_killed(search, tmp_path):
     best = json.loads((tmp_path / "best.json").read_text())
     assert best["loss"] in ("mse", "mae") and 1e-4 <= best["learning_rate"] <= 1e-3
     assert np.isfinite(study.best_value)
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_machines_share_a_study_in_a_database(search, tmp_path):
+    """A third one dies in its first trial; its settings are tried again by one of the two."""
+    optuna = pytest.importorskip("optuna", reason="needs Optuna (pip install 'imagesr[tune]')")
+    stack = Stack(tmp_path, tracking=False, store=False)
+    try:
+        address = stack.database_uri.replace("://test@", "+psycopg2://test:not-to-be-told@")
+        code = "import os, sys, imagesr.train.training as training, imagesr.mlops.tune as tune\n"
+        code += "tune._BEAT, tune._GRACE = 1, 5\n"
+        kill = "training.Run.draw = lambda *_: os.kill(os.getpid(), 9)\n"
+
+        def begin(more, out):
+            options = [str(search), "--trials", "4", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / out)]
+            command = [sys.executable, "-c", f"{code}{more}sys.exit(tune.main(sys.argv[1:]))", *options]
+            env = os.environ | {"OPTUNA_STORAGE": address}
+            return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        assert begin(kill, "none.json").wait(600) == -signal.SIGKILL
+        time.sleep(6)  # the signs of life are counted in seconds
+        workers = [begin("", f"{number}.json") for number in range(2)]
+        said = [worker.communicate(timeout=1200)[0] for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0], said
+        study = optuna.load_study(study_name="imagesr", storage=address)
+        trials, count = study.get_trials(), ended(study)
+    finally:
+        stack.end()
+    assert not any("not-to-be-told" in text for text in said)
+    killed = [trial for trial in trials if trial.state.name == "FAIL"]
+    assert len(killed) == 1 and 4 <= count <= 5, "a trial of the other one may be under way at the end"
+    assert sum(trial.params == killed[0].params for trial in trials) == 2, "the killed one was repeated"
+    best = max(trial.value for trial in trials if trial.state.name == "COMPLETE")
+    assert any(f"PSNR-Y {best:.3f} dB" in text for text in said)
+    assert len({run.name.rpartition("-")[2] for run in (tmp_path / "runs").glob("trial-*")}) == 3, "all took part"
