@@ -1,17 +1,18 @@
-"""Measure the loop of docs/mlops.md: `python tests/loop.py kills|copies|gate|overhead`, each prints its figures.
+"""Measure the loop of docs/mlops.md: `python tests/loop.py kills|copies|gate|swaps|overhead` prints figures.
 
 `kills` ends extract, transform and load by SIGKILL at random moments. `copies` plants pictures and looks for them.
-`gate` compares shipped models with worse ones. `overhead` times the steps of a training with and without its mirror.
+`gate` promotes the networks of trainings, and worse ones in between. `swaps` asks a service while its champion changes.
+`overhead` times the steps of a training with and without its mirror.
 """
 
 import argparse
-import dataclasses
 import multiprocessing
 import os
 import random
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -150,58 +151,148 @@ def copies(folder, photos, others):
 # gate
 
 
-def noisy(folder, out, part):
-    """Copy a saved model with noise of `part` of the deviation of each weight."""
-    import onnx
-    from onnx import numpy_helper
+def challengers(folder, photos, crops, steps, seed):
+    """Train a network, and then twice as long; yield what challenges, and a run of it.
 
-    from imagesr.card import ModelCard
+    The better one then meets worse ones: itself with noise on the weights, the one before, one that was trained on a
+    JPEG of a picture that is measured on; and itself once more.
+    """
+    import keras
 
-    shutil.copytree(folder, out)
-    for file in out.glob("*.onnx"):
-        graph, noise = onnx.load(file), np.random.default_rng(0)
-        for tensor in graph.graph.initializer:
-            values = numpy_helper.to_array(tensor)
-            if values.dtype == np.float32 and values.ndim == 4:
-                values = values + part * values.std() * noise.normal(size=values.shape).astype(np.float32)
-                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        onnx.save(graph, file)
-    dataclasses.replace(ModelCard.read(folder), folder=out).write()
-    return out
+    from imagesr.tracking.lineage import write_lineage
+    from imagesr.train.config import Config
+    from imagesr.train.training import data_files, train
+
+    def trained(name, init, steps, *more):
+        data = (f"folder={photos}", *(f"folder={place}" for place in more))
+        how = {"model": "espcn", "scale": "2", "architecture": {"filters": 16}, "learning_rate": 2e-3}
+        how |= {"batch": 8, "patch": 64, "loss": "log_mse", "seed": seed}
+        config = Config(data=data, val=(f"folder={crops}",), steps=steps, init=init and str(init), **how)
+        keras.utils.clear_session()
+        train(config, folder / name)
+        write_lineage(folder / name, data_files(config), init)
+        return folder / name
+
+    def copy(run, name, noise=0.0):
+        place = folder / name
+        shutil.copytree(run, place, ignore=shutil.ignore_patterns("tracking.json", "decision-*"))
+        if noise:
+            network = keras.saving.load_model(run / "model.keras")
+            random = np.random.default_rng(seed)
+            network.set_weights(
+                [w + noise * w.std() * random.normal(size=w.shape).astype(w.dtype) for w in network.get_weights()]
+            )
+            network.save(place / "model.keras")
+        return place
+
+    leak = folder / "leak"
+    leak.mkdir()
+    Image.open(crops / "03.png").save(leak / "holiday.jpg", quality=50)
+    first = trained("first", None, steps)
+    yield "first", first
+    better = trained("better", first, steps)
+    yield "better", better
+    yield "noise of 1 %", copy(better, "noise-1", 0.01)
+    yield "noise of 2 %", copy(better, "noise-2", 0.02)
+    yield "stale", copy(first, "stale")
+    yield "trained on a leak", trained("leak", better, steps // 4, leak)
+    yield "same", copy(better, "same")
 
 
-def gate(folder, pictures, pairs):
-    """Let worse models challenge better ones, and better ones worse; `pairs` are folders, (new, old) each."""
-    from imagesr.card import ModelCard, sha256
+def gate(folder, photos, pictures, steps):
+    """Promote worse and better networks of five trainings, and count what the gate lets in."""
     from imagesr.media.images import find_images
-    from imagesr.mlops.gate import Limits, decide
-    from imagesr.mlops.measures import measure
+    from imagesr.mlops.promote import promote, tell
+    from imagesr.mlops.registry import CHAMPION
+    from imagesr.tracking.server import Server
 
-    crops = []
+    crops, limits = folder / "crops", folder / "limits.toml"
+    crops.mkdir()
     for number, file in enumerate(find_images([pictures])[:12]):
-        crops.append(folder / f"{number}.png")
-        Image.open(file).convert("RGB").crop((0, 0, 192, 192)).save(crops[-1])
-    limits = dataclasses.replace(Limits.read(), seconds_size=(192, 108), frames=3, films=1)
-    # One that was trained on a picture that it is measured on.
-    source = {"source": "x (train)", "version": None, "files": {str(crops[3]): sha256(crops[3])}}
-    leak = {"code": "", "config": "", "parent": None, "data": [source]}
-    counts = {}
-
-    def trial(what, challenger, champion, lineage=None):
-        cards = [ModelCard.read(Path(place)) for place in (challenger, champion)]
-        decision = decide(measure(*cards, {"set14": crops}, limits, lineage=lineage), limits)
-        counts.setdefault(what, []).append(decision.passed)
-        print(f"{what}: {challenger} against {champion}: {decision.passed} {decision.refusals()}", flush=True)
-
-    for new, old in pairs:
-        bad = noisy(Path(new), folder / "noise" / Path(new).name, 0.02)
-        trial("noise", bad, new)
-        trial("stale", old, new)
-        trial("trained on a leak", new, bad, leak)
-        trial("same", new, new)
-        trial("better", new, old)
+        Image.open(file).convert("RGB").crop((0, 0, 192, 192)).save(crops / f"{number:02}.png")
+    limits.write_text("seconds_size = [640, 360]\n")  # all others are those that are shipped
+    uri, counts = f"sqlite:///{folder}/mlflow.db", {}
+    for seed in range(5):
+        (folder / str(seed)).mkdir()
+        for what, run in challengers(folder / str(seed), photos, crops, steps, seed):
+            how = {"pictures": {"crops": sorted(crops.iterdir())}, "limits": limits}
+            number, passed, file = promote(run, f"gate{seed}", uri, **how)
+            print(f"{what}: {run}", flush=True)
+            tell(number, passed, file)
+            assert (Server(uri).alias(f"gate{seed}_x2", CHAMPION).number == number) == passed
+            counts.setdefault(what, []).append(passed)
     for what, passed in counts.items():
         print(f"{what}: {sum(passed)} of {len(passed)} promoted")
+
+
+# swaps
+
+
+def swaps(folder, requests):
+    """Ask a service without pause while its champion changes ten times, and is rolled back by the command then."""
+    import dataclasses
+    import threading
+    from collections import Counter
+
+    import httpx
+    from running import Running, until
+
+    from imagesr.card import SAVED_MODELS, ModelCard
+    from imagesr.mlops.registry import CHAMPION, crown, register
+    from imagesr.tracking.server import Server
+
+    name, uri = "mine_x2", f"sqlite:///{folder}/mlflow.db"
+    server, versions = Server(uri), []
+    run = server.find_run("swaps", name="swaps", started=0)
+    for model in ("fast", "fast-photo"):
+        place = folder / model / name
+        shutil.copytree(SAVED_MODELS / f"{model}_x2", place)
+        dataclasses.replace(ModelCard.read(place), name="mine", folder=place).write()
+        versions.append(register(server, run, ModelCard.read(place)))
+    crown(server, versions[0], None)
+    picture = folder / "a.png"
+    texture(0, 32).save(picture)
+    data, seen, failed, ended = picture.read_bytes(), Counter(), [], threading.Event()
+    service = Running("--registry", uri, "--follow", name, env=os.environ | {"IMAGESR_CACHE": str(folder / "cache")})
+
+    def ask():
+        with httpx.Client(timeout=90) as client:
+            while not ended.is_set():
+                try:
+                    answer = client.post(f"{service.url}/supersizeme", content=data)
+                    answer.raise_for_status()
+                    seen[answer.headers["Imagesr-Model"]] += 1
+                except Exception as error:
+                    failed.append(repr(error))
+
+    def served(version):
+        label, before = f"{name}/{version.number}", seen[f"{name}/{version.number}"]
+        until(lambda: seen[label] > before, service.process)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    try:
+        service.ready()
+        for thread in threads:
+            thread.start()
+        served(versions[0])
+        for number in range(1, 11):
+            before, now = versions[(number - 1) % 2], versions[number % 2]
+            until(lambda part=number / 11: seen.total() >= part * requests, service.process, seconds=3600)
+            crown(server, now, before)
+            served(now)
+        command = [sys.executable, "-m", "imagesr", "promote", "--rollback", "--name", name, "--registry", uri]
+        subprocess.run(command, check=True)
+        assert server.alias(name, CHAMPION).number == versions[1].number
+        served(versions[1])
+        until(lambda: seen.total() >= requests, service.process, seconds=3600)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+        swapped = service.figure("promotions_total")
+        service.process.terminate()
+        service.end()
+    print(f"{seen.total()} answered, {dict(seen)}, over {swapped:.0f} swaps; {len(failed)} failed {failed[:3]}")
 
 
 # overhead
@@ -265,8 +356,10 @@ def main():
     one.add_argument("photos", type=Path)
     one.add_argument("others", type=Path, nargs="*")
     one = commands.add_parser("gate")
-    one.add_argument("pictures", type=Path)
-    one.add_argument("pairs", nargs="+", metavar="NEW:OLD")
+    one.add_argument("photos", type=Path, help="to train on")
+    one.add_argument("pictures", type=Path, help="to measure on")
+    one.add_argument("--steps", type=int, default=4000, help="of each training (default: 4000)")
+    commands.add_parser("swaps").add_argument("--requests", type=int, default=10_000)
     one = commands.add_parser("overhead")
     one.add_argument("--epochs", type=int, default=40)
     one.add_argument("--steps", type=int, default=50)
@@ -278,7 +371,9 @@ def main():
         elif options.what == "copies":
             copies(folder, options.photos, options.others)
         elif options.what == "gate":
-            gate(folder, options.pictures, [pair.split(":") for pair in options.pairs])
+            gate(folder, options.photos, options.pictures, options.steps)
+        elif options.what == "swaps":
+            swaps(folder, options.requests)
         else:
             overhead(folder, options.epochs, options.steps)
 
