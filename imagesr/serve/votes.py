@@ -20,16 +20,16 @@ _WAIT = 5  # seconds, for a connection, a lock or an answer
 _LOCK = 7_163_207  # of PostgreSQL: two processes that start at a time make the tables once
 _OPEN = "open"  # the name of the one signal that is not answered
 
-# Both databases understand every statement of this file.
+# Both databases understand every statement of this file. MLflow may share the database, and has a table `inputs`, too.
 _TABLES = f"""
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
-CREATE TABLE IF NOT EXISTS votes (request TEXT PRIMARY KEY, model TEXT NOT NULL, up INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS feedback_settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
+CREATE TABLE IF NOT EXISTS feedback_votes (request TEXT PRIMARY KEY, model TEXT NOT NULL, up INTEGER NOT NULL,
     words TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
-CREATE TABLE IF NOT EXISTS pictures (request TEXT PRIMARY KEY, kind TEXT NOT NULL, data BYTES NOT NULL,
+CREATE TABLE IF NOT EXISTS feedback_pictures (request TEXT PRIMARY KEY, kind TEXT NOT NULL, data BYTES NOT NULL,
     expires DOUBLE PRECISION NOT NULL);
-CREATE TABLE IF NOT EXISTS inputs (at DOUBLE PRECISION NOT NULL,
+CREATE TABLE IF NOT EXISTS feedback_inputs (at DOUBLE PRECISION NOT NULL,
     {", ".join(f"{name} DOUBLE PRECISION NOT NULL" for name in PROPERTIES)});
-CREATE TABLE IF NOT EXISTS signals (name TEXT PRIMARY KEY, model TEXT NOT NULL, reason TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS feedback_signals (name TEXT PRIMARY KEY, model TEXT NOT NULL, reason TEXT NOT NULL,
     at DOUBLE PRECISION NOT NULL, answered DOUBLE PRECISION NOT NULL)
 """
 
@@ -103,9 +103,10 @@ class Votes:
 
     def setting(self, name: str, value: str) -> str:
         """Return a setting; where it is missing, it becomes `value`. Of several callers, all get the same."""
+        statement = "INSERT INTO feedback_settings VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING"
         with self._transaction() as run:
-            run("INSERT INTO settings VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING", name, value, time.time())
-            return run("SELECT value FROM settings WHERE name = ?", name)[0][0]
+            run(statement, name, value, time.time())
+            return run("SELECT value FROM feedback_settings WHERE name = ?", name)[0][0]
 
     def secret(self) -> bytes:
         """Return the key by which all processes on this database know requests as their own."""
@@ -114,35 +115,33 @@ class Votes:
     def inputs_record(self) -> tuple[str, float] | None:
         """Return the record of the training set and when it was made, None where there is none."""
         with self._transaction() as run:
-            return next(iter(run("SELECT value, at FROM settings WHERE name = ?", "inputs")), None)
+            return next(iter(run("SELECT value, at FROM feedback_settings WHERE name = ?", "inputs")), None)
 
     def set_inputs_record(self, text: str) -> None:
         """Replace the record of the training set."""
         with self._transaction() as run:
-            run("DELETE FROM settings WHERE name = ?", "inputs")
-            run("INSERT INTO settings VALUES (?, ?, ?)", "inputs", text, time.time())
+            run("DELETE FROM feedback_settings WHERE name = ?", "inputs")
+            run("INSERT INTO feedback_settings VALUES (?, ?, ?)", "inputs", text, time.time())
 
     def add(self, request: str, model: str, up: bool, words: str, at: float) -> bool:
         """Add a vote; return False, and change nothing, where the request has one."""
+        statement = "INSERT INTO feedback_votes VALUES (?, ?, ?, ?, ?) ON CONFLICT (request) DO NOTHING"
         with self._transaction() as run:
-            row = request, model, int(up), words, at
-            return (
-                run("INSERT INTO votes VALUES (?, ?, ?, ?, ?) ON CONFLICT (request) DO NOTHING", *row, count=True) > 0
-            )
+            return run(statement, request, model, int(up), words, at, count=True) > 0
 
     def has_vote(self, request: str) -> bool:
         """Tell whether a request has a vote."""
         with self._transaction() as run:
-            return bool(run("SELECT 1 FROM votes WHERE request = ? AND model != ''", request))
+            return bool(run("SELECT 1 FROM feedback_votes WHERE request = ? AND model != ''", request))
 
     def keep(self, request: str, kind: str, data: bytes, expires: float) -> bool:
         """Keep the picture of a request that has a vote; return False where all pictures would take too much room."""
+        query = "SELECT COALESCE(SUM(LENGTH(data)), 0) FROM feedback_pictures WHERE request != ?"
         with self._transaction() as run:
-            taken = run("SELECT COALESCE(SUM(LENGTH(data)), 0) FROM pictures WHERE request != ?", request)[0][0]
-            if taken + len(data) > MOST_BYTES:
+            if run(query, request)[0][0] + len(data) > MOST_BYTES:
                 return False
-            run("DELETE FROM pictures WHERE request = ?", request)
-            run("INSERT INTO pictures VALUES (?, ?, ?, ?)", request, kind, data, expires)
+            run("DELETE FROM feedback_pictures WHERE request = ?", request)
+            run("INSERT INTO feedback_pictures VALUES (?, ?, ?, ?)", request, kind, data, expires)
         return True
 
     def forget(self, request: str) -> bool:
@@ -151,46 +150,46 @@ class Votes:
         The id alone stays for a day, so that it cannot vote again.
         """
         with self._transaction() as run:
-            run("DELETE FROM pictures WHERE request = ?", request)
-            statement = "UPDATE votes SET model = '', up = 0, words = '' WHERE request = ? AND model != ''"
+            run("DELETE FROM feedback_pictures WHERE request = ?", request)
+            statement = "UPDATE feedback_votes SET model = '', up = 0, words = '' WHERE request = ? AND model != ''"
             return run(statement, request, count=True) > 0
 
     def expire(self, now: float) -> int:
         """Remove pictures whose time is over and the oldest figures of inputs; return the number of those pictures."""
         with self._transaction() as run:
-            gone = run("DELETE FROM pictures WHERE expires <= ?", now, count=True)
-            run("DELETE FROM votes WHERE model = '' AND at <= ?", now - VALID_S)
-            edge = run("SELECT at FROM inputs ORDER BY at DESC LIMIT 1 OFFSET ?", _MOST_INPUTS)
+            gone = run("DELETE FROM feedback_pictures WHERE expires <= ?", now, count=True)
+            run("DELETE FROM feedback_votes WHERE model = '' AND at <= ?", now - VALID_S)
+            edge = run("SELECT at FROM feedback_inputs ORDER BY at DESC LIMIT 1 OFFSET ?", _MOST_INPUTS)
             if edge:
-                run("DELETE FROM inputs WHERE at <= ?", edge[0][0])
+                run("DELETE FROM feedback_inputs WHERE at <= ?", edge[0][0])
         return gone
 
     def pictures(self, now: float) -> list[tuple[str, str, str, int, str]]:
         """Return (request, kind, model, up, words) of every picture whose time is not over, the oldest vote first."""
-        query = """SELECT p.request, p.kind, v.model, v.up, v.words FROM pictures p
-            JOIN votes v ON v.request = p.request WHERE p.expires > ? ORDER BY v.at"""
+        query = """SELECT p.request, p.kind, v.model, v.up, v.words FROM feedback_pictures p
+            JOIN feedback_votes v ON v.request = p.request WHERE p.expires > ? ORDER BY v.at"""
         with self._transaction() as run:
             return run(query, now)
 
     def picture(self, request: str) -> bytes:
         """Return a picture that is kept."""
         with self._transaction() as run:
-            return bytes(run("SELECT data FROM pictures WHERE request = ?", request)[0][0])
+            return bytes(run("SELECT data FROM feedback_pictures WHERE request = ?", request)[0][0])
 
     def note_input(self, figures: Sequence[float], at: float) -> None:
         """Add the figures of a picture that came, in the order of PROPERTIES."""
         with self._transaction() as run:
-            run("INSERT INTO inputs VALUES (?, ?, ?, ?, ?)", at, *map(float, figures))
+            run("INSERT INTO feedback_inputs VALUES (?, ?, ?, ?, ?)", at, *map(float, figures))
 
     def inputs(self, most: int, since: float = 0) -> list[tuple[float, ...]]:
         """Return the figures of the last pictures that came after a time, the newest first."""
-        query = f"SELECT {', '.join(PROPERTIES)} FROM inputs WHERE at > ? ORDER BY at DESC LIMIT ?"
+        query = f"SELECT {', '.join(PROPERTIES)} FROM feedback_inputs WHERE at > ? ORDER BY at DESC LIMIT ?"
         with self._transaction() as run:
             return run(query, since, most)
 
     def counts(self, since: float = 0) -> list[Count]:
         """Return the votes on every version after a time, the version with the newest vote first."""
-        query = """SELECT model, SUM(up), COUNT(*), MAX(at) FROM votes WHERE at > ? AND model != ''
+        query = """SELECT model, SUM(up), COUNT(*), MAX(at) FROM feedback_votes WHERE at > ? AND model != ''
             GROUP BY model ORDER BY MAX(at) DESC"""
         with self._transaction() as run:
             return [Count(model, int(up), int(votes), at) for model, up, votes, at in run(query, since)]
@@ -199,25 +198,25 @@ class Votes:
         """Raise the signal; return False where one is raised already. Of several callers one gets True."""
         with self._transaction() as run:
             row = _OPEN, model, reason, at, 0
-            statement = "INSERT INTO signals VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING"
+            statement = "INSERT INTO feedback_signals VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING"
             return run(statement, *row, count=True) > 0
 
     def open_signal(self) -> Signal | None:
         """Return the signal that is raised, None where there is none."""
         with self._transaction() as run:
-            rows = run("SELECT model, reason, at FROM signals WHERE name = ?", _OPEN)
+            rows = run("SELECT model, reason, at FROM feedback_signals WHERE name = ?", _OPEN)
         return Signal(*rows[0]) if rows else None
 
     def answer(self, at: float) -> bool:
         """Take the signal as answered; return False where none is raised."""
+        statement = "UPDATE feedback_signals SET name = ?, answered = ? WHERE name = ?"
         with self._transaction() as run:
-            name = secrets.token_hex(8)
-            return run("UPDATE signals SET name = ?, answered = ? WHERE name = ?", name, at, _OPEN, count=True) > 0
+            return run(statement, secrets.token_hex(8), at, _OPEN, count=True) > 0
 
     def answered_at(self) -> float:
         """Return when the last signal was answered, 0 where none was."""
         with self._transaction() as run:
-            return run("SELECT COALESCE(MAX(answered), 0) FROM signals")[0][0]
+            return run("SELECT COALESCE(MAX(answered), 0) FROM feedback_signals")[0][0]
 
 
 class _Transaction:

@@ -28,6 +28,8 @@ from imagesr.serve.inputs import LOSSLESS, drift, jpeg_quality, measure, record_
 from imagesr.serve.metrics import Metrics
 from imagesr.serve.votes import Votes
 
+TABLES = {f"feedback_{name}" for name in ("inputs", "pictures", "settings", "signals", "votes")}
+
 
 def saved(format="JPEG", array=None, **more):
     file = io.BytesIO()
@@ -51,7 +53,7 @@ def url(request, tmp_path):
     address = request.getfixturevalue("postgresql")
     votes = Votes(address)
     with votes._transaction() as run:
-        run("DROP TABLE settings, votes, pictures, inputs, signals")
+        run(f"DROP TABLE {', '.join(TABLES)}")
     return address
 
 
@@ -110,7 +112,7 @@ async def test_a_vote_is_counted_once(tmp_path, url):
     votes = Votes(url)
     assert [tuple(count)[:3] for count in votes.counts()] == [("fast-photo@1", 1, 1)]
     with votes._transaction() as run:
-        assert run("SELECT words FROM votes") == [("fine skin",)]
+        assert run("SELECT words FROM feedback_votes") == [("fine skin",)]
 
 
 @scene
@@ -234,7 +236,16 @@ async def test_what_is_forgotten_is_gone(tmp_path, url):
         assert b"a secret word" not in held and body[-500:-2] not in held
     votes.expire(time.time() + 2 * feedbacks.VALID_S)
     with votes._transaction() as run:
-        assert run("SELECT COUNT(*) FROM votes") == [(0,)]
+        assert run("SELECT COUNT(*) FROM feedback_votes") == [(0,)]
+
+
+def test_its_tables_have_names_of_their_own(tmp_path):
+    """MLflow, whose database may be the same, has `inputs`; whoever came second would fail."""
+    votes = Votes(f"sqlite:///{tmp_path}/feedback.db")
+    with votes._transaction() as run:
+        found = {name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    votes.close()
+    assert found == TABLES
 
 
 def test_what_is_no_id_is_not_asked_for(tmp_path):
@@ -398,7 +409,8 @@ def test_the_interval_of_wilson():
 def cast(votes, number, up, model="mine_x2/3", at=1000.0):
     with votes._transaction() as run:
         for index in range(number):
-            run("INSERT INTO votes VALUES (?, ?, ?, ?, ?)", f"r{model}{up}{at}{index}", model, int(up), "", at + index)
+            row = f"r{model}{up}{at}{index}", model, int(up), "", at + index
+            run("INSERT INTO feedback_votes VALUES (?, ?, ?, ?, ?)", *row)
 
 
 def asked(votes, **more):
@@ -441,7 +453,7 @@ def test_drift_must_persist(url):
     def come(number, seed, at, **shift):
         with votes._transaction() as run:
             for index, row in enumerate(drawn(number, seed, **shift).tolist()):
-                run("INSERT INTO inputs VALUES (?, ?, ?, ?, ?)", at + index, *row)
+                run("INSERT INTO feedback_inputs VALUES (?, ?, ?, ?, ?)", at + index, *row)
 
     come(200, 1, 1000)
     come(100, 2, 2000, noise=0.9)
