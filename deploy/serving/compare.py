@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compare servers around the same `upscale`, on this machine: `python deploy/serving/compare.py` prints a table.
 
-Each server gets a virtual environment of its own in --folder, made once. It runs one process with the network, is
-warmed up, and gets the same pictures from one client and from eight, in turns. Times and rates
-are medians of --rounds.
+Each server gets a virtual environment of its own in --folder, made once. In every round each is started in turn, runs
+one process with the network, is warmed up, gets the same pictures from one client and from eight, and is stopped:
+whatever else the machine does meanwhile hits all of them alike. All figures are medians of --rounds.
 """
 
 import argparse
@@ -13,13 +13,12 @@ import os
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import threading
 import time
 import tomllib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -34,6 +33,9 @@ SERVERS = {  # what is installed beside the base of imagesr
     "Ray Serve": ["ray[serve]"],
     "Triton (pytriton)": ["nvidia-pytriton"],
 }
+# Of a package in two versions, what is installed last and what the server itself gets, before all else: Triton's own
+# process of Python misreads arrays of NumPy 2 (each byte is the first one), and imagesr needs that.
+TWICE = {"Triton (pytriton)": ("numpy<2", "numpy>=2")}
 CLIENTS = (1, 8)
 PATIENCE = 300  # seconds, for a start
 BOUNDARY = "boundary-of-a-form"
@@ -51,6 +53,8 @@ def environment_of(name, folder, maker):
         subprocess.run([maker, "-m", "venv", "--clear", place], check=True)
         packages = [*PROJECT["dependencies"], *SERVERS[name]]
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *packages], check=True)
+        for package, more in zip(TWICE.get(name, ()), ([], ["--target", place / "first"]), strict=False):
+            subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *more, package], check=True)
         (place / "made").touch()
     files = (file for file in place.rglob("*") if file.is_file() and not file.is_symlink())
     size = sum(file.stat().st_size for file in files if file.suffix != ".pyc")
@@ -78,9 +82,8 @@ def request_of(name, body):
         form = f"{head}Content-Type: image/png\r\n\r\n".encode() + body + f"\r\n--{BOUNDARY}--\r\n".encode()
         return "/upscale", form, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     if name.startswith("Triton"):
-        body = struct.pack("<I", len(body)) + body  # as its protocol sends bytes
         size = {"binary_data_size": len(body)}
-        given = {"name": "picture", "shape": [1], "datatype": "BYTES", "parameters": size}
+        given = {"name": "picture", "shape": [len(body)], "datatype": "UINT8", "parameters": size}
         wanted = {"name": "large", "parameters": {"binary_data": True}}
         head = json.dumps({"inputs": [given], "outputs": [wanted]}).encode()
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
@@ -142,12 +145,21 @@ class Memory(threading.Thread):
         return self.peak / 1e6
 
 
+def free_port():
+    """Return a port that is free with the two behind it, which Triton takes, too."""
+    for port in range(18_000, 28_000, 10):
+        with suppress(OSError), ExitStack() as sockets:
+            for number in range(port, port + 3):
+                sockets.enter_context(socket.socket()).bind(("", number))
+            return port
+    raise RuntimeError("Expected three free ports in a row. Received: none")
+
+
 def started(name, python, model, request, log):
     """Start a server; return its process, its port, and the seconds to its first picture."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "MODEL": model}
+    port = free_port()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (python.parents[1] / "first", ROOT, HERE)))}
+    env |= {"MODEL": model}
     env |= {
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -186,29 +198,27 @@ def end(process):
     process.wait()
 
 
-def measure(name, folder, pictures, options):
-    """Return the figures of a server."""
-    python, size = environment_of(name, folder, options.python)
+def measure(name, python, folder, pictures, options):
+    """Start a server, load it, and stop it; return the figures of this round."""
     requests = [request_of(name, body) for body in pictures]
-    rounds = {clients: [] for clients in CLIENTS}
-    with (folder / f"{short(name)}.log").open("w") as log:
+    with (folder / f"{short(name)}.log").open("a") as log:
         process, port, start = started(name, python, options.model, requests[0], log)
         memory = Memory(process)
         memory.start()
+        found = {"start": start}
         try:
             load(port, requests, 1, 2)
-            for _ in range(options.rounds):
-                for clients in CLIENTS:
-                    rounds[clients].append(load(port, requests, clients, options.seconds))
+            for clients in CLIENTS:
+                spent, found[f"rate {clients}"] = load(port, requests, clients, options.seconds)
+                found |= {f"p{share} {clients}": 1000 * percentile(spent, share) for share in (50, 99)}
         finally:
-            peak = memory.end()
+            found["peak"] = memory.end()
             end(process)
-    found = {"start": start, "peak": peak, "size": size}
-    for clients, results in rounds.items():
-        for share in (50, 99):
-            found[f"p{share} {clients}"] = 1000 * statistics.median(percentile(spent, share) for spent, _ in results)
-        found[f"rate {clients}"] = statistics.median(rate for _, rate in results)
     return found
+
+
+def median(rounds):
+    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
 
 
 def percentile(values, share):
@@ -258,17 +268,25 @@ def main():
     add("--price", type=float, default=0.04, help="of a core-hour (default: 0.04)")
     add("--only", nargs="+", default=list(SERVERS), metavar="NAME", help=", ".join(SERVERS))
     options = parser.parse_args()
-    pictures = pictures_of(options.folder.absolute(), options.python)
+    folder = options.folder.absolute()
+    pictures = pictures_of(folder, options.python)
+    made = {name: environment_of(name, folder, options.python) for name in options.only}
+    rounds, loads, code = {}, [], 0
+    for number in range(options.rounds):
+        for name, (python, _) in made.items():
+            loads.append(os.getloadavg()[0])
+            try:
+                rounds.setdefault(name, []).append(measure(name, python, folder, pictures, options))
+            except (RuntimeError, OSError, http.client.HTTPException) as error:
+                print(f"{name}, round {number + 1}: {error}", file=sys.stderr, flush=True)
+                code = 1
     print("| server | " + "".join(f"p50, ms, {n} | p99, ms, {n} | pictures/s, {n} | " for n in CLIENTS), end="")
-    print("peak, MB | installed, MB | start, s | lines of glue | price per 1,000 |\n" + "|---" * 12 + "|", flush=True)
-    code = 0
-    for name in options.only:
-        try:
-            print(row(name, measure(name, options.folder.absolute(), pictures, options), options.price), flush=True)
-        except (RuntimeError, OSError, http.client.HTTPException, subprocess.CalledProcessError) as error:
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
-            code = 1
-    print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, medians of {options.rounds} rounds")
+    print("peak, MB | installed, MB | start, s | lines of glue | price per 1,000 |\n" + "|---" * 12 + "|")
+    for name, found in rounds.items():
+        if found:
+            print(row(name, median(found) | {"size": made[name][1]}, options.price))
+    least, most = min(loads), max(loads)
+    print(f"\n{os.cpu_count()} cores, load {least:.1f} to {most:.1f}, medians of {options.rounds} rounds in turns")
     return code
 
 

@@ -7,8 +7,8 @@ from same import upscale
 
 
 def make(requests):
-    results = [upscale(request["picture"].item()) for request in requests]
-    return [{"large": np.array([large], np.object_)} for large in results]
+    results = [upscale(request["picture"].tobytes()) for request in requests]
+    return [{"large": np.frombuffer(large, np.uint8)} for large in results]
 
 
 if __name__ == "__main__":
@@ -16,8 +16,8 @@ if __name__ == "__main__":
     config = TritonConfig(http_address="127.0.0.1", http_port=port, grpc_port=port + 1, metrics_port=port + 2)
     with Triton(config=config) as triton:
         tensors = {
-            "inputs": [Tensor(name="picture", dtype=bytes, shape=(1,))],
-            "outputs": [Tensor(name="large", dtype=bytes, shape=(1,))],
+            "inputs": [Tensor(name="picture", dtype=np.uint8, shape=(-1,))],
+            "outputs": [Tensor(name="large", dtype=np.uint8, shape=(-1,))],
         }
         triton.bind("upscale", make, config=ModelConfig(batching=False), **tensors)
         triton.serve()
