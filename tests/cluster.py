@@ -39,7 +39,13 @@ class Cluster:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def add(self):
-        """Start a machine, and return its name."""
+        """Start a machine, wait until it has joined, and return its name."""
+        name = self.begin()
+        until(lambda: self.count() == len(self.nodes), self.nodes[name], seconds=300)
+        return name
+
+    def begin(self):
+        """Start a machine, and return its name at once."""
         name = f"node{len(self.nodes)}"
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={self.cores}"]
         command += ["--disable-usage-stats", "--object-store-memory=100000000"]
@@ -48,8 +54,15 @@ class Cluster:
             env = self.env | {"IMAGESR_NODE": name}
             process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
         self.nodes[name] = process
-        until(lambda: self.count() == len(self.nodes), process, seconds=300)
         return name
+
+    def raylet(self, name):
+        """Tell whether the process that joins the cluster runs on a machine."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.name() == "raylet" and process.environ().get("IMAGESR_NODE") == name:
+                    return True
+        return False
 
     def count(self):
         """Return how many machines there are."""

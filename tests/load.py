@@ -322,7 +322,7 @@ def beside_a_video(seconds, size, rounds=8):
     return good
 
 
-def beside_votes(seconds, size, rounds=8):
+def beside_votes(seconds, size, database="", rounds=8):
     """Measure one client with a flood of votes beside, valid and not, and without: in turns."""
     body, spent, answers, flooding, ended = png(*size), ([], []), Counter(), threading.Event(), threading.Event()
     requests = []
@@ -336,7 +336,7 @@ def beside_votes(seconds, size, rounds=8):
             answers[client.post("/feedback", json=vote).status_code] += 1
 
     with tempfile.TemporaryDirectory() as folder:
-        options = ("-n", "fast", "--videos", "0", "--feedback", f"sqlite:///{folder}/votes.db")
+        options = ("-n", "fast", "--videos", "0", "--feedback", database or f"sqlite:///{folder}/votes.db")
         with running_service(*options) as service, httpx.Client(base_url=service.url, timeout=120) as voter:
             threads = [threading.Thread(target=flood, args=(voter,), daemon=True) for _ in range(4)]
             for thread in threads:
@@ -392,19 +392,20 @@ def main():
     add("--megapixels", type=float, default=16, help="of the largest picture (default: 16)")
     add("--only-video", action="store_true", help="measure a video beside pictures, and nothing else")
     add("--only-votes", action="store_true", help="measure a flood of votes beside pictures, and nothing else")
+    add("--database", default="", metavar="URL", help="of the votes (default: an SQLite file)")
     options = parser.parse_args()
     size = tuple(map(int, options.size.split("x")))
     print("| measured | found | wanted | held |\n| --- | --- | --- | --- |")
     if options.only_video:
         return 0 if beside_a_video(options.seconds, size) else 1
     if options.only_votes:
-        return 0 if beside_votes(options.seconds, size) else 1
+        return 0 if beside_votes(options.seconds, size, options.database) else 1
     good = [
         throughput(options.seconds, size),
         draining(size),
         hanging_up(options.hang_ups, size),
         beside_a_video(options.seconds, size),
-        beside_votes(options.seconds, size),
+        beside_votes(options.seconds, size, options.database),
         memory_of_large(options.megapixels),
     ]
     return 0 if all(good) else 1

@@ -3,6 +3,7 @@
 What it measures is printed: `pytest -s tests/deploy/test_stack.py`.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -21,14 +22,34 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import picture
+from conftest import picture, write_clip
 from PIL import Image
+
+from imagesr.serve.inputs import LEAST, record_of
+from imagesr.serve.votes import Votes
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 PATIENCE = 400  # seconds: the machine may be busy
-# Figures that only some installations have: a registry that is followed, videos, votes.
-NEEDS_MORE = re.compile("imagesr_model_version|promotions|votes|accept_rate:1d|drift_psi|video_hour")
+NAME = "mine_x2"
+# Register a shipped model as a version of NAME, and make it the champion: ADDRESS FOLDER MODEL, and a word for damage.
+CROWN = """
+import dataclasses, shutil, sys, uuid
+from pathlib import Path
+from imagesr.card import SAVED_MODELS, ModelCard
+from imagesr.mlops.registry import CHAMPION, crown, register
+from imagesr.tracking.server import Server
+uri, folder, model, *damage = sys.argv[1:]
+server, folder = Server(uri), Path(folder, uuid.uuid4().hex, "mine_x2")
+shutil.copytree(SAVED_MODELS / model, folder)
+dataclasses.replace(ModelCard.read(folder), name="mine", folder=folder).write()
+card = ModelCard.read(folder)
+if damage:
+    for file in folder.glob("model*.onnx"):
+        file.write_bytes(b"x" + file.read_bytes()[1:])
+run = server.find_run(uuid.uuid4().hex, name="mine", started=0)
+crown(server, register(server, run, card), server.alias("mine_x2", CHAMPION))
+"""
 
 
 def png(size=(96, 64)):
@@ -55,18 +76,23 @@ class Stack:
 
     def __init__(self, block):
         self.block, self.port = block, free_ports()
-        self.log = (block / "up.log").open("w+")
         self.begin()
 
-    def begin(self):
+    def begin(self, serve=""):
+        self.log = (self.block / "up.log").open("w+")
         command = [sys.executable, ROOT / "deploy/up", "--block", self.block, "--port", str(self.port)]
+        command += ["--serve", serve]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=env, start_new_session=True)
         begun = time.monotonic()
-        while "ready after" not in self.said():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < begun + PATIENCE, self.said()
-            time.sleep(0.2)
+        try:
+            while "ready after" not in self.said():
+                assert self.process.poll() is None, self.said()
+                assert time.monotonic() < begun + PATIENCE, self.said()
+                time.sleep(0.2)
+        except BaseException:
+            self.end()
+            raise
 
     def said(self):
         return (self.block / "up.log").read_text()
@@ -76,6 +102,27 @@ class Stack:
 
     def ask(self, data, query=""):
         return httpx.post(self.url(0, f"/supersizeme?model=fast{query}"), content=data, timeout=120)
+
+    def vote(self, vote, words=""):
+        """Vote on a new answer; returns the status."""
+        requests = []
+        found = lambda: self.ask(png()).headers.get("imagesr-request")  # noqa: E731, none before the database is there
+        until(lambda: requests.append(found()) or requests[-1])
+        given = {"request": requests[-1], "vote": vote, "words": words}
+        while (answer := httpx.post(self.url(0, "/feedback"), json=given, timeout=120)).status_code == 429:
+            time.sleep(1)
+        return answer.status_code
+
+    def crown(self, model, *damage):
+        """Make a version of NAME, from a shipped model, the registry's champion."""
+        self.python("-c", CROWN, self.url(1, ""), self.block / "tmp", model, *damage)
+
+    def python(self, *arguments):
+        """Run Python with the environment of the stack's clients."""
+        keys = dict(re.findall(r"^export (\w+)='(.*)'$", (self.block / "etc/env").read_text(), re.M))
+        env = os.environ | keys | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, *map(str, arguments)], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def query(self, text):
         """Return the series of an expression, those that are no number left out."""
@@ -132,12 +179,15 @@ def block():
     # Not in pytest's folder: PostgreSQL runs as another user there.
     folder = Path(tempfile.mkdtemp(prefix="imagesr-stack-"))
     folder.chmod(0o755)
-    disk = sys.platform == "linux" and os.geteuid() == 0
-    if disk:  # a small disk of its own, to be filled
-        disk = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g,mode=755", "tmpfs", folder]).returncode == 0
+    disks = [(folder, "2g"), (folder / "database", "300m")] if sys.platform == "linux" and os.geteuid() == 0 else []
+    mounted = []
+    for place, size in disks:  # small disks, to be filled
+        place.mkdir(exist_ok=True)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", place]).returncode == 0:
+            mounted.insert(0, place)
     yield folder
-    if disk:
-        subprocess.run(["umount", "-l", folder], check=True)
+    for place in mounted:
+        subprocess.run(["umount", "-l", place], check=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -145,6 +195,11 @@ def block():
 def stack(block):
     stack = Stack(block)
     told("start:", *stack.said().splitlines()[-1:])
+    stack.crown("fast_x2")
+    assert stack.vote("up") == 201
+    told(f"stop after {stack.end():.1f} s")
+    stack.begin(f"--follow {NAME}")  # with a champion, which a registry that was made just now has not
+    told("start again:", *stack.said().splitlines()[-1:])
     yield stack
     if stack.process.poll() is None:
         told(f"stop after {stack.end():.1f} s")
@@ -190,22 +245,35 @@ def panels():
 
 
 def test_every_panel_has_a_series_under_load(stack):
-    metrics = {"imagesr_retrain_run_timestamp_seconds": {"state": "promoted"}}
-    env = os.environ | {"IMAGESR_METRICS": str(stack.block / "metrics"), "PYTHONPATH": str(ROOT)}
     code = "from imagesr.textfile import record, recorded; import time\n"
     code += "record('retrain', {'run_timestamp_seconds': time.time()}, state='promoted')\n"
     code += "with recorded('etl', step='load') as figures: figures |= {'rows': 8, 'rejected': 0}"
-    subprocess.run([sys.executable, "-c", code], env=env, check=True)
-    assert metrics
+    stack.python("-c", code)
+    stack.crown("best-photo_x2")
+    clip = write_clip(stack.block / "clip.mp4", size=(96, 64)).read_bytes()
     with Load(stack, png()) as load:
         assert stack.ask(b"no picture").status_code == 415
-        empty = lambda: [one for one in panels() if not NEEDS_MORE.search(one[2]) and not stack.query(one[2])]  # noqa: E731
+        assert httpx.post(stack.url(0, "/video?model=fast&scale=2"), content=clip, timeout=120).status_code == 202
+        assert [stack.vote("up"), stack.vote("down")] == [201, 201]
+        until(lambda: database(stack, lambda votes: len(votes.inputs(LEAST)) == LEAST))
+        database(stack, lambda votes: votes.set_inputs_record(record_of(votes.inputs(LEAST))))
+        empty = lambda: [one for one in panels() if not stack.query(one[2])]  # noqa: E731
         try:
             until(lambda: not empty())
         except AssertionError:
             pytest.fail(f"no series: {empty()}")
-    told(f"{len([*panels()])} queries of panels, {sum(bool(NEEDS_MORE.search(one[2])) for one in panels())} left out")
+    told(f"{len([*panels()])} queries of panels, each with a series")
     assert not load.failed
+
+
+def database(stack, ask):
+    """Call a function with the database of feedback."""
+    address = re.search("^export IMAGESR_FEEDBACK='(.*)'$", (stack.block / "etc/env").read_text(), re.M)[1]
+    votes = Votes(address)
+    try:
+        return ask(votes)
+    finally:
+        votes.close()
 
 
 def test_killed_one_after_another_the_service_answers_and_the_data_stay(stack):
@@ -239,6 +307,7 @@ def test_killed_one_after_another_the_service_answers_and_the_data_stay(stack):
     found = httpx.get(stack.url(1, "/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept"), timeout=120)
     assert found.status_code == 200, found.text
     assert stack.query("count_over_time(up[1h]) > 1"), "Prometheus keeps what it had"
+    assert database(stack, lambda votes: sum(count.votes for count in votes.counts())) >= 3
 
 
 def test_a_process_drains_without_a_lost_request(stack):
@@ -408,6 +477,90 @@ def test_disk_full(stack):
                 out.write(bytes(2**20))
 
     fires_and_clears(stack, "DiskFull", fill, file.unlink)
+
+
+def test_votes_while_the_database_is_away(stack):
+    assert stack.vote("up") == 201
+    stack.control("stop", "stack:database")
+    try:
+        with Load(stack, png()) as load:
+            request = "r" + "A" * 80
+            answer = httpx.post(stack.url(0, "/feedback"), json={"request": request, "vote": "up"}, timeout=120)
+            assert answer.status_code == 422, answer.text  # it is told without the database
+            assert stack.vote("up") == 503
+            for address in (f"/feedback/{request}%00", "/feedback/%00"):  # nginx itself would refuse it
+                assert httpx.delete(stack.url(9, address), timeout=120).status_code == 404
+            count = load.served
+            until(lambda: load.served > count + 3)
+        assert not load.failed
+    finally:
+        stack.control("start", "stack:database")
+    until(lambda: stack.vote("up") == 201)
+
+
+def test_votes_while_the_database_is_full(stack):
+    if not os.path.ismount(stack.block / "database"):
+        pytest.skip("needs root, to mount a small disk")
+    file, answers = stack.block / "database/large", []
+    with Load(stack, png()) as load:
+        try:
+            with file.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+                while out.write(bytes(2**12)):
+                    pass
+            until(lambda: answers.append(stack.vote("up", "w" * 1000)) or answers[-1] != 201)
+            assert answers[-1] == 503
+            count = load.served
+            until(lambda: load.served > count + 3)
+        finally:
+            file.unlink()
+        until(lambda: stack.vote("up") == 201)
+    assert not load.failed
+    told(f"a full database: {len(answers) - 1} votes were taken, then 503; no picture failed")
+
+
+def test_champion_differs(stack):
+    """The registry's champion is damaged: both processes refuse it, and serve the one before."""
+    before = {one["metric"]["version"] for one in stack.query("imagesr_model_version")}
+
+    def back():
+        stack.python("-m", "imagesr", "promote", "--rollback", "--name", NAME, "--registry", stack.url(1, ""))
+
+    with Load(stack, png()) as load:
+        fires_and_clears(stack, "ChampionDiffers", lambda: stack.crown("fast_x2", "damaged"), back)
+    assert not load.failed
+    assert {one["metric"]["version"] for one in stack.query("imagesr_model_version")} == before
+
+
+def test_accept_rate_fell(stack):
+    def vote(vote, enough):
+        while not enough(database(stack, lambda votes: [sum(kind) for kind in ups_and_votes(votes)])):
+            assert stack.vote(vote) == 201
+
+    def down():
+        vote("down", lambda found: found[1] >= 30 and found[0] < 0.5 * found[1])
+
+    fires_and_clears(stack, "AcceptRateFell", down, lambda: vote("up", lambda found: found[0] > 0.8 * found[1]))
+
+
+def ups_and_votes(votes):
+    return [[count.up for count in votes.counts()], [count.votes for count in votes.counts()]]
+
+
+def test_input_drifts(stack):
+    """The training set's record is of smooth pictures, which do not come."""
+    with Load(stack, png()) as load:
+        until(lambda: database(stack, lambda votes: len(votes.inputs(LEAST)) == LEAST))
+        strange = [(20 + number / 100, 0.01, 30.0, 5.0) for number in range(LEAST)]
+
+        def record(figures):
+            database(stack, lambda votes: votes.set_inputs_record(record_of(figures)))
+
+        def fitting():
+            record(database(stack, lambda votes: votes.inputs(300)))
+
+        fitting()
+        fires_and_clears(stack, "InputDrifts", lambda: record(strange), fitting)
+    assert not load.failed
 
 
 def test_no_retraining(stack):

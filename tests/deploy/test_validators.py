@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from stack import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KEYS = dict.fromkeys(("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GRAFANA_PASSWORD"), "x")
+QUIET = {"TF_CLI_CONFIG_FILE": "/dev/null", "CHECKPOINT_DISABLE": "1"}
 
 
 def run(name, *arguments, env=None, cwd=None):
@@ -120,19 +122,46 @@ def test_nginx(copy, tmp_path):
     assert check(copy("nginx.conf", "least_conn;", "least_con;")) != 0
 
 
-def test_terraform(copy, tmp_path):
+@pytest.fixture
+def terraform(tmp_path):
+    """Return a function that runs Terraform on a copy of a folder's files, with the provider of this machine."""
     plugins = Path(os.environ.get("TERRAFORM_PLUGINS", "/opt/tf-plugins"))
     if not plugins.is_dir():
         pytest.skip("needs Terraform's AWS provider in a folder (TERRAFORM_PLUGINS)")
 
-    def check(folder, place):
-        place.mkdir()
-        shutil.copy(folder / "terraform/main.tf", place)
-        env = {"TF_CLI_CONFIG_FILE": "/dev/null"}
-        code, said = run("terraform", f"-chdir={place}", "init", f"-plugin-dir={plugins}", "-no-color", env=env)
-        assert code == 0, said
-        return run("terraform", f"-chdir={place}", "validate", "-no-color", env=env)[0]
+    def terraform(folder, word, *arguments, env=None):
+        place = tmp_path / folder.parent.name / "terraform-run"
+        if not place.exists():
+            place.mkdir(parents=True)
+            shutil.copy(folder / "terraform/main.tf", place)
+            code, said = run("terraform", f"-chdir={place}", "init", f"-plugin-dir={plugins}", "-no-color", env=QUIET)
+            assert code == 0, said
+        return run("terraform", f"-chdir={place}", word, "-no-color", *arguments, env=QUIET | (env or {}))
 
-    assert run("terraform", "fmt", "-check", DEPLOY / "terraform")[0] == 0
-    assert check(DEPLOY, tmp_path / "good") == 0
-    assert check(copy("terraform/main.tf", "var.bucket\n", "var.buckets\n"), tmp_path / "bad") != 0
+    return terraform
+
+
+def test_terraform(copy, terraform):
+    assert run("terraform", "fmt", "-check", DEPLOY / "terraform", env=QUIET)[0] == 0
+    assert terraform(DEPLOY, "validate")[0] == 0
+    assert terraform(copy("terraform/main.tf", "var.bucket\n", "var.buckets\n"), "validate")[0] != 0
+
+
+def test_terraform_has_nothing_to_change_after_it_was_applied(tmp_path, terraform):
+    if shutil.which("terraform") is None:
+        pytest.skip("needs terraform")
+    stack = Stack(tmp_path, tracking=False)
+    try:
+        given = ["-input=false", f"-var=s3_endpoint={stack.endpoint}"]
+        made, other = [*given, "-var=bucket=made"], [*given, "-var=bucket=other"]
+        changes = lambda values: terraform(DEPLOY, "plan", "-detailed-exitcode", *values, env=stack.env)[0]  # noqa: E731
+        assert changes(made) == 2
+        code, said = terraform(DEPLOY, "apply", "-auto-approve", *made, env=stack.env)
+        assert code == 0, said
+        assert changes(made) == 0
+        assert changes(other) == 2, "a plan that changes something says so"
+        code, said = terraform(DEPLOY, "destroy", "-auto-approve", *made, env=stack.env)
+        assert code == 0, said
+        assert changes(made) == 2
+    finally:
+        stack.end()

@@ -94,15 +94,42 @@ def test_folders_are_shared_out(tmp_path, monkeypatch):
         assert np.array_equal(Image.open(tmp_path / "large" / name), Image.open(tmp_path / "here" / name))
 
 
-@pytest.mark.stack
-@pytest.mark.slow
-def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
+@pytest.fixture
+def cluster(tmp_path):
+    """Return a cluster without machines; makers of segments are told in made.txt."""
     pytest.importorskip("ray", reason="needs Ray (pip install 'imagesr[ray]')")
-    site, made = tmp_path / "site", tmp_path / "made.txt"
+    site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", str(Path(__file__).parents[2]))])
-    env = os.environ | {"PYTHONPATH": path, "IMAGESR_MADE": str(made)}
+    env = os.environ | {"PYTHONPATH": path, "IMAGESR_MADE": str(tmp_path / "made.txt")}
+    with Cluster(tmp_path, env, cores=CORES) as cluster:
+        yield cluster
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_a_machine_that_dies_while_it_joins_costs_nothing(tmp_path, cluster):
+    film = write_clip(tmp_path / "in.mp4", frames=240, size=(320, 180))
+    command = [sys.executable, "-m", "imagesr", "video", str(film), "-q", "-n", "balanced"]
+    cluster.add()
+    shared = [*command, str(tmp_path / "out.mp4"), "--ray", cluster.address]
+    process = subprocess.Popen(shared, env=cluster.env, stderr=subprocess.PIPE, text=True)
+    second = cluster.begin()
+    until(lambda: cluster.raylet(second), cluster.nodes[second], seconds=300)
+    cluster.kill(second)
+    said = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, said
+    makers = (tmp_path / "made.txt").read_text().splitlines()
+    assert sorted(line.split()[0] for line in makers) == [f"{number:06}.segment" for number in range(12)]
+    subprocess.run([*command, str(tmp_path / "here.mp4")], env=cluster.env, check=True)
+    assert contents(tmp_path / "here.mp4") == contents(tmp_path / "out.mp4")
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path, cluster):
+    made = tmp_path / "made.txt"
     film = write_clip(tmp_path / "in.mp4", frames=480, size=(320, 180))
     model = os.environ.get("IMAGESR_TEST_RAY_MODEL", "balanced")
     command = [sys.executable, "-m", "imagesr", "video", str(film), "-n", model]
@@ -119,18 +146,17 @@ def test_a_machine_that_is_lost_costs_its_segments_once(tmp_path):
         return time.monotonic() - begun
 
     here, there, lost = (tmp_path / f"{name}.mp4" for name in ("here", "there", "lost"))
-    with Cluster(tmp_path, env, cores=CORES) as cluster:
-        alone = ended(*begin(here))
-        cluster.add()
-        one = ended(*begin(tmp_path / "one.mp4", "--ray", cluster.address))
-        second = cluster.add()
-        both = ended(*begin(there, "--ray", cluster.address))
-        makers = [line.split()[1] for line in made.read_text().splitlines()]
-        assert set(makers) == {"node0", "node1"} and len(makers) == 24
-        process, begun = begin(lost, "--ray", cluster.address)
-        until(lambda: "node1" in made.read_text(), process, seconds=600)
-        cluster.kill(second)
-        killed = ended(process, begun)
+    alone = ended(*begin(here))
+    cluster.add()
+    one = ended(*begin(tmp_path / "one.mp4", "--ray", cluster.address))
+    second = cluster.add()
+    both = ended(*begin(there, "--ray", cluster.address))
+    makers = [line.split()[1] for line in made.read_text().splitlines()]
+    assert set(makers) == {"node0", "node1"} and len(makers) == 24
+    process, begun = begin(lost, "--ray", cluster.address)
+    until(lambda: "node1" in made.read_text(), process, seconds=600)
+    cluster.kill(second)
+    killed = ended(process, begun)
     segments = [line.split()[0] for line in made.read_text().splitlines()]
     assert sorted(segments) == [f"{number:06}.segment" for number in range(24)], "each was finished once"
     assert contents(here) == contents(there) == contents(lost)
