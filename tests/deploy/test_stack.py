@@ -479,6 +479,15 @@ def test_disk_full(stack):
     fires_and_clears(stack, "DiskFull", fill, file.unlink)
 
 
+def test_without_prometheus_it_says_so_and_the_service_answers(stack):
+    with Load(stack, png()) as load:
+        stack.control("stop", "stack:prometheus")
+        until(lambda: "prometheus does not answer" in stack.said())
+        stack.control("start", "stack:prometheus")
+        until(lambda: "prometheus answers again" in stack.said())
+    assert not load.failed
+
+
 def test_votes_while_the_database_is_away(stack):
     assert stack.vote("up") == 201
     stack.control("stop", "stack:database")
