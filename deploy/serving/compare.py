@@ -155,6 +155,15 @@ def free_port():
     raise RuntimeError("Expected three free ports in a row. Received: none")
 
 
+def cores_of(process):
+    """Return the processor time that a process and its children have taken, in seconds."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.Error):
+            total += sum(one.cpu_times()[:4])  # its own, and that of children which have ended
+    return total
+
+
 def started(name, python, model, request, log):
     """Start a server; return its process, its port, and the seconds to its first picture."""
     port = free_port()
@@ -209,7 +218,10 @@ def measure(name, python, folder, pictures, options):
         try:
             load(port, requests, 1, 2)
             for clients in CLIENTS:
+                tree = psutil.Process(process.pid)
+                before = cores_of(tree)
                 spent, found[f"rate {clients}"] = load(port, requests, clients, options.seconds)
+                found["cores"] = 1000 * (cores_of(tree) - before) / len(spent)
                 found |= {f"p{share} {clients}": 1000 * percentile(spent, share) for share in (50, 99)}
         finally:
             found["peak"] = memory.end()
@@ -252,8 +264,8 @@ def row(name, found, price):
     for clients in CLIENTS:
         rate = found[f"rate {clients}"]
         words += [f"{found[f'p50 {clients}']:.0f}", f"{found[f'p99 {clients}']:.0f}", f"{rate:.1f}"]
-    words += [f"{found['peak']:.0f}", f"{found['size']:.0f}", f"{found['start']:.1f}", lines_of(name)]
-    words.append(f"{1000 / found['rate 8'] / 3600 * os.cpu_count() * price:.3f}")
+    words += [f"{found[key]:.0f}" for key in ("cores", "peak", "size")] + [f"{found['start']:.1f}", lines_of(name)]
+    words.append(f"{found['cores'] / 3600 * price:.4f}")  # of 1,000 pictures, by milliseconds of one
     return "| " + " | ".join(map(str, words)) + " |"
 
 
@@ -280,8 +292,9 @@ def main():
             except (RuntimeError, OSError, http.client.HTTPException) as error:
                 print(f"{name}, round {number + 1}: {error}", file=sys.stderr, flush=True)
                 code = 1
-    print("| server | " + "".join(f"p50, ms, {n} | p99, ms, {n} | pictures/s, {n} | " for n in CLIENTS), end="")
-    print("peak, MB | installed, MB | start, s | lines of glue | price per 1,000 |\n" + "|---" * 12 + "|")
+    heads = [f"{what}, {n}" for n in CLIENTS for what in ("p50, ms", "p99, ms", "pictures/s")]
+    heads += ["CPU, ms", "peak, MB", "installed, MB", "start, s", "lines of glue", "price per 1,000"]
+    print(f"| server | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
     for name, found in rounds.items():
         if found:
             print(row(name, median(found) | {"size": made[name][1]}, options.price))
