@@ -20,8 +20,9 @@ SMALLEST_PATCH = 24  # HR pixels a side: a smaller crop is all border
 # The default weight of each part of a loss. Their gradients are then about alike at the start (MAE, `photos`, bce).
 WEIGHTS = {"pixel": 1.0, "perceptual": 0.01, "adversarial": 0.01}
 
-# The default weight of each part of the loss of a second end (`train.detail`).
+# The default weight of each part of the loss of a second end (`train.detail`): of one with texture, and of a sharp one.
 DETAIL = {"pixel": 0.3, "texture": 300.0, "structure": 2.0, "mesh": 0.1, "grit": 50.0}
+SHARP = {"sharp": 1.0, "mesh": 0.1}
 
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list is accepted too
 Record = TypeVar("Record", bound="RunConfig")
@@ -109,8 +110,8 @@ class Config(RunConfig):
     depth_dropout: Annotated[float, Field(ge=0, le=1, description="share of crops without depth")] = 0.2
     edge_weight: Annotated[float, Field(gt=0, description="weight of errors where depth jumps")] = 1.0
     detail: Annotated[
-        dict[Literal["pixel", "texture", "structure", "mesh", "grit"], NonNegativeFloat] | None,
-        Field(description="trains a second end with HR's texture; weights of the parts of its loss"),
+        dict[Literal["sharp", "pixel", "texture", "structure", "mesh", "grit"], NonNegativeFloat] | None,
+        Field(description="trains a second end, sharp=1 or with HR's texture; weights of the parts of its loss"),
     ] = None
     features: Annotated[str | None, Field(description="EfficientNet-Lite0's weights; None is its package's")] = None
 

@@ -1,4 +1,7 @@
-"""Train the second end of a network: the one that looks like the original, beside the one faithful to its pixels."""
+"""Train the second end of a network, beside the one faithful to pixels: one sharper than it, or one with HR's texture.
+
+The sharper one is what viewers of films prefer, and is taught to sharpen only what the network got right.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,37 @@ BORDER = 8  # LR pixels of a crop at each side that are not compared: the networ
 _FLOOR = 1e-2  # of a variance of features, as in `metrics.texture`
 _WINDOW = 7  # pixels a side, of what has a local contrast
 _GRIT = 1.1, 0.002  # how much more local contrast than HR's is let pass: times, plus, on a scale from 0 to 1
+
+_SIGMA, _AMOUNT = 1.2, 1.0  # of unsharp masking, in HR pixels
+_BEYOND = 0.1  # how far a sharpened pixel may leave the range of its 3×3: times that range, so there are no halos
+_FINE = 2.0  # sigma in HR pixels: what is finer than this is compared to see whether SR is right
+_AROUND = 9  # HR pixels a side, over which it is compared
+
+
+def sharpened(hr):
+    """Return HR (N, H, W, 1) after unsharp masking that draws no halos."""
+    highest, lowest = ops.max_pool(hr, 3, 1, "same"), -ops.max_pool(-hr, 3, 1, "same")
+    beyond = _BEYOND * (highest - lowest)
+    return ops.clip(hr + _AMOUNT * (hr - _blurred(hr, _SIGMA)), lowest - beyond, highest + beyond)
+
+
+def trust(hr, sr):
+    """Return how much of SR's fine structure is HR's, around each pixel, from 0 to 1: their correlation."""
+    fine_hr, fine_sr = (x - _blurred(x, _FINE) for x in (hr, sr))
+    both, of_hr, of_sr = (_around(x) for x in (fine_hr * fine_sr, fine_hr * fine_hr, fine_sr * fine_sr))
+    return _around(ops.relu(both) / (ops.sqrt(of_hr * of_sr) + 1e-5))
+
+
+def _around(x):
+    return ops.average_pool(x, _AROUND, 1, "same")
+
+
+def _blurred(x, sigma):
+    reach = int(3 * sigma + 1)
+    bell = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2)).astype(np.float32)
+    bell /= bell.sum()
+    x = ops.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "symmetric")
+    return ops.conv(ops.conv(x, bell[:, None, None, None], padding="valid"), bell[None, :, None, None], padding="valid")
 
 
 def texture_terms(maps: Sequence, count: int):
@@ -53,13 +87,17 @@ def grit(hr, sr):
 class SecondEnd(keras.Model):
     """Train the second end of a network that takes `detail`; the faithful one, and all that both share, stays.
 
-    It learns to have HR's texture and structure in the eyes of the network `features`, to stay near HR's pixels by
-    `loss`, one of `imagesr.train.losses`, and to draw neither a mesh nor grit. All parts are weighted by `weights`.
+    It learns to be `sharp`: near to HR sharpened where the faithful end can be trusted, and to the faithful end
+    elsewhere. Or to have HR's `texture` and `structure` in the eyes of the network `features`, near HR's `pixel`s. Near
+    is by `loss`, one of `imagesr.train.losses`. In both cases it learns to draw no `mesh`, and no `grit`. The parts are
+    weighted by `weights`; one of weight 0 is left out, and `features` may be None where texture and structure are.
     """
 
-    def __init__(self, generator, features: Extractor, *, loss: Callable, weights: Mapping[str, float], scale: Scale):
+    def __init__(
+        self, generator, features: Extractor | None, *, loss: Callable, weights: Mapping[str, float], scale: Scale
+    ):
         super().__init__(name="second_end")
-        self.generator, self.shares, self.scale = generator, dict(weights), scale
+        self.generator, self.shares, self.scale = generator, {k: v for k, v in weights.items() if v}, scale
         self.pixel_loss, self.extractor = loss, features
         self.tail = generator.get_layer("tail")
         self.last = max((x for x in generator.layers if x.name.startswith("body_")), key=lambda x: int(x.name[5:]))
@@ -75,7 +113,7 @@ class SecondEnd(keras.Model):
         }
         self.level = own[:, np.newaxis]
         self.own = [by_variable[id(variable)] for variable in generator.trainable_variables]
-        self.means = {name: keras.metrics.Mean(name) for name in ("loss", *weights)}
+        self.means = {name: keras.metrics.Mean(name) for name in ("loss", *self.shares)}
         self.built = True
 
     @property
@@ -83,19 +121,20 @@ class SecondEnd(keras.Model):
         """List the means over an epoch: the whole loss, and every part of it, unweighted."""
         return [*self.means.values()]
 
-    def call(self, lr, training=None):
-        """Return the second end's SR of LR, or of (LR, lost)."""
+    def call(self, lr, training=None, detail=1.0):
+        """Return the second end's SR of LR, or of (LR, lost); at detail 0 the faithful one."""
         lr, *clean = lr if isinstance(lr, list | tuple) else (lr,)
-        return self.generator([lr, ops.ones(ops.shape(lr)[:1]), *clean], training=training)
+        return self.generator([lr, ops.full(ops.shape(lr)[:1], detail), *clean], training=training)
 
     def train_step(self, data):
         """Move the second end by one batch (LR, HR)."""
         lr, hr = data
         optimizer = self.generator.optimizer
         with tf.GradientTape() as tape:
+            target = self.target(hr, ops.stop_gradient(self(lr, detail=0.0))) if "sharp" in self.shares else hr
             border = BORDER * self.scale.up // self.scale.down
-            hr, sr = (x[:, border:-border, border:-border] for x in (hr, self(lr, training=True)))
-            parts = self.parts(hr, sr)
+            hr, target, sr = (x[:, border:-border, border:-border] for x in (hr, target, self(lr, training=True)))
+            parts = self.parts(hr, sr, target)
             loss = sum(self.shares[name] * value for name, value in parts.items())
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.generator.trainable_variables)
@@ -118,13 +157,25 @@ class SecondEnd(keras.Model):
         for layer in self.generator.layers:
             layer.trainable = True
 
-    def parts(self, hr, sr) -> dict:
-        """Return the parts of the loss of a batch by their names, unweighted."""
-        texture, structure = texture_terms(self.extractor(ops.concatenate([hr, ops.clip(sr, 0, 1)])), ops.shape(hr)[0])
-        return {
-            "pixel": ops.mean(self.pixel_loss(hr, sr)),
-            "texture": texture,
-            "structure": structure,
-            "mesh": mesh(sr, cells(self.scale)),
-            "grit": grit(hr, sr),
+    @staticmethod
+    def target(hr, faithful):
+        """Return what a sharp end is to draw: HR sharpened where the faithful SR is right, that SR where it is not.
+
+        So what a network can only guess, grass in motion or what an encoder broke, is not made harder.
+        """
+        return faithful + trust(hr, faithful) * (sharpened(hr) - faithful)
+
+    def parts(self, hr, sr, target) -> dict:
+        """Return the parts of the loss of a batch by their names, unweighted; `target` is that of `sharp`."""
+        compute = {
+            "sharp": lambda: ops.mean(self.pixel_loss(target, sr)),
+            "pixel": lambda: ops.mean(self.pixel_loss(hr, sr)),
+            "mesh": lambda: mesh(sr, cells(self.scale)),
+            "grit": lambda: grit(hr, sr),
         }
+        parts = {name: part() for name, part in compute.items() if name in self.shares}
+        if {"texture", "structure"} & {*self.shares}:
+            maps = self.extractor(ops.concatenate([hr, ops.clip(sr, 0, 1)]))
+            both = dict(zip(("texture", "structure"), texture_terms(maps, ops.shape(hr)[0]), strict=True))
+            parts |= {name: value for name, value in both.items() if name in self.shares}
+        return parts

@@ -26,7 +26,7 @@ from imagesr.tracking.follow import Follower
 from imagesr.tracking.lineage import write_lineage
 from imagesr.train import plots
 from imagesr.train.callbacks import PICTURES_EVERY, RunFolder, save_network
-from imagesr.train.config import DETAIL, WEIGHTS, Config
+from imagesr.train.config import DETAIL, SHARP, WEIGHTS, Config
 from imagesr.train.loop import check_backend, fed, momentum, run_epochs
 from imagesr.train.losses import LOSSES, at_edges
 from imagesr.train.optimizers import adam
@@ -238,8 +238,10 @@ def _trainer(config, model):
         from imagesr.metrics.efficientnet import features
         from imagesr.train.detail import SecondEnd  # it needs TensorFlow
 
-        network = Extractor(features("lite0", Path(config.features) if config.features else None))
-        parts = {"loss": pixel_loss, "weights": DETAIL | config.detail, "scale": Scale.parse(config.scale)}
+        weights = (SHARP if config.detail.get("sharp") else DETAIL) | config.detail
+        looks = weights.get("texture") or weights.get("structure")
+        network = Extractor(features("lite0", Path(config.features) if config.features else None)) if looks else None
+        parts = {"loss": pixel_loss, "weights": weights, "scale": Scale.parse(config.scale)}
         return SecondEnd(model, network, **parts), pixel_loss
     extractor = load_extractor(config.perceptual) if config.perceptual != "none" else None
     if config.gan is not None:

@@ -32,8 +32,8 @@ from imagesr.pixels import luma
 from imagesr.scale import Scale
 from imagesr.serve.app import create_app
 from imagesr.serve.service import Service
-from imagesr.train.config import DETAIL, Config
-from imagesr.train.detail import SecondEnd
+from imagesr.train.config import DETAIL, SHARP, Config
+from imagesr.train.detail import SecondEnd, sharpened, trust
 from imagesr.train.losses import log_mse
 from imagesr.train.optimizers import adam
 from imagesr.train.start import warm_start
@@ -122,14 +122,15 @@ def test_a_second_end_for_another_network_is_refused(other, tmp_path):
         two_ends(tmp_path / "one.keras", **{"blocks": 3} | other)
 
 
-def test_training_moves_the_second_end_alone(tmp_path):
+@pytest.mark.parametrize("weights", [DETAIL, SHARP | {"pixel": 0.0}])
+def test_training_moves_the_second_end_alone(weights, tmp_path):
     keras.utils.set_random_seed(0)
     source = lively(collapsed(realtime("1.5", filters=8, blocks=2)))
     source.save(tmp_path / "one.keras")
     model = two_ends(tmp_path / "one.keras", blocks=2)
     rgb = keras.Input((None, None, 3))
-    features = Extractor(keras.Model(rgb, [keras.layers.Conv2D(8, 3)(rgb)]))
-    trainer = SecondEnd(model, features, loss=log_mse, weights=DETAIL, scale=Scale(3, 2))
+    features = Extractor(keras.Model(rgb, [keras.layers.Conv2D(8, 3)(rgb)])) if "texture" in weights else None
+    trainer = SecondEnd(model, features, loss=log_mse, weights=weights, scale=Scale(3, 2))
     model.compile(adam(4, 1e-2))
     model.optimizer.build(model.trainable_variables)
     hr = np.random.default_rng(0).random((2, 120, 120, 1), np.float32)
@@ -137,7 +138,8 @@ def test_training_moves_the_second_end_alone(tmp_path):
     before = [np.asarray(at_detail(model, detail)(small)) for detail in (0, 1)]
     for _ in range(4):
         shown = trainer.train_step((keras.ops.convert_to_tensor(small), keras.ops.convert_to_tensor(hr)))
-    assert {*DETAIL, "loss"} == {*shown} and all(np.isfinite(float(value)) for value in shown.values())
+    assert {"loss", *(name for name, weight in weights.items() if weight)} == {*shown}
+    assert all(np.isfinite(float(value)) for value in shown.values())
     after = [np.asarray(at_detail(model, detail)(small)) for detail in (0, 1)]
     np.testing.assert_array_equal(before[0], after[0])
     assert np.abs(before[1] - after[1]).max() > 1e-5
@@ -146,6 +148,24 @@ def test_training_moves_the_second_end_alone(tmp_path):
     np.testing.assert_allclose(*ends, atol=1e-5)
     trainer.release()
     assert cost.parameters(model) == model.count_params()
+
+
+def test_a_sharp_end_steepens_edges_without_halos():
+    edge = (0.5 + 0.2 * np.tanh((np.arange(48, dtype=np.float32) - 23.5) / 1.5))[None, None, :, None].repeat(40, 1)
+    result = np.asarray(sharpened(edge))[0, 20, :, 0]
+    assert np.diff(result).max() > 1.15 * np.diff(edge[0, 20, :, 0]).max()
+    assert result.min() >= 0.3 - 0.01 and result.max() <= 0.7 + 0.01
+    level = np.full((1, 24, 24, 1), 0.4, np.float32)
+    np.testing.assert_allclose(sharpened(level), level, atol=1e-5)
+
+
+def test_a_sharp_end_follows_hr_only_where_the_faithful_one_is_right():
+    hr, other = np.random.default_rng(0).random((2, 1, 48, 96, 1), np.float32)
+    sr = np.concatenate([hr[:, :, :48], other[:, :, 48:]], 2)
+    share = np.asarray(trust(hr, sr))[0, :, :, 0]
+    assert share[8:-8, 8:32].min() > 0.99 and share[8:-8, 64:-8].mean() < 0.2
+    target = np.asarray(SecondEnd.target(hr, sr))
+    np.testing.assert_allclose(target[:, 8:-8, 8:32], np.asarray(sharpened(hr))[:, 8:-8, 8:32], atol=0.02)
 
 
 def test_training_tells_the_second_end_how_much_was_lost(tmp_path):
