@@ -11,6 +11,7 @@ import numpy as np
 from imagesr.engines import Engine
 from imagesr.engines.chain import native_scale, reach, whole_unit
 from imagesr.errors import ModelError
+from imagesr.media.deband import Deband
 from imagesr.media.frames import Frame, Packet, Resizer, VideoInfo, fitted, plane
 from imagesr.media.grain import Grain
 from imagesr.scale import Scale
@@ -64,15 +65,15 @@ class Upscaler:
     `engines` run one after another; none at all is plain Lanczos. They run only where a frame differs from the one
     before. Where their sizes do not come out even, the frame's edge is repeated before and cut off after them; where
     `size` is not what they reach, Lanczos resizes luma to it. `spared` counts the frames, in parts of one,
-    on which the engines did not run. `grain` is painted last.
+    on which the engines did not run. Where an engine cleans, faint steps are dissolved too. `grain` is painted last.
     """
 
     def __init__(
         self, info: VideoInfo, size: tuple[int, int], engines: Sequence[Engine] = (), *, grain: Grain | None = None
     ):
-        self._grain, self._count = grain, 0
+        self._grain, self._count, self._deband = grain, 0, Deband()
         self._engines, self._size, self._shift = engines, size, 16 - info.bits if info.bits > 8 else 0
-        self.spared = 0.0
+        self.spared, self._padded, self._plain = 0.0, None, None
         if not engines:
             self._resize = Resizer(*size, info.pix_fmt, kernel="lanczos")
             return
@@ -107,9 +108,13 @@ class Upscaler:
         if isinstance(frame, Packet):
             return frame  # sound and the like pass through, in their place among the frames
         result = self._upscaled(frame)
+        painted = self._plain is not None and not self._padded
+        clean = max((engine.clean or 0.0 for engine in self._engines if engine.card.clean is not None), default=0.0)
+        if painted and self._deband.changes(result, clean):
+            plane(result, 0)[:], painted = self._plain, False
+        result = self._deband(result, clean)
         if self._grain:
             luma = plane(result, 0)
-            painted = self._plain is not None and not self._padded
             self._count += 1
             seed = self._count if frame.pts is None else frame.pts  # cameras have no times
             self._grain.paint(self._plain if painted else luma, luma, seed)

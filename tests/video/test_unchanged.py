@@ -10,8 +10,10 @@ from conftest import picture
 
 import imagesr
 from imagesr.card import find_models
+from imagesr.engines import tuned
 from imagesr.engines.chain import load_chain
 from imagesr.media.frames import Frame, VideoInfo, plane
+from imagesr.media.grain import Grain
 from imagesr.scale import Scale
 from imagesr.video.pipeline import spread
 from imagesr.video.unchanged import Repeats, Windows
@@ -179,3 +181,21 @@ def test_a_clip_that_stands_still_is_as_before(tmp_path, monkeypatch):
     assert "not computed again" not in str(report)
     kept, whole = (luma_of_clip(tmp_path / name) for name in ("kept.mp4", "whole.mp4"))
     assert np.array_equal(kept, whole)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (65, 47)])
+@pytest.mark.parametrize("box", [None, (80, 60)])
+@pytest.mark.parametrize("model", ["lanczos", "fast", "balanced"])
+def test_grain_is_painted_on_every_kind_of_result(model, size, box):
+    info = info_of(*size, "yuv420p")
+    target = target_size(info, scale=None if box else Scale(3, 2), box=box)
+    engines = [] if model == "lanczos" else load_chain(find_models(model, flavour="film"), Scale(3, 2))
+    engines = tuned(engines, clean=0.5)  # balanced takes it: then steps are dissolved, too
+    frame = frame_of(np.tile(picture(97, 83)[..., 0], (2, 2))[: size[1], : size[0]], "yuv420p")
+    frame.pts = 1
+    with_grain = Upscaler(info, target, engines, grain=Grain(0.5, target))
+    plain, grained = Upscaler(info, target, engines), with_grain(frame)
+    assert (grained.width, grained.height) == target
+    added = plane(grained, 0).astype(int) - plane(plain(frame), 0)
+    assert 1 < added.std() < 6 and abs(added.mean()) < 1
+    np.testing.assert_array_equal(plane(with_grain(frame), 0), plane(grained, 0))  # the frame that is kept has none
