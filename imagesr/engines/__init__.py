@@ -56,7 +56,7 @@ class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
     `card` describes the model, `precision` is what it runs at, `detail` the default of a call: from 0, the faithful
-    picture, to 1, the most natural-looking one, where the model has two ends. `clean`, too, is a default: how much of
+    picture, to 1, the crispest one, where the model has two ends. `clean`, too, is a default: how much of
     the source was lost to compression and noise, from 0, nothing, to 1. Calls may come from several threads; the
     array that a call returns may be overwritten by the next call from the same thread.
     """
