@@ -71,6 +71,16 @@ def test_a_network_of_another_scale_is_refused(nearest):
         methods([nearest], [], Scale(3), precision="auto")
 
 
+def test_a_file_that_repeats_a_value_for_ever_is_refused_in_one_line(tmp_path, clip, capsys):
+    """A stride of 0 lets a file of a kilobyte ask for a tensor of terabytes."""
+    huge = np.broadcast_to(np.zeros(1, "<f4"), (2**20, 2**20, 3, 3))
+    write_weights(tmp_path / "huge.pth", {"backbone.0.0.weight": huge})
+    assert (tmp_path / "huge.pth").stat().st_size < 2000
+    assert bench.main([str(clip), "--frames", "2", "--peers", str(tmp_path / "huge.pth")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("Received: a tensor of size 1048576x1048576x3x3 of 1 values")
+
+
 def test_peers_have_speed_and_quality_and_texture_says_what_it_lacks(tmp_path, clip, nearest, monkeypatch):
     def missing(*arguments):
         raise ModelError("no weights")

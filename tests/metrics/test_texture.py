@@ -119,6 +119,9 @@ def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, content):
         (0, (2.0,), (1,)),
         (0, (2,), ()),
         (4, (), ()),
+        (0, (2**45, 2**15), (0, 0)),
+        (0, (3, 2), (0, 1)),
+        (0, (2, 3), (1, 1)),
     ],
 )
 def test_a_tensor_beyond_its_values_is_refused(tmp_path, monkeypatch, offset, size, strides):
@@ -126,6 +129,34 @@ def test_a_tensor_beyond_its_values_is_refused(tmp_path, monkeypatch, offset, si
     monkeypatch.setattr(pytorch, "_read_zip", lambda opened: ({"a": ("0", offset, size, strides)}, {"0": np.zeros(4)}))
     with pytest.raises(ValueError, match=r"Expected the weights of a PyTorch network .* a tensor"):
         read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("size", [(0, 2**70), (1, 2**70)])
+def test_numbers_beyond_those_of_the_machine_are_refused(tmp_path, monkeypatch, size):
+    write_weights(tmp_path / "x.pth", {"a": np.zeros((2, 2), "<f4")})
+    place = "0", 0, size, (2**70, 0)
+    monkeypatch.setattr(pytorch, "_read_zip", lambda opened: ({"a": place}, {"0": np.zeros(4)}))
+    with pytest.raises(ValueError, match=r"Expected the weights of a PyTorch network .* Received: \w"):
+        read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_storage_longer_than_its_file_is_not_read(tmp_path, zipped):
+    file, values = tmp_path / "x.pth", np.zeros(4000, "<f4")
+    write_weights(file, {"a": values}, zipped=zipped)
+    if zipped:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data)
+    else:
+        count = pickle.dumps(4000, 2)[2:-1]
+        data = file.read_bytes()
+        assert data.count(count) > 1  # in the storage's place, the size, and before the values
+        file.write_bytes(data.replace(count, b"\x8a\x08" + (2**60).to_bytes(8, "little"), 1))
+    with pytest.raises(ValueError, match=r"Received: a storage of [\d,]+ bytes in a file of [\d,]+$"):
+        read_weights(file)
 
 
 def test_missing_weights_say_what_to_install(monkeypatch):
