@@ -1,5 +1,6 @@
 """Clips made by PyAV, and ffmpeg as the independent reader of what came of them."""
 
+import base64
 import inspect
 import os
 import re
@@ -292,6 +293,27 @@ def chromium(*arguments, size=(1400, 1200)):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options, Service(driver))
+
+
+def drop(browser, file):
+    """Drop a file on the page, as from a file manager."""
+    place = browser.find_element("id", "source").rect
+    where = {"x": place["x"] + 50, "y": place["y"] + 50}
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+
+
+def paste(browser, data, type):
+    """Paste the bytes of a file of a type, such as image/png, into the page."""
+    browser.execute_script(
+        """const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([bytes], "pasted", { type: arguments[1] }));
+        document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));""",
+        base64.b64encode(data).decode(),
+        type,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import chromium, picture, run_python, write_clip
+from conftest import chromium, drop, paste, picture, run_python, write_clip
 from running import running_service
 
 from imagesr.engines import load_engine
@@ -253,6 +253,16 @@ def test_a_film_plays_and_keeps_its_colours(browser, service, clip, way):
     told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert told == []
     assert "graphics card" in browser.find_element("id", "facts").text or way == "processor"
+
+
+def test_dropped_and_pasted_films_are_taken(browser, site, clip):
+    browser.get(site[0] + "film.html")
+    browser.execute_script("document.getElementById('by').value = 'none'")
+    drop(browser, clip)
+    wait(browser, lambda: browser.find_element("id", "play").is_displayed() or message(browser))
+    assert message(browser) == ""
+    paste(browser, b"no film", "video/mp4")
+    wait(browser, lambda: "cannot play" in message(browser))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from conftest import chromium, picture
+from conftest import chromium, drop, paste, picture
 from PIL import Image
 from running import running_service
 
@@ -275,20 +275,11 @@ def test_it_zooms_and_moves(browser, service, lake):
 
 def test_dropped_and_pasted_pictures_are_taken(browser, service, lake):
     visit(browser, service)
-    place = browser.find_element("id", "source").rect
-    where = {"x": place["x"] + 50, "y": place["y"] + 50}
-    data = {"items": [], "files": [str(lake)], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+    drop(browser, lake)
     assert "96 × 64 → 192 × 128" in enlarged(browser)
+    assert browser.execute_script("return document.body.className") == "busy"
     visit(browser, service)
-    browser.execute_script(
-        """const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
-        const clipboardData = new DataTransfer();
-        clipboardData.items.add(new File([bytes], "image.png", { type: "image/png" }));
-        document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));""",
-        base64.b64encode(lake.read_bytes()).decode(),
-    )
+    paste(browser, lake.read_bytes(), "image/png")
     assert "96 × 64 → 192 × 128" in enlarged(browser)
 
 

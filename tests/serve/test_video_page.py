@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 import uvicorn
-from conftest import chromium, write_clip
+from conftest import chromium, drop, paste, write_clip
 from running import until
 from starlette.responses import JSONResponse
 
@@ -144,7 +144,7 @@ def test_a_video_is_sent_watched_compared_and_deleted(browser, site, clips, tmp_
     assert [bool(video) for video in videos_of(browser)] == [False, True], "the file is not known any more"
     browser.get(site.address)
     until(lambda: find(browser, "model").is_enabled())
-    find(browser, "file").send_keys(str(clips[0]))
+    drop(browser, clips[0])
     until(lambda: find(browser, "download").is_displayed())
     assert "160 × 96 → 320 × 192 · 50 frames" in text(browser, "facts")
     after, before = videos_of(browser)
@@ -193,6 +193,8 @@ def test_what_is_refused_is_told_and_a_job_can_be_cancelled(browser, site, clips
     for name, says in (("none", "Cannot read the video"), ("long", "at most 3,000,000 bytes")):
         find(browser, "file").send_keys(str(tmp_path / f"{name}.mp4"))
         until(lambda: says in text(browser, "message"))  # noqa: B023
+    paste(browser, b"none", "video/mp4")
+    until(lambda: "Cannot read the video" in text(browser, "message"))
     find(browser, "file").send_keys(str(clips[0]))
     until(lambda: "20 of 50 frames" in text(browser, "doing"))
     find(browser, "cancel").click()

@@ -2,6 +2,7 @@
    the clock. Frames that come while the one before is still being enhanced are dropped, so sound and picture stay together. */
 
 import { Enhancer } from "./enhancer.js";
+import { takeFiles } from "./taking.js";
 import { Viewer } from "./viewer.js";
 
 const WINDOW = 2000; // ms over which frames are counted
@@ -237,21 +238,7 @@ $("volume").addEventListener("input", () => (video.volume = $("volume").valueAsN
 $("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen()));
 $("by").addEventListener("change", () => video.videoWidth && begin());
 $("stage").addEventListener("keydown", (event) => event.key === " " && event.target === $("stage") && (event.preventDefault(), toggle()));
-$("file").addEventListener("change", () => {
-  take($("file").files[0]);
-  $("file").value = ""; // so that the same file can be chosen again
-});
-document.addEventListener("dragover", (event) => {
-  if (!event.dataTransfer.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("over");
-});
-document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  take(event.dataTransfer.files[0]);
-});
+takeFiles(take, "video/");
 
 /* Messages */
 

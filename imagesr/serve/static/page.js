@@ -3,6 +3,7 @@
 import { Viewer } from "./viewer.js";
 import { Camera } from "./camera.js";
 import { enlargeHere } from "./here.js";
+import { takeFiles } from "./taking.js";
 import { enlargeThere, Refusal } from "./there.js";
 import { offerVote } from "./vote.js";
 
@@ -297,10 +298,7 @@ function facts(fps, canvas, by) {
 
 /* What the reader does */
 
-$("file").addEventListener("change", () => {
-  take($("file").files[0]);
-  $("file").value = ""; // so that the same file can be chosen again
-});
+takeFiles(take, "image/");
 $("webcam").addEventListener("click", film);
 $("stop").addEventListener("click", () => (camera?.stop(), $("webcam").focus()));
 $("snap").addEventListener("click", async () => take(await camera.picture()));
@@ -314,19 +312,5 @@ $("settings").addEventListener("change", (event) => {
 $("fit").addEventListener("click", () => viewer.fit());
 $("full").addEventListener("click", () => viewer.zoom(1 / devicePixelRatio));
 $("double").addEventListener("click", () => viewer.zoom(2 / devicePixelRatio));
-
-const fileOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/")) ?? transfer.files[0];
-document.addEventListener("paste", (event) => take(fileOf(event.clipboardData)));
-document.addEventListener("dragover", (event) => {
-  if (!event.dataTransfer.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("over");
-});
-document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  take(fileOf(event.dataTransfer));
-});
 
 start();

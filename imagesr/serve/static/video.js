@@ -1,5 +1,6 @@
 /* The page that sends a video to the service, shows how far it is, and plays it before and after, in step. */
 
+import { takeFiles } from "./taking.js";
 import { Refusal } from "./there.js";
 import { Twins } from "./twins.js";
 import { Viewer } from "./viewer.js";
@@ -254,10 +255,7 @@ async function remove() {
   if (id) await fetch(`video/${id}`, { method: "DELETE" }).catch(() => {});
 }
 
-$("file").addEventListener("change", () => {
-  take($("file").files[0]);
-  $("file").value = ""; // so that the same file can be chosen again
-});
+takeFiles(take, "video/");
 $("settings").addEventListener("submit", (event) => (event.preventDefault(), upscale()));
 $("cancel").addEventListener("click", () => {
   work?.abort();
@@ -276,18 +274,6 @@ $("mute").addEventListener("click", () => {
   const muted = $("mute").ariaPressed !== "true";
   $("mute").ariaPressed = muted;
   if (twins) twins.lead.muted = muted;
-});
-
-document.addEventListener("dragover", (event) => {
-  if (!event.dataTransfer.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("over");
-});
-document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  take(event.dataTransfer.files[0]);
 });
 
 start();
