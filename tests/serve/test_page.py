@@ -333,37 +333,65 @@ def test_formats_and_models_are_chosen(browser, service, lake):
     assert psnr(np.asarray(image), linear) > 35
 
 
-def with_detail(grudging, model, scale, detail, file=None):
-    """Have the page told that a network takes a detail, and where its file is."""
+def with_numbers(grudging, model, scale, file=None, **numbers):
+    """Have the page told that a network takes numbers, a detail or a clean, and where its file is."""
     models = json.loads(grudging.models[1])
     told = next(one for one in models["models"] if one["name"] == model)
     own = next(one for one in told["scales"] if one["scale"] == scale)
-    own["detail"] = detail
+    own.update(numbers)
     if file:
         own["files"]["model.onnx"] = file
     grudging.models = (200, json.dumps(models).encode(), {})
 
 
-def set_detail(browser, value):
+def slide(browser, name, value):
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', {bubbles: true}))"
-    browser.execute_script(script, browser.find_element("id", "detail"), value)
+    browser.execute_script(script, browser.find_element("id", name), value)
 
 
 def test_a_detail_is_chosen_where_the_model_takes_one(browser, grudging, lake):
-    with_detail(grudging, "best-photo", "2", 0.4)
+    with_numbers(grudging, "best-photo", "2", detail=0.4)
     visit(browser, grudging.address)
     slider = browser.find_element("id", "detail")
     assert slider.is_displayed() and slider.get_attribute("value") == "0.4"
+    assert not shown(browser, "clean") and not shown(browser, "auto")
     select(browser, "scale", "3")
     assert not slider.is_displayed()
     select(browser, "scale", "2")
     grudging.answers += [(200, png(picture(192, 128)), {"Content-Type": "image/png"})] * 2
     choose(browser, lake)
     enlarged(browser)
-    set_detail(browser, 1)
+    slide(browser, "detail", 1)
     browser.find_element("id", "enlarge").click()
     wait(browser, lambda: not grudging.answers and shown(browser, "download"))
     assert [parse_qs(urlsplit(path).query)["detail"] for path in grudging.asked] == [["0.4"], ["1"]]
+
+
+def test_a_clean_or_auto_is_chosen_where_the_model_takes_one(browser, grudging, lake):
+    with_numbers(grudging, "best-photo", "2", clean=0.2)
+    grudging.models = (200, grudging.models[1].replace(b'"runtime": null', b'"runtime": "/vendor/"'), {})
+    visit(browser, grudging.address)
+    slider, auto = (browser.find_element("id", name) for name in ("clean", "auto"))
+    assert slider.get_attribute("value") == "0.2" and not auto.is_selected()
+    grudging.answers += [(200, png(picture(192, 128)), {"Content-Type": "image/png"})] * 3
+    choose(browser, lake)
+    enlarged(browser)
+    auto.click()
+    assert not slider.is_enabled()
+    enlarge = browser.find_element("id", "enlarge")
+    enlarge.click()
+    wait(browser, lambda: len(grudging.answers) == 1 and shown(browser, "download"))
+    select(browser, "scale", "3")
+    assert not auto.is_displayed() and not slider.is_displayed()
+    select(browser, "scale", "2")
+    browser.find_element("id", "browser").click()  # it takes numbers alone
+    assert not auto.is_displayed() and slider.is_enabled()
+    browser.find_element("css selector", "[value=server]").click()
+    auto.click()
+    slide(browser, "clean", 0.7)
+    enlarge.click()
+    wait(browser, lambda: not grudging.answers and shown(browser, "download"))
+    assert [parse_qs(urlsplit(path).query)["clean"] for path in grudging.asked] == [["0.2"], ["auto"], ["0.7"]]
 
 
 def test_a_phone_shows_it_all(browser, service, lake):
@@ -646,7 +674,7 @@ def test_the_browser_runs_a_network_at_the_chosen_detail(runtime, browser, grudg
     card = find_models("best", flavour="film")[0]
     assert card.detail is not None
     grudging.files["/two.onnx"] = (card.folder / "model.onnx").read_bytes()
-    with_detail(grudging, "best-photo", "1.5", card.detail, "/two.onnx")
+    with_numbers(grudging, "best-photo", "1.5", "/two.onnx", detail=card.detail)
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 1), np.uint8).repeat(3, 2)
     (tmp_path / "noise.png").write_bytes(png(noise))
     ends = [
@@ -658,7 +686,7 @@ def test_the_browser_runs_a_network_at_the_chosen_detail(runtime, browser, grudg
         visit(browser, grudging.address)
         browser.find_element("id", "browser").click()
         select(browser, "scale", "1.5")
-        set_detail(browser, detail)
+        slide(browser, "detail", detail)
         choose(browser, tmp_path / "noise.png")
         enlarged(browser, 60)
         sr = luma(np.asarray(result(browser).convert("RGB")))

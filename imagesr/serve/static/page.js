@@ -20,7 +20,7 @@ let service = { models: [] }; // what GET /models tells
 let picture = null; // the File to enlarge
 let work = null; // the AbortController of what is under way
 let camera = null;
-let moved = false; // the slider of the detail
+const moved = new Set(); // the sliders that the reader has moved
 let urls = []; // of what the stage shows
 
 const here = () => $("browser").checked;
@@ -59,7 +59,7 @@ function choices() {
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
   $("file").accept = here() ? "image/*" : TAKEN;
   $("scale").replaceChildren(...offered.map((scale) => new Option(`× ${scale}`, scale, false, scale === chosen)));
-  offerDetail();
+  offerNumbers();
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once." +
       (self.crossOriginIsolated ? "" : " Only one processor core can be used: the server does not send the headers that isolate the page.")
@@ -73,15 +73,18 @@ const native = () => scales().find(({ scale }) => scale === $("scale").value);
 /* The detail that is chosen; undefined where the network takes none. */
 const detail = () => ($("ends").hidden ? undefined : $("detail").valueAsNumber);
 
-/* How much is cleaned; undefined where the network takes no such number. */
-const clean = () => ($("lost").hidden ? undefined : $("clean").valueAsNumber);
+/* How much is cleaned: a number or "auto"; undefined where the network takes no such number. */
+const clean = () => ($("lost").hidden ? undefined : $("clean").disabled ? "auto" : $("clean").valueAsNumber);
 
-/* Show the sliders where the network at the chosen scale takes them, the detail at its default unless the reader has moved it. */
-function offerDetail() {
-  const own = native()?.detail ?? null;
-  $("ends").hidden = own === null;
-  if (own !== null && !moved) $("detail").value = own;
-  $("lost").hidden = (native()?.clean ?? null) === null;
+/* Show the sliders where the network at the chosen scale takes them, at its defaults unless the reader has moved them. */
+function offerNumbers() {
+  for (const [id, label] of [["detail", "ends"], ["clean", "lost"]]) {
+    const own = native()?.[id] ?? null;
+    $(label).hidden = own === null;
+    if (own !== null && !moved.has(id)) $(id).value = own;
+  }
+  $("guess").hidden = $("lost").hidden || here(); // the server looks at the picture, this browser cannot
+  $("clean").disabled = !$("guess").hidden && $("auto").checked;
 }
 
 /* Those of the numbers that are given. */
@@ -305,7 +308,7 @@ $("snap").addEventListener("click", async () => take(await camera.picture()));
 $("cancel").addEventListener("click", () => (work?.abort(), $("enlarge").focus()));
 $("settings").addEventListener("submit", (event) => (event.preventDefault(), enlarge()));
 $("settings").addEventListener("change", (event) => {
-  moved ||= event.target.id === "detail";
+  if (event.target.type === "range") moved.add(event.target.id);
   choices();
   if (camera && event.target.name === "place") (camera.stop(), film());
 });
