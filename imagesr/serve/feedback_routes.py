@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from imagesr.errors import InputError
 from imagesr.media.photo_strip import without_metadata
 from imagesr.serve.feedback import Feedback
+from imagesr.serve.forms import beside, body_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.schemas import Error, PictureKept, Vote, VoteTaken
 from imagesr.serve.uploads import MAX_BYTES, UPLOAD_SECONDS, length_of, receive
@@ -116,14 +117,7 @@ def _clean(words):
             422: f"The picture is not the one that the vote is on. {_ID}",
         }
     ),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg")
-            },
-        }
-    },
+    openapi_extra={"requestBody": body_schema("image/png", "image/jpeg")},
 )
 async def keep(http: Request, feedback: FeedbackOf, request: RequestOf) -> Any:
     """Keep the picture that a vote is on, without EXIF and other metadata, until it expires. Send it only if its
@@ -133,7 +127,7 @@ async def keep(http: Request, feedback: FeedbackOf, request: RequestOf) -> Any:
         raise Refusal(404, "vote", "Expected a vote before its picture. There is none")
     if feedback.receiving >= _RECEIVING:
         raise Refusal(429, "votes", "Expected fewer pictures at a time. Try again in 1 s", {"Retry-After": "1"})
-    if (length_of(http) or 0) > MAX_BYTES:
+    if (length_of(http) or 0) > MAX_BYTES + beside(http):
         raise Refusal(413, "bytes", f"Expected at most {MAX_BYTES:,} bytes. Received: {length_of(http)} bytes")
     feedback.receiving += 1
     try:

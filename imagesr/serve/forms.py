@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.requests import Request
 
@@ -10,6 +11,15 @@ from imagesr.serve.refusal import Refusal
 
 _MORE = 2**16  # bytes that a form may take beside its file
 _ONE = "a form with one file, and the options in the query (curl -F file=@FILE 'http://…?scale=2')"
+
+
+def body_schema(*kinds: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body: a file of one of these media types, or a form with it."""
+    file = {"type": "string", "format": "binary"}
+    one = {"type": "object", "properties": {"file": file}, "required": ["file"], "additionalProperties": False}
+    one["description"] = "One file. Its field may have any name"
+    form = {"schema": one, "encoding": {"file": {"contentType": ", ".join(kinds)}}}
+    return {"required": True, "content": {kind: {"schema": file} for kind in kinds} | {"multipart/form-data": form}}
 
 
 def is_form(request: Request) -> bool:

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
+from imagesr.serve.forms import body_schema
 from imagesr.serve.metrics import STAGES
 from imagesr.serve.queries import parse_clean, parse_detail, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
@@ -175,7 +176,7 @@ for _path, _router, _statuses in (
             200: {"description": "The picture, larger", "content": dict.fromkeys(MEDIA.values(), _BINARY)},
             **{status: {"model": Error, "description": text} for status, text in _statuses.items()},
         },
-        openapi_extra={"requestBody": {"required": True, "content": {"image/png": _BINARY, "image/jpeg": _BINARY}}},
+        openapi_extra={"requestBody": body_schema("image/png", "image/jpeg")},
         operation_id="staging_" * (_router is staging) + "supersizeme" + "_" * _path.endswith("/"),
     )(supersize)
 

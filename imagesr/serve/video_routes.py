@@ -12,7 +12,7 @@ from fastapi import Path as Part
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from imagesr.engines.chain import MAX_SCALE
-from imagesr.serve.forms import beside
+from imagesr.serve.forms import beside, body_schema
 from imagesr.serve.queries import parse_clean, parse_detail, parse_number, parse_scale, scale_schema
 from imagesr.serve.refusal import Refusal
 from imagesr.serve.routes import ServiceOf
@@ -171,9 +171,7 @@ def _bytes_of(request):
     status_code=202,
     response_model=VideoState,
     responses=_answers(400, 404, 408, 413, 415, 422, 429, 503),
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"video/mp4": _BINARY}},
-    },
+    openapi_extra={"requestBody": body_schema("video/mp4")},
     operation_id="video",
     dependencies=[Depends(_accepted)],
 )

@@ -463,7 +463,7 @@ def test_the_openapi_document_keeps_its_word(server):
     """Every example in it is taken, or is what is answered; every status of this file stands in it."""
     document = httpx.get(f"{server.url}/openapi.json").json()
     post = document["paths"]["/supersizeme"]["post"]
-    assert set(post["requestBody"]["content"]) == {"image/png", "image/jpeg"}
+    assert set(post["requestBody"]["content"]) == {"image/png", "image/jpeg", "multipart/form-data"}
     statuses = {"200", "400", "403", "408", "413", "415", "422", "429", "500", "503"}
     assert set(post["responses"]) == statuses
     error = {"$ref": "#/components/schemas/Error"}
@@ -484,6 +484,17 @@ def test_the_openapi_document_keeps_its_word(server):
         for key, schema in schemas[name]["properties"].items():
             for example in schema.get("examples", []):
                 assert example.items() <= told[key].items() if isinstance(example, dict) else example == told[key]
+
+
+def test_the_openapi_document_tells_of_forms(server):
+    pytest.importorskip("python_multipart")
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    for path, sent, status in (("/supersizeme", SMALL, 200), ("/video", SVG, 415)):
+        form = paths[path]["post"]["requestBody"]["content"]["multipart/form-data"]
+        (name,) = form["schema"]["required"]
+        for kind in form["encoding"][name]["contentType"].split(", "):
+            response = httpx.post(server.url + path, files={name: ("file", sent, kind)}, timeout=PATIENCE)
+            assert response.status_code == status, response.text
 
 
 # Waiting
