@@ -213,6 +213,7 @@ VIDEO = {
     "in.mp4 same.mp4 -y": (2, "another file"),
     "in.mp4 there.mp4": (2, "exists", "-y"),
     "in.mp4 out.txt": (2, ".mp4"),
+    "in.mp4 out.mp4 --start 1e300": (3, "start within the video"),
     "in.mp4 out.webm -c libx264": (2, ".webm"),
     "films out.mp4": (3, "folder as output"),
     "films out --crf 99": (2, "crf"),

@@ -47,6 +47,7 @@ _FASTEST = 1000  # frames per second
 _AROUND_JOINT = 100  # packets
 _BROKEN_S = 3.0  # recordings of broadcasts begin with frames that refer to some before
 _EARLIER_S = 10.0  # where frames at the start lack what they refer to, decoding begins this much earlier
+_LATEST_S = 1e9  # 30 years, where to begin at the latest: FFmpeg's times are 64 bits of nanoseconds or coarser
 
 
 @dataclass
@@ -111,6 +112,7 @@ class Source:
         alpha: bool = False,
         sound: bool = True,
     ):
+        start = min(start, _LATEST_S)
         self.notes: list[str] = []
         self.damage = Damage()
         self._path, self._threads, self._rate, self._alpha = path, threads, rate, alpha
