@@ -17,6 +17,7 @@ from imagesr.media.frames import Frame, plane
 from imagesr.media.opening import opened, reason
 
 SAMPLE_RATE = 48_000  # of the sound that `write_clip` writes
+_REORDERED = 16  # packets that have no decoding time at the beginning, at most
 
 
 def write_clip(
@@ -141,14 +142,14 @@ def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
             copy = None
             while written < frames:
                 with opened(clip) as source:
+                    if not source.streams.video:
+                        raise InputError(f"Expected a video file to repeat. Cannot find a video stream in {clip}")
                     video = source.streams.video[0]
                     copy = copy or output.add_stream_from_template(video, opaque=True)
                     start, end = None, 0
-                    for packet in source.demux(video):
-                        if not packet.size or packet.dts is None:
-                            continue
+                    for packet in _in_time(source.demux(video), video):
                         start = packet.dts if start is None else start
-                        length = packet.duration or round(1 / (video.average_rate * packet.time_base))
+                        length = _length(packet, video)
                         end = max(end, packet.dts - start + length)
                         packet.pts, packet.dts = packet.pts - start + offset, packet.dts - start + offset
                         packet.stream = copy
@@ -157,5 +158,23 @@ def first_frames_repeated(clip: Path, frames: int, target: Path) -> None:
                 if not end:
                     raise InputError(f"Expected a clip with timestamps to repeat. Received: {clip}")
                 offset += end
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"Expected a video file to repeat. Cannot read {clip}: {reason(error)}") from None
+
+
+def _in_time(packets, video):
+    """Yield the packets that have a decoding time; the first ones, which Matroska gives none, get theirs."""
+    early = []
+    for packet in packets:
+        if packet.size and packet.dts is not None:
+            for i, first in enumerate(early):
+                first.dts = packet.dts - (len(early) - i) * _length(packet, video)
+                yield first
+            early = []
+            yield packet
+        elif packet.size and packet.pts is not None:
+            early = [*early, packet][-_REORDERED:]
+
+
+def _length(packet, video):
+    return packet.duration or round(1 / (video.average_rate * packet.time_base))

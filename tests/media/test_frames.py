@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from conftest import picture, write_clip
@@ -128,6 +129,26 @@ def test_options_an_encoder_does_not_know_are_not_sent():
     assert encoder_options("libx264", {"crf": "99"})[1] == []  # no upper limit is declared
     with pytest.raises(ValueError, match="libx264"):
         encoder_options("nothing", {})
+
+
+def test_a_clip_without_its_first_decoding_times_is_repeated(tmp_path):
+    """Matroska has none at all: FFmpeg knows them from the second or third packet on."""
+    hevc = write_clip(tmp_path / "hevc.mkv", codec="libx265", sound=None, options={"x265-params": "log-level=none"})
+    first_frames_repeated(hevc, 30, tmp_path / "long.mkv")
+    with Source(tmp_path / "long.mkv") as source:
+        times = [float(item.pts * item.time_base) for item in source if isinstance(item, Frame)]
+    assert np.allclose(np.diff(times), 0.04, atol=0.002) and len(times) == 36
+
+
+def test_what_has_no_video_is_not_repeated(tmp_path, clip):
+    with av.open(str(tmp_path / "sound.mka"), "w") as container, av.open(str(clip)) as source:
+        copy = container.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            packet.stream = copy
+            if packet.dts is not None:
+                container.mux(packet)
+    with pytest.raises(InputError, match=r"Cannot find a video stream in .*sound\.mka"):
+        first_frames_repeated(tmp_path / "sound.mka", 30, tmp_path / "long.mkv")
 
 
 def test_a_clip_is_repeated_to_a_length(tmp_path, clip):
