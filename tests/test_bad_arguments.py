@@ -517,6 +517,8 @@ EXPORT = {
     "linear": (2, "--also"),
     "linear --also litert": (2, "mpv"),
     "linear --also mpv --name x": (2, "--also and --clean alone"),
+    "linear --also mpv --flavour film": (2, "--also and --clean alone"),
+    "fixed.keras --flavour radio": (2, "radio", "film"),
     "linear --also vapoursynth": (2, "whole scale"),
 }
 RECURSIVE = {

@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from imagesr.card import SAVED_MODELS
+from imagesr.card import FLAVOURS, SAVED_MODELS
 from imagesr.cli import Parser, run_command
 from imagesr.models import import_keras
 
 DESCRIPTION = "Make a trained network runnable."
 EXAMPLES = """
   imagesr export runs/mine --name mine
+  imagesr export runs/mine --name mine-photo --flavour photo
   imagesr export runs/mine --name mine --calibrate photos/train --measure set5=Set5
   imagesr export network.keras --name mine --folder models --also openvino litert
   imagesr export saved_models/mine_x1.5 --also mpv
@@ -48,6 +49,8 @@ def _parser():
     add("--detail", type=float, default=0.0, help="the default of a network with two ends, 0 to 1 (default: 0)")
     text = "how much formats for players clean, 0 to 1, of a network that takes it (default: 0.25)"
     add("--clean", type=float, help=text)
+    text = "what it was trained for, for the card (default: none, where that makes no difference)"
+    add("--flavour", choices=sorted({*FLAVOURS.values()}), default="", help=text)
     text = "HR pictures; their PSNR and SSIM go into the card"
     add("--measure", nargs="*", type=_pair, default=[], metavar="NAME=DIR", help=text)
     text = "the training data and its licence, for the card"
@@ -57,7 +60,8 @@ def _parser():
 
 def _export(options):
     add_to = (options.run / "card.json").is_file()
-    if add_to and (options.name or options.calibrate or options.measure or options.data or options.detail):
+    others = ("name", "calibrate", "measure", "data", "detail", "flavour")
+    if add_to and any(getattr(options, name) for name in others):
         raise ValueError(
             f"Expected --also and --clean alone for a saved model. Received: {options.run} and other options"
         )
@@ -85,6 +89,7 @@ def _export(options):
         also=options.also,
         detail=options.detail,
         clean=options.clean,
+        flavour=options.flavour,
     )
     costs = f"{card.parameters:,} parameters, {card.multiply_accumulates:,.0f} multiply-accumulates per LR pixel"
     print(f"{card.folder}: {costs}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagesr.card import ModelCard
+from imagesr.card import FLAVOURS, ModelCard
 from imagesr.engines import import_engine
 from imagesr.errors import ModelError
 from imagesr.evaluate.protocol import evaluate, upscaler
@@ -49,6 +49,7 @@ def export(
     also: Sequence[str] = (),
     detail: float = 0.0,
     clean: float | None = None,
+    flavour: str = "",
 ) -> ModelCard:
     """Export the network of a run folder or a `.keras` file into `folder`/NAME_xSCALE, and return its card.
 
@@ -60,12 +61,15 @@ def export(
         detail: the default of a network with two ends, 0 to 1.
         clean: what formats of `PLAYERS` are written at, 0 to 1, of a network that takes it; None is `CLEAN`. Where
             engines run it, its default is 0.
+        flavour: what it was trained for, "film" or "photo", for the card; "" where that makes no difference.
 
     Raises ValueError for what cannot be exported, and where a float32 graph differs from Keras by more than one code.
     Nothing is written then.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"Expected a name without folders. Received: {name!r}")
+    if flavour and flavour not in FLAVOURS.values():
+        raise ValueError(f"Expected a flavour, {' or '.join(sorted({*FLAVOURS.values()}))}. Received: {flavour!r}")
     engines, players = [x for x in also if x in ALSO], [x for x in also if x in PLAYERS]
     for engine in ("keras", "openvino", "onnx", *engines):
         import_engine(engine)
@@ -88,7 +92,7 @@ def export(
         _write_graphs(model, part, engines)
         card = _describe(model, name, config, data or {}, part)
         own = {"detail": detail, "clean": 0.0}
-        card = dataclasses.replace(card, **{name: own[name] for name in numbers_of(model)})
+        card = dataclasses.replace(card, flavour=flavour, **{name: own[name] for name in numbers_of(model)})
         card.write()
         pictures = [*patterns(model), *(lr for lr, _ in pairs[:4])]
         check_parity(ModelCard.read(part), pictures, engines)

@@ -379,10 +379,12 @@ def test_a_graph_that_differs_is_refused_and_what_was_there_stays(exported, tmp_
     assert list(tmp_path.iterdir()) == [after.folder]
 
 
-def test_measured_figures_go_into_the_card(exported, photos, tmp_path):
-    arguments = [exported("linear").file, "--name", "mine", "--folder", tmp_path, "--measure"]
+def test_measured_figures_and_the_flavour_go_into_the_card(exported, photos, tmp_path):
+    arguments = [exported("linear").file, "--name", "mine", "--folder", tmp_path, "--flavour", "photo", "--measure"]
     assert main([*map(str, arguments), f"waves={photos[0].parent}"]) == 0
-    measured = ModelCard.read(tmp_path / "mine_x2").measured["waves"]
+    card = ModelCard.read(tmp_path / "mine_x2")
+    assert (card.flavour, exported("linear").card.flavour) == ("photo", "")
+    measured = card.measured["waves"]
     assert {"fp32", "lanczos"} <= set(measured) <= {"fp32", "bf16", "lanczos"}
     assert measured["lanczos"]["psnr_y"] > measured["fp32"]["psnr_y"] + 5
 
