@@ -69,6 +69,7 @@ async def _video(videos: VideosOf, id: Annotated[str, Part(description="As the a
 
 VideoOf = Annotated[Video, Depends(_video)]
 Number = {"type": "number", "minimum": 0}
+Positive = {"type": "number", "exclusiveMinimum": 0}
 
 
 async def _options(
@@ -90,7 +91,7 @@ async def _options(
     audio: Annotated[str, Query(json_schema_extra={"enum": ["auto", "copy", "convert", "none"]})] = "auto",
     deinterlace: Annotated[str, Query(json_schema_extra={"enum": ["auto", "off", "frame", "field", "film"]})] = "auto",
     start: Annotated[str, Query(description="In seconds", json_schema_extra=Number)] = "",
-    duration: Annotated[str, Query(description="In seconds", json_schema_extra=Number)] = "",
+    duration: Annotated[str, Query(description="In seconds", json_schema_extra=Positive)] = "",
     format: Annotated[str, Query(json_schema_extra={"enum": [*FORMATS]})] = "mp4",
 ) -> VideoOptions:
     """Return what the query asks for; raises a Refusal."""
