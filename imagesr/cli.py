@@ -23,7 +23,7 @@ SOME_FAILED, NOT_STARTED, UNREADABLE, NOT_WRITTEN, DAMAGED = 1, 2, 3, 4, 5
 BOXES = {"480p": (854, 480), "576p": (1024, 576), "720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440)}
 BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 WIDTH = 100  # columns of the texts of --help
-DETAIL_HELP = "0 is the faithful picture, 1 the crispest one (default: the model's, if it takes one)"
+DETAIL_HELP = "0 is the faithful picture, 1 the most detailed one (default: the model's, if it takes one)"
 CLEAN_HELP = (
     "how much of the source was lost to compression and noise: 0 leaves all as it is, auto looks (default: {default}; "
     "for models that take it)"

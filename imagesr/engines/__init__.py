@@ -56,7 +56,7 @@ class Engine(Protocol):
     """Run one exported model: integer NHWC planes in, planes of the same dtype and `scale` times the size out.
 
     `card` describes the model, `precision` is what it runs at, `detail` the default of a call: from 0, the faithful
-    picture, to 1, the crispest one, where the model has two ends. `clean`, too, is a default: how much of
+    picture, to 1, the most detailed one, where the model has two ends. `clean`, too, is a default: how much of
     the source was lost to compression and noise, from 0, nothing, to 1. Calls may come from several threads; the
     array that a call returns may be overwritten by the next call from the same thread.
     """
@@ -144,15 +144,17 @@ class Following(Tuned):
 
 
 def tuned(engines: Sequence[Engine], *, detail: float | None = None, clean: float | None = None) -> list[Engine]:
-    """Return engines at another detail and clean; None is their own. Those that take none stay as they are."""
-    return [
-        Tuned(
-            engine,
-            None if engine.card.detail is None else detail,
-            None if engine.card.clean is None else clean,
-        )
-        for engine in engines
-    ]
+    """Return engines at another detail and clean; None is their own. Those that take none stay as they are.
+
+    The first of a chain that takes a clean gets it; what comes to the others is clean already.
+    """
+    result = []
+    for engine in engines:
+        cleans = engine.card.clean is not None and clean is not None
+        own = engine.detail if engine.card.detail is None or detail is None else detail
+        result.append(Tuned(engine, own, clean if cleans else engine.clean))
+        clean = 0.0 if cleans else clean
+    return result
 
 
 def checked_detail(detail: float | None, card: ModelCard | None, *, known: Sequence[str] | None = None) -> float | None:

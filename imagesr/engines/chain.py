@@ -26,11 +26,13 @@ def load_chain(
 ) -> list[Engine]:
     """Load the models that reach a factor one after another; `options` are those of `load_engine`.
 
-    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` and `clean` go to
-    those that take them. Raises ModelError, also for one that none of them takes.
+    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` goes to those that
+    take it, `clean` to the first that does: what comes to the others is clean already. Raises ModelError, also for one
+    that none of them takes.
     """
     chosen = chain(cards, factor)
-    more = [taken(card, chosen, detail=detail, clean=clean) for card in chosen]
+    first = next((i for i, card in enumerate(chosen) if card.clean is not None), len(chosen))
+    more = [taken(card, chosen, detail=detail, clean=clean if i <= first else None) for i, card in enumerate(chosen)]
     return [load_engine(card, **numbers, **options) for card, numbers in zip(chosen, more, strict=True)]
 
 

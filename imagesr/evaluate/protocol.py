@@ -174,6 +174,7 @@ def keras_engine(
         return np.rint(np.clip(runtime.keras.ops.convert_to_numpy(sr) * 255, 0, 255)).astype(np.uint8)
 
     run.card, run.precision, run.takes_depth = card, "fp32", takes_depth
+    run.detail, run.clean = own
     return run
 
 

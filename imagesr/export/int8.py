@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 CROP = 96  # LR pixels a side
 CALIBRATION = 3_000_000  # LR pixels in all: NNCF's default of 300 samples, at this crop size
 MOVES = ("Pad", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze")  # ONNX nodes that only move samples
-INT8_LOSS = 1.0  # dB: an int8 file that costs more is not kept, unless what it has is above
-_ROUNDED = 58.9  # dB, which rounding to 8 bits costs by itself: a network that keeps the size may reach it
+INT8_LOSS = 1.0  # dB: an int8 file that costs more is not kept, unless its own PSNR is above what 8 bits hold
+_ROUNDED = 58.9  # dB: PSNR of a picture that was only rounded to 8 bits, 10·log10(255² · 12)
 
 
 def quantize(onnx_file: Path, target: Path, samples: Sequence[np.ndarray]) -> None:

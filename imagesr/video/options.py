@@ -34,7 +34,7 @@ class Options:
         precision: One of `imagesr.engines.PRECISIONS`.
         realtime: Frames a second to hold, 0 for the video's own rate: the best model that does so runs, and `model` is
             not looked at. None takes all the time that it needs.
-        detail: From 0, the faithful picture, to 1, the crispest one; None is the model's default.
+        detail: From 0, the faithful picture, to 1, the most detailed one; None is the model's default.
         clean: How much of the source was lost to compression and noise, from 0, nothing, to 1; `auto` looks at the
             source, None is the model's default. `auto` is nothing to models that do not take it.
         grain: From 0, none, to 1: grain that is painted on the upscaled frames.

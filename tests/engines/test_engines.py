@@ -98,7 +98,7 @@ def test_lower_precision_stays_close(name, precision):
     close = psnr(low(lr)[0, ..., 0], load_engine(card, precision="fp32")(lr)[0, ..., 0])
     # `best` is deep, and a second end is strong on noise: int8 adds up.
     sensitive = precision == "int8" and (card.name.startswith("best") or card.detail is not None)
-    assert close > (35 if sensitive else 40)
+    assert close > (34 if sensitive else 40)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith("_x1")])

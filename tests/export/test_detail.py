@@ -18,6 +18,7 @@ import imagesr.card
 from imagesr.card import ModelCard, models_with
 from imagesr.engines import Tuned, load_engine
 from imagesr.errors import ModelError, OutputError
+from imagesr.evaluate.protocol import load_network, on_frames
 from imagesr.export.export import export
 from imagesr.image.__main__ import main as image_main
 from imagesr.live.loop import LiveUpscaler
@@ -32,6 +33,7 @@ from imagesr.pixels import luma
 from imagesr.scale import Scale
 from imagesr.serve.app import create_app
 from imagesr.serve.service import Service
+from imagesr.train import training
 from imagesr.train.config import DETAIL, SHARP, Config
 from imagesr.train.detail import SecondEnd, sharpened, trust
 from imagesr.train.losses import log_mse
@@ -447,3 +449,21 @@ def test_film_arrays_take_it(exported):
     assert np.abs(faithful(frame).astype(int) - detailed(frame)).max() > 2
     assert np.abs(faithful(frame).astype(int) - faithful(frame, clean=1)).max() > 2
     np.testing.assert_array_equal(faithful(frame, clean=0), faithful(frame))
+
+
+def test_a_network_without_a_card_cleans_films(exported, tmp_path):
+    engine = load_network(str(exported.folder / "model.keras"), Scale(3, 2), clean=0.5)
+    assert (engine.detail, engine.clean) == (0.0, 0.5)
+    with Source(write_clip(tmp_path / "in.mp4", frames=1)) as source:
+        size = source.info.width * 3 // 2, source.info.height * 3 // 2
+        sr = on_frames("network", engine)(source.info, size)(source.first)
+    assert (sr.width, sr.height) == size
+
+
+def test_a_sharp_end_needs_no_features(tmp_path, monkeypatch):
+    monkeypatch.setattr("imagesr.metrics.efficientnet.features", None)
+    collapsed(realtime("1.5", filters=8, blocks=2)).save(tmp_path / "one.keras")
+    architecture = {"filters": 8, "blocks": 2}
+    config = Config(data=("x",), val=("y",), scale="1.5", architecture=architecture, init="z", detail={"sharp": 1.0})
+    trainer, _ = training._trainer(config, two_ends(tmp_path / "one.keras", blocks=2))
+    assert trainer.shares == SHARP and trainer.extractor is None

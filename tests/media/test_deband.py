@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from imagesr.media.deband import Deband
+from imagesr.media.deband import _FORMATS, Deband
 from imagesr.media.frames import Frame, plane
 
 
@@ -45,6 +45,16 @@ def test_other_frames_stay_as_they_are(clean, fmt):
 
 def test_a_film_that_changes_gets_another_graph():
     deband = Deband()
-    for size, fmt in (((270, 480), "yuv420p"), ((96, 128), "yuv444p"), ((270, 480), "gray")):
-        result = deband(blocky(*size, fmt), 0.4)
-        assert (result.height, result.width, result.format.name) == (*size, fmt)
+    for size in ((270, 480), (96, 128)):
+        for fmt in sorted(_FORMATS):
+            result = deband(blocky(*size, fmt), 0.4)
+            assert (result.height, result.width, result.format.name) == (*size, fmt.replace("yuvj", "yuv"))
+            assert int(result.color_range) == (2 if "j" in fmt else 1)
+
+
+@pytest.mark.parametrize("matrix", [3, 9, 100])
+def test_a_matrix_that_ffmpeg_does_not_know_is_kept(matrix):
+    frame = blocky()
+    frame.colorspace = matrix
+    result = Deband()(frame, 0.4)
+    assert int(result.colorspace) == int(frame.colorspace) == matrix

@@ -199,3 +199,23 @@ def test_grain_is_painted_on_every_kind_of_result(model, size, box):
     added = plane(grained, 0).astype(int) - plane(plain(frame), 0)
     assert 1 < added.std() < 6 and abs(added.mean()) < 1
     np.testing.assert_array_equal(plane(with_grain(frame), 0), plane(grained, 0))  # the frame that is kept has none
+
+
+def test_where_an_engine_cleans_faint_steps_dissolve():
+    """The network keeps the steps of an encoder's blocks; fast and lanczos, which take no clean, keep them too."""
+    info = info_of(320, 180)
+    blocks = (90 + np.add.outer(np.arange(180) // 16, np.arange(320) // 16)).astype(np.uint8)
+    changed = {}
+    for model, clean in (("balanced", 0.5), ("balanced", 0.0), ("fast", 0.5), ("lanczos", 0.5)):
+        engines = [] if model == "lanczos" else load_chain(find_models(model, flavour="film"), Scale(3, 2))
+        upscaler = Upscaler(info, (480, 270), tuned(engines, clean=clean))
+        luma = plane(upscaler(frame_of(blocks, "yuv420p")), 0)[40:-40, 40:-40].astype(int)
+        changed[model, clean] = (np.diff(luma, axis=1) != 0).mean()
+    assert changed.pop(("balanced", 0.5)) > 2 * max(changed.values())
+
+
+def test_what_comes_to_the_second_of_a_chain_is_clean_already():
+    engines = load_chain(find_models("balanced", flavour="film"), Scale(4), clean=0.5)
+    assert [engine.clean for engine in engines] == [0.5, 0.0]
+    assert [engine.clean for engine in tuned(engines, clean=0.3)] == [0.3, 0.0]
+    assert [engine.clean for engine in tuned(engines)] == [0.5, 0.0]  # their own
