@@ -146,14 +146,18 @@ class Following(Tuned):
 def tuned(engines: Sequence[Engine], *, detail: float | None = None, clean: float | None = None) -> list[Engine]:
     """Return engines at another detail and clean; None is their own. Those that take none stay as they are.
 
-    The first of a chain that takes a clean gets it; what comes to the others is clean already.
+    The first of a chain that takes a clean gets it, the last that takes a detail gets that: see `load_chain`.
     """
+    cleans = [i for i, engine in enumerate(engines) if engine.card.clean is not None]
+    details = [i for i, engine in enumerate(engines) if engine.card.detail is not None]
     result = []
-    for engine in engines:
-        cleans = engine.card.clean is not None and clean is not None
-        own = engine.detail if engine.card.detail is None or detail is None else detail
-        result.append(Tuned(engine, own, clean if cleans else engine.clean))
-        clean = 0.0 if cleans else clean
+    for i, engine in enumerate(engines):
+        own = {"detail": engine.detail, "clean": engine.clean}
+        if detail is not None and i in details:
+            own["detail"] = detail if i == details[-1] else 0.0
+        if clean is not None and i in cleans:
+            own["clean"] = clean if i == cleans[0] else 0.0
+        result.append(Tuned(engine, **own))
     return result
 
 

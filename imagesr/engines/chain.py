@@ -26,13 +26,17 @@ def load_chain(
 ) -> list[Engine]:
     """Load the models that reach a factor one after another; `options` are those of `load_engine`.
 
-    Every place in the chain has an engine of its own, since runtimes compile for one size. `detail` goes to those that
-    take it, `clean` to the first that does: what comes to the others is clean already. Raises ModelError, also for one
-    that none of them takes.
+    Every place in the chain has an engine of its own, since runtimes compile for one size. `clean` goes to the first
+    that takes it: what comes to the others is clean already. `detail` goes to the last that takes it, since what is
+    sharpened twice has halos; the others are faithful. Raises ModelError, also for one that none of them takes.
     """
     chosen = chain(cards, factor)
     first = next((i for i, card in enumerate(chosen) if card.clean is not None), len(chosen))
-    more = [taken(card, chosen, detail=detail, clean=clean if i <= first else None) for i, card in enumerate(chosen)]
+    last = max((i for i, card in enumerate(chosen) if card.detail is not None), default=0)
+    more = [
+        taken(card, chosen, detail=detail if i >= last else 0.0, clean=clean if i <= first else None)
+        for i, card in enumerate(chosen)
+    ]
     return [load_engine(card, **numbers, **options) for card, numbers in zip(chosen, more, strict=True)]
 
 

@@ -156,7 +156,7 @@ def _describe(report, ready, options):
         report.notes.append(f"the output has the input's size: it is upscaled {factor:g} times, and reduced again")
     if engines:
         cards = [engine.card for engine in engines]
-        takes = next((card for card in cards if card.detail is not None), None)
+        takes = next((card for card in reversed(cards) if card.detail is not None), None)  # the last draws it
         report.model, report.flavour = chain_name(cards), cards[0].flavour
         report.precision, report.detail = engines[0].precision, checked_detail(options.detail, takes) if takes else None
         cleans = next((card for card in cards if card.clean is not None), None)

@@ -219,3 +219,12 @@ def test_what_comes_to_the_second_of_a_chain_is_clean_already():
     assert [engine.clean for engine in engines] == [0.5, 0.0]
     assert [engine.clean for engine in tuned(engines, clean=0.3)] == [0.3, 0.0]
     assert [engine.clean for engine in tuned(engines)] == [0.5, 0.0]  # their own
+
+
+def test_only_the_last_of_a_chain_sharpens():
+    cards = find_models("balanced", flavour="film")
+    default = load_chain(cards, Scale(3))
+    assert [str(engine.card.scale) for engine in default] == ["1.5", "2"]
+    assert [engine.detail for engine in default] == [0.0, default[1].card.detail]
+    assert [engine.detail for engine in load_chain(cards, Scale(3), detail=0.3)] == [0.0, 0.3]
+    assert [engine.detail for engine in tuned(default, detail=0.3)] == [0.0, 0.3]
