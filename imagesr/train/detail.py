@@ -24,13 +24,13 @@ _WINDOW = 7  # pixels a side, of what has a local contrast
 _GRIT = 1.1, 0.002  # how much more local contrast than HR's is let pass: times, plus, on a scale from 0 to 1
 
 _SIGMA, _AMOUNT = 1.2, 1.0  # of unsharp masking, in HR pixels
-_BEYOND = 0.1  # how far a sharpened pixel may leave the range of its 3×3: times that range, so there are no halos
+_BEYOND = 0.1  # how far a sharpened pixel may leave the range of its 3×3: times that range, so halos stay small
 _FINE = 2.0  # sigma in HR pixels: what is finer than this is compared to see whether SR is right
 _AROUND = 9  # HR pixels a side, over which it is compared
 
 
 def sharpened(hr):
-    """Return HR (N, H, W, 1) after unsharp masking that draws no halos."""
+    """Return HR (N, H, W, 1) after unsharp masking with small halos at most."""
     highest, lowest = ops.max_pool(hr, 3, 1, "same"), -ops.max_pool(-hr, 3, 1, "same")
     beyond = _BEYOND * (highest - lowest)
     return ops.clip(hr + _AMOUNT * (hr - _blurred(hr, _SIGMA)), lowest - beyond, highest + beyond)
