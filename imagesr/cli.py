@@ -113,17 +113,20 @@ def scale_argument(text: str) -> Scale:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def clean_argument(text: str) -> float | str:
-    """Return the number of a text such as 0.5, or auto."""
-    if text == "auto":
-        return text
+def share_argument(text: str, *, what: str = "a number from 0 to 1") -> float:
+    """Return the number of a text such as 0.5; `what` says in messages what is expected."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto, received {text}")
+        raise argparse.ArgumentTypeError(f"expected {what}, received {text or 'nothing'}")
     return number
+
+
+def clean_argument(text: str) -> float | str:
+    """Return the number of a text such as 0.5, or auto."""
+    return text if text == "auto" else share_argument(text, what="a number from 0 to 1, or auto")
 
 
 def check_record(record: Path, others: Iterable[Path | None], *, what: str = "the report") -> None:

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from imagesr.card import find_model
-from imagesr.cli import Parser, check_interrupted, clean_argument, run_command, scale_argument
+from imagesr.cli import Parser, check_interrupted, clean_argument, run_command, scale_argument, share_argument
 from imagesr.depth.estimator import depth_source
 from imagesr.depth.maps import DepthSource
-from imagesr.engines import ENGINES, PRECISIONS, Engine, Following
+from imagesr.engines import ENGINES, PRECISIONS, Engine, Following, checked_clean, checked_detail
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.evaluate import film
 from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
@@ -100,9 +100,9 @@ def _parser():
     add("--frames", type=_frames, help=f"frames of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
-    text = "for models with a detail (default: the card's, 0 for .keras); several are measured one after another"
-    add("--detail", type=float, nargs="+", metavar="0..1", help=text)
-    text = "for models that take it (default: 0); several are measured one after another; auto is by each clip"
+    text = "for those models that take it (default: the card's, 0 for .keras); several are measured one after another"
+    add("--detail", type=share_argument, nargs="+", metavar="0..1", help=text)
+    text = "for those models that take it (default: 0); several are measured one after another; auto is by each clip"
     add("--clean", type=clean_argument, nargs="+", metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
@@ -183,9 +183,11 @@ def _prepare(options):
 def _networks(options):
     """Yield the networks by the names of their models; of several details or cleans each, by name and these."""
     loading = {"engine": options.engine, "precision": options.precision}
+    _check_taken(options)
     for model in options.model:
         details = _details(options, model)
-        cleans = [None] if model in BASELINES else options.clean or (["auto"] if options.film else [None])
+        cleans = options.clean or (["auto"] if options.film else [None])
+        cleans = cleans if _takes(model, options.scale, "clean") else [None]
         for detail, clean in product(details, cleans):
             at = [f"{detail:g}"] if detail is not None and len(details) > 1 else []
             at += [f"clean {clean}"] if len(cleans) > 1 else []
@@ -193,15 +195,28 @@ def _networks(options):
             yield name, load_network(model, options.scale, detail=detail, clean=clean, **loading)
 
 
+def _check_taken(options):
+    """Raise ModelError for a detail or a clean that none of the models takes; those that take none run as they are."""
+    for name, check in ("detail", checked_detail), ("clean", checked_clean):
+        given = [number for number in getattr(options, name) or () if number != "auto"]
+        if given and not any(_takes(model, options.scale, name) for model in options.model):
+            networks = [model for model in options.model if model not in BASELINES]
+            check(given[0], find_model(networks[0], options.scale) if networks else None)
+
+
+def _takes(model, scale, name):
+    """Say whether a model takes a detail or a clean; a .keras file tells when it is loaded."""
+    return model not in BASELINES and (model.endswith(".keras") or getattr(find_model(model, scale), name) is not None)
+
+
 def _details(options, model):
     """Return the details that a model is measured at; None is its own. With --film detail 0 is measured before them."""
-    if model in BASELINES:
+    if not _takes(model, options.scale, "detail"):
         return [None]
     details = options.detail or [None]
-    if not options.film:
+    if not options.film or (model.endswith(".keras") and not options.detail):
         return details
-    ends = options.detail or (not model.endswith(".keras") and find_model(model, options.scale).detail is not None)
-    return [0.0, *(detail for detail in details if detail != 0)] if ends else details
+    return [0.0, *(detail for detail in details if detail != 0)]
 
 
 def _check_items(options, items, networks, maps):

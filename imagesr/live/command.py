@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesr.card import models_for
-from imagesr.cli import CLEAN_HELP, DETAIL_HELP, DEVICE_HELP, GRAIN_HELP, Interrupted, clean_argument, scale_argument
+from imagesr.cli import (
+    CLEAN_HELP,
+    DETAIL_HELP,
+    DEVICE_HELP,
+    GRAIN_HELP,
+    Interrupted,
+    clean_argument,
+    scale_argument,
+    share_argument,
+)
 from imagesr.engines import DEVICES, PRECISIONS, checked_clean
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.files import write_whole
@@ -53,9 +62,9 @@ def add_live_options(parser: argparse.ArgumentParser, *, clean: str | None = Non
     add("-s", "--scale", type=scale_argument, default=Scale(3, 2), help="factor, up to 8 (default: 1.5)")
     add("-n", "--model", default="auto", help=_MODEL_HELP)
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
-    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--detail", type=share_argument, metavar="0..1", help=DETAIL_HELP)
     add("--clean", type=clean_argument, default=clean, metavar="0..1", help=CLEAN_HELP.format(default=clean or 0))
-    add("--grain", type=float, default=0.0, metavar="0..1", help=GRAIN_HELP)
+    add("--grain", type=share_argument, default=0.0, metavar="0..1", help=GRAIN_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")
     add("--split", action="store_true", help="begin with the split screen against Lanczos")
@@ -87,9 +96,7 @@ def loading_options(options: argparse.Namespace, examine: Callable[[], Coding]) 
 
 
 def check_live_options(options: argparse.Namespace) -> None:
-    """Raise ValueError for a scale, a grain or a time that is out of range."""
-    if not 0 <= options.grain <= 1:
-        raise ValueError(f"Expected a grain from 0 to 1. Received: {options.grain:g}")
+    """Raise ValueError for a scale or a time that is out of range."""
     scale, lowest = options.scale, 0 if options.model == "lanczos" else 1
     if not lowest < float(scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above {lowest} and up to {MAX_SCALE}. Received: {scale}")

@@ -30,6 +30,7 @@ from imagesr.cli import (
     clean_argument,
     run_command,
     scale_argument,
+    share_argument,
     told,
 )
 from imagesr.engines.chain import MAX_SCALE
@@ -369,8 +370,6 @@ def _telling(quiet: bool, pictures: int) -> Iterator:
 def _check_numbers(options):
     if not 1 < float(options.scale) <= MAX_SCALE:
         raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
-    if options.detail is not None and not 0 <= options.detail <= 1:
-        raise ValueError(f"Expected a detail from 0 to 1. Received: {options.detail:g}")
     if not 1 <= options.jobs <= 64:
         raise ValueError(f"Expected 1 to 64 jobs. Received: {options.jobs}")
     if not 0 < options.patience < math.inf:
@@ -397,7 +396,7 @@ def _parser():
     add("-s", "--scale", type=scale_argument, default=Scale(2), help=f"factor, up to {MAX_SCALE} (default: 2)")
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
     text = "detail of the result, for models that take one (default: the service's)"
-    add("--detail", type=float, metavar="0..1", help=text)
+    add("--detail", type=share_argument, metavar="0..1", help=text)
     text = "how much the service cleans, or auto, for models that take it (default: 0)"
     add("--clean", type=clean_argument, metavar="0..1", help=text)
     add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")

@@ -32,6 +32,7 @@ from imagesr.cli import (
     exit_code,
     run_command,
     scale_argument,
+    share_argument,
     shared_on,
     told,
 )
@@ -119,9 +120,9 @@ def _parser():
         **rate,
         help="hold a rate (default: the video's own) by the best model that does, whatever -n says",
     )
-    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
+    add("--detail", type=share_argument, metavar="0..1", help=DETAIL_HELP)
     add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
-    add("--grain", type=float, default=0.0, metavar="0..1", help=GRAIN_HELP)
+    add("--grain", type=share_argument, default=0.0, metavar="0..1", help=GRAIN_HELP)
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")
     add("--rate", type=_rate, metavar="FPS", help="frames per second of numbered pictures (default: 25)")

@@ -116,7 +116,18 @@ def test_detail_0_is_measured_first_with_film(details, measured):
     options = SimpleNamespace(film=True, detail=details, scale=Scale(3, 2))
     assert command._details(options, "balanced") == measured
     assert command._details(options, "lanczos") == [None]
-    assert command._details(SimpleNamespace(film=False, detail=details), "balanced") == (details or [None])
+    assert command._details(options, "fast") == [None]
+    options.film = False
+    assert command._details(options, "balanced") == (details or [None])
+
+
+def test_models_without_a_detail_run_beside_those_that_take_it(tmp_path, capsys):
+    Image.fromarray(picture(90, 60)).save(tmp_path / "a.png")
+    arguments = ["--model", "lanczos", "fast", "balanced", "--detail", "0", "1", "--clean", "0.5"]
+    assert main([*arguments, "--data", str(tmp_path)]) == 0
+    found = {line for line in capsys.readouterr().out.splitlines() if line.startswith(("lanczos", "fast", "balanced"))}
+    assert found >= {"lanczos", "fast", "balanced at 0", "balanced at 1"}
+    assert not any(line.startswith(("lanczos at", "fast at")) for line in found)
 
 
 def record(psnr, texture, **more):
