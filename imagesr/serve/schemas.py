@@ -14,7 +14,11 @@ from imagesr.serve.uploads import MAX_BYTES
 from imagesr.serve.videos import Video
 from imagesr.serve.web import RUNTIME, STATIC
 
-VIDEO_MODELS = {"default": "balanced", "models": ["fast", "balanced", "best", "lanczos"]}
+VIDEO_MODELS = {
+    "default": "balanced",
+    "models": ["fast", "balanced", "best", "lanczos"],
+    "tuned": ["balanced", "best"],
+}
 
 
 class Error(BaseModel):
@@ -56,6 +60,7 @@ class Videos(BaseModel):
     max_bytes: int = Field(description="of a video", examples=[2_000_000_000])
     default: str = Field(examples=["balanced"])
     models: list[str] = Field(examples=[["fast", "balanced", "best", "lanczos"]])
+    tuned: list[str] = Field(description="those that take `detail` and `clean`", examples=[["balanced", "best"]])
 
 
 class VideoState(BaseModel):

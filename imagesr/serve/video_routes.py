@@ -75,7 +75,11 @@ Positive = {"type": "number", "exclusiveMinimum": 0}
 async def _options(
     request: Request,
     scale: Annotated[
-        str, Query(description=f"Factor above 1 and up to {MAX_SCALE}", json_schema_extra=scale_schema(1.5))
+        str,
+        Query(
+            description=f"Factor from 1, which keeps the size and cleans, up to {MAX_SCALE}",
+            json_schema_extra=scale_schema(1.5, own_size=True),
+        ),
     ] = "",
     size: Annotated[
         str,
@@ -105,7 +109,7 @@ async def _options(
     if size:
         fields["size"] = _parse_size(size)
     else:
-        fields["scale"] = parse_scale(scale or "1.5")
+        fields["scale"] = parse_scale(scale or "1.5", own_size=True)
     given = request.query_params
     if "detail" in given:
         fields["detail"] = parse_detail(detail)
@@ -139,15 +143,17 @@ def _parse_size(text):
 
 def _check(fields):
     """Raise ValueError for options that no video can be upscaled with."""
-    from imagesr.card import models_for
+    from imagesr.card import models_for, of_own_size
     from imagesr.engines import checked_clean, checked_detail
     from imagesr.engines.chain import chain
+    from imagesr.scale import Scale
     from imagesr.video.options import Options  # it loads PyAV, which pictures do not need
 
     options = Options(**fields)
     cards = [None]
     if options.model != "lanczos":
-        cards = chain(models_for("video", options.model), options.scale)
+        own_size = not options.size and options.scale == Scale(1)
+        cards = [of_own_size(options.model)] if own_size else chain(models_for("video", options.model), options.scale)
     for card in cards if options.detail is not None else ():
         checked_detail(options.detail, card)
     if options.clean not in ("auto", None):

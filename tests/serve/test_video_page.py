@@ -13,6 +13,7 @@ from conftest import chromium, drop, paste, write_clip
 from running import until
 from starlette.responses import JSONResponse
 
+from imagesr.card import find_models
 from imagesr.cli import UNREADABLE
 from imagesr.serve.app import create_app
 from imagesr.serve.client import main as send
@@ -48,10 +49,11 @@ class Pretending(Videos):
     def __init__(self, folder, result):
         limits = {"at_once": 1, "queue": 2, "bytes": MOST, "seconds": 3600, "folder": None}
         super().__init__(**limits, pixels=16_000_000, threads=1)
-        self.go, self.temporary = folder / "go", folder
+        self.go, self.temporary, self.asked = folder / "go", folder, ()
         self.program = WORKER.replace("GO", repr(str(self.go))).replace("RESULT", repr(str(result)))
 
     async def _start(self, folder, *arguments, stdout):
+        self.asked = arguments
         streams = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": subprocess.PIPE}
         return await asyncio.create_subprocess_exec(sys.executable, "-c", self.program, folder, *arguments, **streams)
 
@@ -131,6 +133,8 @@ def videos_of(browser):
 
 
 def test_a_video_is_sent_watched_compared_and_deleted(browser, site, clips, tmp_path):
+    from selenium.webdriver.support.select import Select
+
     browser.get(site.address)
     until(lambda: find(browser, "model").is_enabled())
     assert "3.0 MB" in text(browser, "limits")
@@ -144,8 +148,13 @@ def test_a_video_is_sent_watched_compared_and_deleted(browser, site, clips, tmp_
     assert [bool(video) for video in videos_of(browser)] == [False, True], "the file is not known any more"
     browser.get(site.address)
     until(lambda: find(browser, "model").is_enabled())
+    Select(find(browser, "model")).select_by_value("fast")
+    assert not any(find(browser, name).is_enabled() for name in ("detail", "clean"))
+    for name, value in {"model": "balanced", "size": "scale=1", "detail": "0.3", "clean": "0.5"}.items():
+        Select(find(browser, name)).select_by_value(value)
     drop(browser, clips[0])
     until(lambda: find(browser, "download").is_displayed())
+    assert {"--model=balanced", "--scale=1", "--detail=0.3", "--clean=0.5"} <= {*site.asked}
     assert "160 × 96 → 320 × 192 · 50 frames" in text(browser, "facts")
     after, before = videos_of(browser)
     assert (after[2], before[2]) == (320, 160)
@@ -167,6 +176,12 @@ def test_a_video_is_sent_watched_compared_and_deleted(browser, site, clips, tmp_
     until(lambda: text(browser, "status") == "Deleted." and "#" not in browser.current_url.rstrip("#"))
     told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert told == []
+
+
+def test_the_page_offers_numbers_where_the_models_take_them():
+    takes = {name: find_models(name) for name in VIDEO_MODELS["models"] if name != "lanczos"}
+    numbers = {name: {(card.detail is None, card.clean is None) for card in cards} for name, cards in takes.items()}
+    assert [name for name, found in numbers.items() if found == {(False, False)}] == VIDEO_MODELS["tuned"]
 
 
 def test_send_takes_a_video(site, clips, tmp_path, capsys):

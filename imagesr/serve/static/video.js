@@ -11,6 +11,8 @@ const say = (text) => ($("status").textContent = text);
 const bytes = (count) => count < 1e9 ? `${(count / 1e6).toFixed(1)} MB` : `${(count / 1e9).toFixed(2)} GB`;
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
+const NUMBERS = ["detail", "clean"];
+
 let limits = null; // what GET /models says of videos
 let file = null; // the File to upscale
 let work = null; // the AbortController of what is under way
@@ -31,11 +33,20 @@ async function start() {
   if (!limits) return explain(new Refusal(404, "It was started with --videos 0."));
   $("model").replaceChildren(...limits.models.map((name) => new Option(name, name, false, name === limits.default)));
   $("model").disabled = false;
+  offerNumbers();
   $("limits").textContent = `Up to ${bytes(limits.max_bytes)}`;
   if (file) return upscale(); // it was dropped before
   const kept = new URLSearchParams(location.hash.slice(1)).get("id");
   if (kept) await follow(kept, (work = new AbortController())); // the page was loaded again
 }
+
+/* Models that take no detail and no clean leave nothing to choose. */
+function offerNumbers() {
+  for (const id of NUMBERS) $(id).disabled = !limits.tuned.includes($("model").value);
+}
+
+/* What is chosen of them, as a part of a query; nothing stands for the defaults. */
+const numbers = () => NUMBERS.filter((id) => !$(id).disabled && $(id).value).map((id) => `&${id}=${$(id).value}`).join("");
 
 /* One video */
 
@@ -56,7 +67,7 @@ async function upscale() {
   try {
     if (file.size > limits.max_bytes)
       throw new Refusal(413, `Expected at most ${limits.max_bytes.toLocaleString("en")} bytes. Received: ${file.size.toLocaleString("en")}.`);
-    const { id } = await send(`video?model=${$("model").value}&${$("size").value}`, mine.signal);
+    const { id } = await send(`video?model=${$("model").value}&${$("size").value}${numbers()}`, mine.signal);
     history.replaceState(null, "", `#id=${id}`);
     await follow(id, mine);
   } catch (error) {
@@ -256,6 +267,7 @@ async function remove() {
 }
 
 takeFiles(take, "video/");
+$("model").addEventListener("change", offerNumbers);
 $("settings").addEventListener("submit", (event) => (event.preventDefault(), upscale()));
 $("cancel").addEventListener("click", () => {
   work?.abort();
