@@ -21,7 +21,7 @@ from imagesr.cli import Interrupted, check_interrupted, uninterrupted
 from imagesr.engines import Engine
 from imagesr.errors import InputError, OutputError, cause
 from imagesr.files import part_of, write_whole
-from imagesr.media.encoded import SegmentWriter, frames_in, joined
+from imagesr.media.encoded import SegmentWriter, frames_in, give_back_memory, joined
 from imagesr.media.frames import Frame, Packet, VideoInfo, has_alpha
 from imagesr.media.opening import PIPE, is_sequence, sequence_files
 from imagesr.media.source import Source
@@ -293,6 +293,7 @@ def writing(
             folder, segment_maker(job.out, info, encoding), make_writer, open_source, expected=job.expected
         )
         writer.describe(trial)
+        del trial  # its encoder holds memory
         yield writer
     finally:
         folder.release()
@@ -472,7 +473,8 @@ class SegmentedWriter:
         segment = self._segment
         segment.finish()
         self._new[(self._next - 1) // LENGTH] = segment.frames
-        self._segment = None
+        self._segment = segment = None
+        give_back_memory()
         if len(self._new) == 1:
             self._check_disk()
 

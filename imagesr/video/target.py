@@ -58,6 +58,7 @@ def writing(
         open_film = partial(Source, folder.film, deinterlace="off", alpha=has_alpha(info.pix_fmt))
         writer = TargetWriter(keep, make_writer, open_source, open_film, round(job.options.target_size * 1e6))
         writer.describe(trial)
+        del trial  # its encoder holds memory
         yield writer
     finally:
         folder.remove()

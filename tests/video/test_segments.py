@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -122,6 +123,22 @@ def test_a_run_in_segments_makes_what_a_run_at_once_makes(tmp_path, film, variab
     assert packet_hashes(tmp_path / out) == packet_hashes(at_once)
     times = decoding_times(tmp_path / out)
     assert all(a < b for a, b in itertools.pairwise(times))
+
+
+def test_an_encoder_is_gone_before_its_memory_is_given_back(tmp_path, film, monkeypatch):
+    """Neither the first encoder, which only says what is lost, nor those of earlier segments stay."""
+    made, left = [], []
+    for module, name in ((segments, "SegmentWriter"), (segments, "Writer")):
+
+        class Watched(getattr(module, name)):
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                made.append(weakref.ref(self))
+
+        monkeypatch.setattr(module, name, Watched)
+    monkeypatch.setattr(segments, "give_back_memory", lambda: left.append([writer() for writer in made if writer()]))
+    assert main([str(film), str(tmp_path / "out.mp4"), "-q", "-n", "lanczos"]) == 0
+    assert left == [[]] * 6  # 210 frames
 
 
 @pytest.mark.parametrize(
