@@ -85,6 +85,14 @@ def _rate(text):
         ) from None
 
 
+def _fps(text):
+    """Return frames a second, or the word that stands for those of the video."""
+    try:
+        return text if text == "own" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected frames a second such as 25, or own, received {text}") from None
+
+
 def _parser():
     parser = Parser(
         prog="imagesr video",
@@ -114,7 +122,7 @@ def _parser():
         default="auto",
         help="default: auto, the fastest that this CPU computes natively; video of 10 bits always runs at fp32",
     )
-    rate = {"type": float, "nargs": "?", "const": 0.0, "metavar": "FPS"}
+    rate = {"type": _fps, "nargs": "?", "const": "own", "metavar": "FPS"}
     add(
         "--realtime",
         **rate,

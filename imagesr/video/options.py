@@ -17,6 +17,7 @@ from imagesr.media.opening import PIPE, is_sequence
 from imagesr.scale import Scale
 
 MAX_THREADS = 256
+OWN = "own"  # the rate of the video
 LADDER = ("best", "balanced", "fast", "lanczos")  # of models, from the best to the cheapest
 
 
@@ -32,8 +33,8 @@ class Options:
         engine: Runtime, one of `imagesr.engines.ENGINES`; None is OpenVINO where it drives the device.
         device: Where networks run, `auto` (the CPU) or one of `imagesr.engines.DEVICES`.
         precision: One of `imagesr.engines.PRECISIONS`.
-        realtime: Frames a second to hold, 0 for the video's own rate: the best model that does so runs, and `model` is
-            not looked at. None takes all the time that it needs.
+        realtime: Frames a second to hold, `own` for those of the video: the best model that does so runs, and `model`
+            is not looked at. None takes all the time that it needs.
         detail: From 0, the faithful picture, to 1, the most detailed one; None is the model's default.
         clean: How much of the source was lost to compression and noise, from 0, nothing, to 1; `auto` looks at the
             source, None is the model's default. `auto` is nothing to models that do not take it.
@@ -61,7 +62,7 @@ class Options:
     engine: str | None = None
     device: str = "auto"
     precision: str = "auto"
-    realtime: float | None = None
+    realtime: float | str | None = None
     detail: float | None = None
     clean: float | str | None = "auto"
     grain: float = 0.0
@@ -96,7 +97,7 @@ class Options:
             raise ValueError(f"Expected a start of 0 s or later. Received: {self.start:g}")
         for name, low, high, unit in _LIMITS:
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if value is not None and (name, value) != ("realtime", OWN) and not low <= value <= high:
                 raise ValueError(
                     f"Expected a {name.replace('_', ' ')} from {low:g} to {high:g}{unit}. Received: {float(value):g}"
                 )
@@ -119,7 +120,7 @@ _LIMITS = (
     ("bitrate", 10, 1_000_000, " kbit/s"),
     ("target_size", 0.01, 1_000_000, " MB"),
     ("rate", 0.01, 1000, " fps"),
-    ("realtime", 0, 1000, " fps"),
+    ("realtime", 0.01, 1000, " fps"),
 )
 
 

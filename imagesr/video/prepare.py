@@ -24,7 +24,7 @@ from imagesr.media.opening import PIPE
 from imagesr.media.source import Source
 from imagesr.scale import Scale
 from imagesr.video.encoding import check_target, choose_encoders, keeps_transparency
-from imagesr.video.options import LADDER, Options
+from imagesr.video.options import LADDER, OWN, Options
 from imagesr.video.realtime import Ladder, Pace, ladders
 from imagesr.video.upscaler import Upscaler, pixel_shape, target_size
 
@@ -220,7 +220,8 @@ def _upscalers(info, target, engines, options, loading):
     grain = Grain(options.grain, target, info.bits) if options.grain else None
     if options.realtime is None:
         return [Upscaler(info, target, engines, grain=grain) for _ in threads], None
-    return ladders(info, target, factor_of(info, target, options), options.realtime, grain=grain, **loading)
+    fps = float(info.rate if options.realtime == OWN else options.realtime)
+    return ladders(info, target, factor_of(info, target, options), fps, grain=grain, **loading)
 
 
 def _encoding(source, size, encoders, options):

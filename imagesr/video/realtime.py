@@ -145,9 +145,8 @@ def ladders(
 ) -> tuple[list[Ladder], Pace]:
     """Return a ladder for each of the `parallel` threads that upscale frames side by side, and their common pace.
 
-    `fps` 0 is the video's own rate. `loading` are options of `load_engine`.
+    `fps` is the rate to hold. `loading` are options of `load_engine`.
     """
-    fps = fps or float(info.rate)
     loading |= {"bits": 16 if info.bits > 8 else 8, "parallel": parallel}
     engines = {name: load_model(name, factor, **loading) for name in LADDER}
     # Each thread computes a frame by itself: as many frames at once as there are cores.

@@ -83,12 +83,17 @@ class Report:
             self.first_frame_s = round(self._first - self._begun, 3)
         self.frames += 1
 
+    def paced(self) -> float | None:
+        """Return the frames per second from the first upscaled frame until now; None where there are not two."""
+        if self.frames < 2 or self._first is None:
+            return None
+        return round((self.frames - 1) / max(1e-9, time.perf_counter() - self._first), 2)
+
     def finish(self, seconds: float) -> None:
         """Turn sums into figures per frame; `seconds` is what the whole run took."""
         self.seconds = round(seconds, 3)
         self.fps = round(self.frames / seconds, 2)
-        if self.frames > 1 and self._first is not None:
-            self.pace = round((self.frames - 1) / max(1e-9, time.perf_counter() - self._first), 2)
+        self.pace = self.paced()
         self.stages = {stage: round(1000 * total / max(1, self.frames), 2) for stage, total in self.stages.items()}
         self.bottleneck = max(self.stages, key=self.stages.get, default="")
         self.peak_memory_mb = peak_memory_mb()

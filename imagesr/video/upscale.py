@@ -34,7 +34,7 @@ from imagesr.video.upscaler import pixel_shape
 PREVIEW_S = 3.0
 VERIFY = ("quick", "full")
 _LONG_S = 10.0  # of video, that a run has at least for a note on its speed
-_HELD = 0.95  # of a rate, at least, with the time that the start takes
+_HELD = 0.95  # of a rate, at least, with the time that the end takes
 _LEAST_BITS = 0.01  # a pixel, of simple content at a usual quality
 
 
@@ -115,7 +115,7 @@ def upscale_video(
                 report.unchanged = round(spared / max(1, report.frames), 3)
             seconds = time.perf_counter() - begun  # without what notes take
             if ready.pace and not elsewhere:
-                _note_pace(report, ready.pace, seconds=seconds)
+                _note_pace(report, ready.pace)
             elif advise and ready.engines and not elsewhere and not options.preview:
                 _note_slow(report, ready, options, tools.loading, seconds=seconds)
     _conclude(report, elsewhere or seen(source), writer, out, seconds=seconds)
@@ -126,11 +126,11 @@ def upscale_video(
     return report
 
 
-def _note_pace(report, pace, *, seconds):
-    """Note which models ran, and where they did not hold the rate."""
+def _note_pace(report, pace):
+    """Note which models ran, and where they did not hold the rate, from the first frame on."""
     report.by_model = pace.shares
     report.model = " and ".join(pace.shares)
-    if report.frames < _HELD * pace.fps * seconds:
+    if (report.paced() or pace.fps) < _HELD * pace.fps:
         report.notes.append(f"{pace.fps:g} frames a second were not held")
 
 

@@ -11,6 +11,7 @@ import imagesr
 from imagesr.scale import Scale
 from imagesr.video import realtime
 from imagesr.video.realtime import LADDER, Late, Pace, fast_enough
+from imagesr.video.report import Report
 
 
 class Clock:
@@ -104,8 +105,41 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1.0)
     report = imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30)
     assert (report.by_model, report.model) == ({"lanczos": 1.0}, "lanczos")
+    monkeypatch.setattr(Report, "paced", lambda self: 940.0)
     report = imagesr.upscale_video(clip, tmp_path / "late.mp4", realtime=1000)
     assert "1000 frames a second were not held" in report.notes
+    assert report.pace == 940.0
+
+
+def test_the_start_is_no_part_of_a_rate_that_is_held(tmp_path, monkeypatch):
+    """Models are loaded and timed first: for a second or more, in which a film has no frame yet."""
+    clip = write_clip(tmp_path / "in.mp4", size=(96, 54), frames=3, sound=None)
+    monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1e-4)
+    monkeypatch.setattr(Report, "paced", lambda self: 25.0)
+    report = imagesr.upscale_video(clip, tmp_path / "out.mp4", realtime="own")
+    assert not any("not held" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("fps", [0, -1, 1001, float("nan")])
+def test_a_rate_that_no_film_has_is_refused(tmp_path, fps):
+    with pytest.raises(ValueError, match=r"^Expected a realtime from 0.01 to 1000 fps\. Received: \S+$"):
+        imagesr.upscale_video(tmp_path / "in.mp4", tmp_path / "out.mp4", realtime=fps)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(["--realtime"], "own"), (["--realtime=own"], "own"), (["--realtime", "12.5"], 12.5)]
+)
+def test_a_rate_alone_is_that_of_the_video(given, expected):
+    from imagesr.video.__main__ import _parser
+
+    assert _parser().parse_intermixed_args(["in.mp4", "out.mp4", *given]).realtime == expected
+
+
+def test_no_rate_is_one_sentence(tmp_path, capsys):
+    from imagesr.video.__main__ import main as video
+
+    assert video([str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4"), "--realtime", "0"]) == 2
+    assert capsys.readouterr().err == "imagesr video: Expected a realtime from 0.01 to 1000 fps. Received: 0\n"
 
 
 def test_a_clean_goes_to_the_models_of_the_ladder_that_take_it(tmp_path, monkeypatch):
