@@ -99,7 +99,7 @@ def upscale_video(
         if out == PIPE:
             writer = PipeWriter(info, target, shape=pixel_shape(info, square=options.square))
         else:
-            report.megabytes_expected = _expected_megabytes(path, source, ready.encoding, options)
+            report.megabytes_expected = _expected_megabytes(path, ready, options)
             job = _job(path, out, options, ready, report, verify=verify)
             writer = _writer(stack, folder, job, source, ready.reopen, restart=restart)
         planned = writer.planned if options.preview and out != PIPE else None
@@ -285,8 +285,9 @@ def _rounded(number):
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
 
 
-def _expected_megabytes(path, source, encoding, options):
+def _expected_megabytes(path, ready, options):
     """Return between which sizes the output will lie; None where nothing of the input tells."""
+    source, (width, height) = ready.source, ready.target
     info, seconds, length = source.info, length_of(source.info, options), source.info.duration
     if options.target_size:
         return SMALLEST * options.target_size, options.target_size
@@ -295,8 +296,10 @@ def _expected_megabytes(path, source, encoding, options):
         return None
     sound = 160 * len(source.container.streams.audio) * (options.audio != "none")
     kilobits_in = max(50.0, 8000 * size / length - sound)
-    growth = encoding["size"][0] * encoding["size"][1] / (info.width * info.height)
-    return expected_size(encoding["options"], kilobits_in=kilobits_in, growth=growth, seconds=seconds, sound=sound)
+    rates = {"kilobits_in": kilobits_in, "growth": width * height / (info.width * info.height), "sound": sound}
+    looks = {"quantiser": ready.coding and ready.coding.quantiser, "grain": options.grain}
+    pixels = width * height * float(info.rate)
+    return expected_size(ready.encoding["options"], seconds=seconds, pixels=pixels, **rates, **looks)
 
 
 def _least_megabytes(expected, size, frames, options):

@@ -9,6 +9,7 @@ import pytest
 from conftest import ffmpeg, frame_times, packet_hashes, run_video, slow, write_clip
 
 import imagesr
+from imagesr.video.encoding import expected_size
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,32 @@ def test_a_machine_without_a_hardware_encoder_is_told(tmp_path, clip):
     assert len(done.stderr.strip().splitlines()) == 1
     assert "hardware encoder" in done.stderr and "GPU" in done.stderr
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("quantiser", "grain", "crf", "kilobits_in", "found"),
+    [  # of 02_cups, 1280x720, 3 s, by `balanced`; the files' megabytes
+        *((22, 0.0, 21, 1748, 2.57), (40, 0.0, 21, 387, 2.36), (46, 0.0, 21, 205, 1.90)),
+        *((22, 0.5, 21, 1748, 9.37), (40, 0.5, 21, 387, 9.74)),
+    ],
+)
+def test_the_expected_size_knows_starved_films_and_grain(quantiser, grain, crf, kilobits_in, found):
+    how = {"growth": 2.25, "seconds": 3.0, "sound": 0.0, "pixels": 1920 * 1080 * 29.97}
+    encoder = {"crf": f"{crf}"}
+    low, high = expected_size(encoder, kilobits_in=kilobits_in, quantiser=quantiser, grain=grain, **how)
+    assert low < found < high
+    if quantiser > 30 or grain:  # without knowing them it was too low
+        assert expected_size(encoder, kilobits_in=kilobits_in, **how)[1] < found
+    assert expected_size(encoder, kilobits_in=kilobits_in, quantiser=25, **how) == expected_size(
+        encoder, kilobits_in=kilobits_in, **how
+    )
+    assert expected_size({"b": "1000k"}, kilobits_in=1, grain=1, **how)[1] < 0.5  # a rate is kept
+
+
+def test_grain_is_in_the_size_that_is_said(tmp_path, clip):
+    reports = [
+        imagesr.upscale_video(clip, tmp_path / "out.mp4", model="lanczos", grain=grain, duration=0.4, overwrite=True)
+        for grain in (0, 1)
+    ]
+    plain, grained = (report.megabytes_expected[1] for report in reports)
+    assert grained > plain + 0.1
