@@ -29,6 +29,11 @@ def load_peer(file: Path, *, precision: str = "fp32", threads: int = 0, parallel
 
     Its card has 1 channel for luma, or 3 for RGB, and `scale`. `precision` is `fp32` or `bf16`. Raises ModelError.
     """
+    if file.suffix not in (".pth", ".onnx") or not file.is_file():
+        what = "there is no such file" if not file.is_file() else f"a file ending in {file.suffix or 'nothing'}"
+        raise ModelError(
+            f"Expected a network as .pth (ECBSR, ETDS, ESPCN, FSRCNN) or .onnx in {file}. Received: {what}"
+        )
     try:
         graph = _from_weights(file) if file.suffix == ".pth" else ov.Core().read_model(file)
         channels, scale = _described(graph)

@@ -28,6 +28,7 @@ from imagesr.video.upscaler import Upscaler
 LANCZOS = "lanczos"
 SHARPNESS = 0.5  # of CAS, from 0 to 1
 CONDITION = Condition("bicubic", "libx264", 18)  # of what quality is measured on
+_CLOSE = (0.07, 0.04)  # of the plot's width and height: labels of such points would lie on one another
 _OPENCV = {"cubic": "INTER_CUBIC", "lanczos4": "INTER_LANCZOS4", "linear": "INTER_LINEAR"}
 
 
@@ -192,7 +193,7 @@ def table(rows: Sequence[dict]) -> str:
 
 
 def plot(rows: Sequence[dict], file: Path) -> None:
-    """Draw speed over texture, or over PSNR-Y where texture was not measured.
+    """Draw speed over texture, or over PSNR-Y where texture was not measured; points that touch share a label.
 
     Speed is the frames per second that the CPU time allows to all cores: what else runs here changes it little.
     """
@@ -203,16 +204,32 @@ def plot(rows: Sequence[dict], file: Path) -> None:
         key, label = "psnr_y", "PSNR-Y, dB (faithful: right)"
     cores = os.cpu_count() or 1
     points = [(row["model"], row[key], 1000 * cores / row["cpu_ms"]) for row in rows if row["cpu_ms"] and row[key]]
-    draw_trade(points, file, label, f"frames per second by CPU time, {cores} cores, encoder included")
+    draw_trade(_labelled(points), file, label, f"frames per second by CPU time, {cores} cores, encoder included")
+
+
+def _labelled(points):
+    """Return points, (name, x, y), of which the first of those that lie close together has the names of all."""
+    wide, high = (max(values) - min(values) or 1.0 for values in list(zip(*points, strict=True))[1:])
+    found: list[list] = []
+    for name, x, y in sorted(points, key=lambda point: (point[1], -point[2])):
+        near = next((p for p in found if p[0] and _near(p, x, y, wide, high)), None)
+        if near:
+            near[0] += f", {name}"
+        found.append(["" if near else name, x, y])
+    return [tuple(point) for point in found]
+
+
+def _near(point, x, y, wide, high):
+    return abs(point[1] - x) < _CLOSE[0] * wide and abs(point[2] - y) < _CLOSE[1] * high
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted beside what was reached; `zen5` and `zen4` are for two cores of such a processor."""
+    """What is wanted beside what was reached; `zen5` and `zen4` are for two cores of such a processor, None is none."""
 
     what: str
     reached: float | None
-    zen5: float
+    zen5: float | None
     zen4: float
     least: bool = True
 
@@ -221,17 +238,26 @@ class Target:
         return self.reached is not None and (self.reached >= wanted if self.least else self.reached <= wanted)
 
 
-def targets(rows: Sequence[dict], shares: dict[str, dict[str, float]], stages: dict[str, float]) -> Iterator[Target]:
-    """Yield the targets of speed: `rows` are those of `bench` at x1.5, the others those of `evaluate.speed`."""
+def targets(
+    rows: Sequence[dict], shares: dict[str, dict[str, float]], stages: dict[str, float], still: float
+) -> Iterator[Target]:
+    """Yield the targets of speed.
+
+    `rows` are those of `bench` at x1.5, `shares` and `stages` those of `evaluate.speed`, `still` says how many times as
+    fast a screen recording is.
+    """
     over = {row["model"]: row.get("over_lanczos") for row in rows}
     for name, zen5, zen4 in (("fast", 0.70, 0.60), ("balanced", 0.58, 0.45), ("best", 0.40, 0.28)):
         yield Target(f"{name} over own lanczos", over.get(name), zen5, zen4)
+    fps = next((row["fps"] for row in rows if row["model"] == "balanced"), None)
+    yield Target("balanced, frames per second", fps, None, 33.0)
     of_ffmpeg = next((ratio for name, ratio in over.items() if name.startswith("ffmpeg")), None)
     yield Target("own lanczos over ffmpeg's", 1 / of_ffmpeg if of_ffmpeg else None, 0.97, 0.97)
     for name, figure in shares.items():
         if name != "peak":
             yield Target(f"network of {name}, share of the int8 peak", figure["share"], 0.70, 0.70)
     yield Target("copies and conversions, CPU-ms a frame", stages["copies"], 1.0, 1.0, least=False)
+    yield Target("a screen recording with still areas over the clip", still, 3.0, 3.0)
 
 
 def target_table(found: Sequence[Target]) -> str:
@@ -239,6 +265,10 @@ def target_table(found: Sequence[Target]) -> str:
     lines = ["| | reached | target, two Zen 5 cores | target, two Zen 4 cores |", "|---|---|---|---|"]
     for target in found:
         reached = "not measured" if target.reached is None else f"{target.reached:.2f}"
-        wanted = (f"{number:.2f}, {'met' if target.met(number) else 'missed'}" for number in (target.zen5, target.zen4))
+        wanted = (_told(target, number) for number in (target.zen5, target.zen4))
         lines.append(f"| {target.what} | {reached} | " + " | ".join(wanted) + " |")
     return "\n".join(lines)
+
+
+def _told(target, wanted):
+    return "" if wanted is None else f"{wanted:.2f}, {'met' if target.met(wanted) else 'missed'}"

@@ -13,7 +13,7 @@ from imagesr.media.clips import write_clip
 RATE = 30
 _LINE, _MARGIN, _LETTER = 24, 60, 9  # pixels
 _SCROLLS = 3  # in the whole, of a page each
-_SCROLLED = 8  # frames that a scroll takes
+_SCROLLED = 75  # a scroll takes a frame in so many of the whole
 _BLINK = 15  # frames of a cursor, on and off
 _TEXT = "the frame stays where nothing moves and only a word is typed at the end of a line while a pointer waits"
 
@@ -27,13 +27,13 @@ def pictures(frames: int, size: tuple[int, int]) -> Iterator[Image.Image]:
     """Yield the pictures of a recording, RGB of `size`, (width, height)."""
     width, height = size
     page = _page(width, height * (1 + _SCROLLS))
-    down, begun = 0, 0
+    down, begun, long = 0, 0, max(1, frames // _SCROLLED)  # a scroll's frames
     starts = {frames * (i + 1) // (_SCROLLS + 1) for i in range(_SCROLLS)}
     for i in range(frames):
         if i in starts:
             begun = i
-        if begun and i - begun < _SCROLLED:
-            down += height // _SCROLLED
+        if begun and i - begun < long:
+            down += height // long
         shown = page.crop((0, down, width, down + height))
         _draw_moving(ImageDraw.Draw(shown), i, i - begun, size)
         yield shown

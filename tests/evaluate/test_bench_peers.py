@@ -2,16 +2,17 @@
 
 import json
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import write_clip
+from conftest import ffmpeg, write_clip
 from torchfile import write_weights
 
 from imagesr.card import find_model
 from imagesr.engines.peak import int8_convolution
 from imagesr.errors import ModelError
-from imagesr.evaluate import bench, fit, peers, speed
+from imagesr.evaluate import bench, fit, peers, screen, speed
 from imagesr.evaluate.peers import Method, Target, methods, target_table, targets
 from imagesr.media.frames import Frame, plane
 from imagesr.media.source import Source
@@ -113,15 +114,44 @@ def test_the_plot_shows_every_method_that_has_both_figures(tmp_path, monkeypatch
     assert drawn[-1][0] == [("a", 30.0, 50.0), ("c", 31.0, 25.0)] and "PSNR-Y" in drawn[-1][1][1]
 
 
+def test_points_that_lie_close_together_share_a_label():
+    points = [("a", 0.0, 60.0), ("b", 0.01, 60.5), ("c", 0.5, 61.0), ("d", 1.0, 0.0)]
+    assert peers._labelled(points) == [("a, b", 0.0, 60.0), ("", 0.01, 60.5), ("c", 0.5, 61.0), ("d", 1.0, 0.0)]
+    assert peers._labelled(points[:1]) == points[:1]
+
+
+def test_most_of_a_screen_recording_stays_as_it_was():
+    shown = [np.asarray(picture.convert("L")) for picture in screen.pictures(120, (320, 180))]
+    assert len(shown) == 120 and shown[0].shape == (180, 320)
+    changed = [(a != b).mean() for a, b in pairwise(shown)]
+    assert sum(share > 0.05 for share in changed) == 3  # scrolls of a frame each
+    assert 0 < np.median([share for share in changed if share <= 0.05]) < 0.02 or changed.count(0) > 30
+
+
+def test_a_screen_recording_is_timed_beside_the_clip(clip, tmp_path, monkeypatch):
+    ran = []
+    speeds = iter([90.0, 30.0, 80.0, 40.0, 75.0, 30.0])
+    monkeypatch.setattr(bench, "SIZE", (320, 180))
+    monkeypatch.setattr(
+        bench, "end_to_end", lambda model, film, *rest: ran.append((model, film.name)) or {"pace": next(speeds)}
+    )
+    how = {"repeat": 3, "precision": "auto", "threads": 0, "tell": lambda line: None}
+    assert bench.still_areas(clip, 12, tmp_path, **how) == 2.5
+    assert ran == [("balanced", "screen.mp4"), ("balanced", clip.name)] * 3
+
+
 def test_the_table_of_targets_says_what_is_met():
     rows = [{"model": "ffmpeg lanczos", "over_lanczos": 1.25}, {"model": "fast", "over_lanczos": 0.65}]
-    found = list(targets(rows, {"peak": {"share": 1}, "best": {"share": 0.71}}, {"copies": 1.2}))
+    rows.append({"model": "balanced", "fps": 34.5})
+    found = list(targets(rows, {"peak": {"share": 1}, "best": {"share": 0.71}}, {"copies": 1.2}, 2.5))
     lines = target_table(found).splitlines()
     assert "| fast over own lanczos | 0.65 | 0.70, missed | 0.60, met |" in lines
     assert "| best over own lanczos | not measured | 0.40, missed | 0.28, missed |" in lines
     assert "| own lanczos over ffmpeg's | 0.80 | 0.97, missed | 0.97, missed |" in lines
     assert "| network of best, share of the int8 peak | 0.71 | 0.70, met | 0.70, met |" in lines
     assert "| copies and conversions, CPU-ms a frame | 1.20 | 1.00, missed | 1.00, missed |" in lines
+    assert "| balanced, frames per second | 34.50 | | 33.00, met |" in [line.replace("|  |", "| |") for line in lines]
+    assert "| a screen recording with still areas over the clip | 2.50 | 3.00, missed | 3.00, missed |" in lines
     assert Target("x", 1.0, 1.0, 1.0, least=False).met(1.0)
 
 
@@ -171,6 +201,7 @@ def test_fit_needs_no_tensorflow(monkeypatch, capsys):
 
 def test_bench_peers_prints_every_table_and_writes_them(tmp_path, clip, nearest, monkeypatch, capsys):
     rows = [{"model": "lanczos", "fps": 9.0, "seconds_30_end_to_end": 3.3, "over_lanczos": 1.0}]
+    monkeypatch.setattr(bench, "still_areas", lambda *arguments, **options: 2.5)
     monkeypatch.setattr(bench, "bench", lambda *arguments, **options: rows)
     monkeypatch.setattr(speed, "shares", lambda cards, size: {"peak": {"tops": 1.0, "share": 1.0, "cpu_ms": 1.0}})
     monkeypatch.setattr(speed, "stages", lambda *arguments: {"network": 9.0, "copies": 0.5})
@@ -180,11 +211,17 @@ def test_bench_peers_prints_every_table_and_writes_them(tmp_path, clip, nearest,
     record = tmp_path / "peers.json"
     assert bench.main([str(clip), "--frames", "12", "--peers", str(nearest), "--json", str(record)]) == 0
     out = capsys.readouterr().out
-    for text in ("| network | 9.0 |", "| peak |", "| nearest (fp32) | 5.0 | 9.9 | 30.00 | 0.200 |", "not measured"):
+    for text in (
+        "| network | 9.0 |",
+        "| peak |",
+        "| nearest (fp32) | 5.0 | 9.9 | 30.00 | 0.200 |",
+        "not measured",
+        "for --frames 600",
+    ):
         assert text in out
     assert {"nearest", "fast", "lanczos + CAS"} <= set(given)
     written = json.loads(record.read_text())
-    assert written["targets"][-1]["reached"] == 0.5 and written["peers"] == [row]
+    assert [target["reached"] for target in written["targets"][-2:]] == [0.5, 2.5] and written["peers"] == [row]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +229,10 @@ def test_bench_peers_prints_every_table_and_writes_them(tmp_path, clip, nearest,
     [
         (["--plot", "a.png"], "--plot"),
         (["--fit", "--peers"], "one of"),
-        (["--peers", "missing.pth"], "Expected a network"),
+        (["--peers", "missing.pth"], "Received: there is no such file"),
+        (["--peers", "clip.mp4"], "Received: a file ending in .mp4"),
+        (["--fit"], "Expected --fit without a clip"),
+        (["--threads", "-1"], "Expected --threads from 0 to 256"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, words, tmp_path, capsys, monkeypatch):
@@ -201,3 +241,12 @@ def test_what_cannot_be_is_refused(arguments, words, tmp_path, capsys, monkeypat
     assert bench.main(["clip.mp4", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_clip_that_quality_cannot_be_measured_on_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch):
+    deep = tmp_path / "deep.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", deep)
+    monkeypatch.setattr(bench, "bench", lambda *arguments, **options: pytest.fail("it was run"))
+    assert bench.main([str(deep), "--peers"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"imagesr bench: Expected a clip in 8-bit 4:2:0. Received: {deep} (yuv420p10le)"
