@@ -49,6 +49,7 @@ ENGINES = {
     "saved_model": Runtime("imagesr.engines.saved_model", "train"),
 }
 DEVICES = tuple(dict.fromkeys(device for runtime in ENGINES.values() for device in runtime.devices))
+_BY_CUDA = ("cuda", "tensorrt")  # another package of the same runtime has them
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
@@ -99,13 +100,16 @@ def load_engine(
         raise ModelError(f"Expected a precision ({', '.join(PRECISIONS)}). Received: {precision}")
     device = "cpu" if device == "auto" else device
     engine = engine or next((name for name, runtime in ENGINES.items() if device in runtime.devices), "openvino")
-    module = import_engine(engine)
+    module = import_engine(engine, device)
     drives = ENGINES[engine].devices
     if len(drives) > 1:
         here = module.devices()
         if drives.get(device) not in here:
             there = ", ".join(name for name, own in drives.items() if own in here)
-            raise ModelError(f"Expected a device that {engine} finds on this machine ({there}). Received: {device}")
+            how = f"; for NVIDIA's cards: {install('cuda')}" if device in drives and device in _BY_CUDA else ""
+            raise ModelError(
+                f"Expected a device that {engine} finds on this machine ({there}). Received: {device}{how}"
+            )
         load = partial(module.load, device=drives[device])
     elif device in drives:
         load = module.load
@@ -188,8 +192,8 @@ def _checked(name, number, card, known):
     return number
 
 
-def import_engine(engine: str) -> ModuleType:
-    """Import the file of an engine, and its runtime; raises ModelError that says what to install."""
+def import_engine(engine: str, device: str = "cpu") -> ModuleType:
+    """Import the file of an engine, and its runtime; raises ModelError that says what to install for the device."""
     if engine not in ENGINES:
         raise ModelError(f"Expected an engine ({', '.join(ENGINES)}). Received: {engine}")
     module, extra, _ = ENGINES[engine]
@@ -198,6 +202,7 @@ def import_engine(engine: str) -> ModuleType:
             import_keras()
         return import_module(module)
     except ModuleNotFoundError as error:
+        extra = "cuda" if device in _BY_CUDA else extra
         raise ModelError(f"The engine {engine} needs the package {error.name}: {install(extra)}") from None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from imagesr.card import ModelCard
+from imagesr.cli import hidden_stderr
 from imagesr.engines import Engine, onnx_file
 from imagesr.errors import ModelError
 
@@ -39,9 +42,14 @@ def load(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     file = onnx_file(card, precision, bits)
-    session = onnxruntime.InferenceSession(file, options, providers=list(dict.fromkeys([device, _CPU])))
-    if device not in session.get_providers():  # its libraries are missing, which ONNX Runtime only prints
-        raise ModelError(f"Expected a device whose libraries are installed. Received: {device}, which does not start")
+    if device == _CPU:
+        session = onnxruntime.InferenceSession(file, options, providers=[_CPU])
+    else:
+        with hidden_stderr(), redirect_stdout(io.StringIO()):  # where a library is missing it prints that in many lines
+            session = onnxruntime.InferenceSession(file, options, providers=[device, _CPU])
+    if device not in session.get_providers():
+        told = "Expected a device whose driver and libraries are installed, such as cpu"
+        raise ModelError(f"{told}. Received: {device}, which does not start")
     return _ONNX(card, session, precision, detail, clean)
 
 

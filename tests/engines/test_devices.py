@@ -1,5 +1,7 @@
 """Devices by name: the choice, with machines that are made up, and what this one has."""
 
+import os
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +27,9 @@ def onnx(monkeypatch):
 
         def __init__(self, file, options, providers):
             self.providers = providers if Session.starts else providers[-1:]
+            if not Session.starts:
+                os.write(2, b"libcublas.so: no such file\n")
+                print("falling back")
 
         def get_providers(self):
             return self.providers
@@ -43,10 +48,11 @@ def test_a_provider_passes_through_by_its_name(onnx, device):
     assert engine._session.providers == [ENGINES["onnx"].devices[device], "CPUExecutionProvider"]
 
 
-def test_a_provider_that_does_not_start_is_told(onnx):
+def test_a_provider_that_does_not_start_is_told_in_one_sentence(onnx, capfd):
     onnx.starts = False
-    with pytest.raises(ModelError, match="Expected a device whose libraries are installed"):
+    with pytest.raises(ModelError, match=r"libraries are installed, such as cpu\. Received: CUDA.* does not start$"):
         load_engine(FAST, device="cuda")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("device", ["gpu", "npu"])
@@ -77,6 +83,10 @@ def test_openvino_compiles_for_the_device(monkeypatch, device):
     ("options", "words"),
     [
         ({"device": "npu"}, r"a device that openvino finds on this machine \(cpu.*Received: npu"),
+        (
+            {"device": "cuda"},
+            r"onnx finds on this machine \(cpu.*Received: cuda; for NVIDIA's cards: pip install .*\[cuda\]",
+        ),
         ({"device": "directml"}, r"a device that onnx finds on this machine \(cpu.*Received: directml"),
         ({"device": "cuda", "engine": "openvino"}, r"a device that openvino finds.*Received: cuda"),
         ({"device": "gpu", "engine": "keras"}, "keras runs on the CPU only"),
@@ -88,6 +98,14 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch, options, words)
     monkeypatch.setattr(module, "devices", lambda: {"CPU"})
     with pytest.raises(ModelError, match=words):
         load_engine(FAST, **options)
+
+
+def test_a_runtime_that_is_missing_is_installed_with_what_drives_the_device(monkeypatch):
+    monkeypatch.delitem(sys.modules, "imagesr.engines.onnx", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for device, extra in (("cuda", "cuda"), ("directml", "train")):
+        with pytest.raises(ModelError, match=rf"needs the package onnxruntime: pip install .*\[{extra}\]"):
+            load_engine(FAST, device=device)
 
 
 def test_the_command_lists_what_runs_and_what_fails(monkeypatch, capsys):
