@@ -153,6 +153,8 @@ def main():
         measure(options.backend, options.minutes)
         return
     backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if not backends:
+        parser.error(f"expected one of {', '.join(BACKENDS)}, received none: neither is installed")
     share = options.minutes / len(backends)
     for name in backends:
         environment = os.environ | {"KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3"}
