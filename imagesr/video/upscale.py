@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from imagesr.card import models_for
 from imagesr.cli import Interrupted
 from imagesr.engines import checked_clean, checked_detail
 from imagesr.engines.chain import chain_name, native_scale
@@ -23,7 +24,7 @@ from imagesr.media.writer import EMPTY
 from imagesr.video import segments
 from imagesr.video import target as wanted_size
 from imagesr.video.encoding import SMALLEST, bitrate_of, expected_size
-from imagesr.video.options import Options, check_paths
+from imagesr.video.options import LADDER, Options, check_paths
 from imagesr.video.pipeline import run
 from imagesr.video.prepare import factor_of, find_tools, length_of, prepare, shown_size
 from imagesr.video.realtime import would_hold
@@ -127,9 +128,16 @@ def upscale_video(
 
 
 def _note_pace(report, pace):
-    """Note which models ran, and where they did not hold the rate, from the first frame on."""
+    """Note which models ran, what they have and take, and where they did not hold the rate, from the first frame on."""
     report.by_model = pace.shares
     report.model = " and ".join(pace.shares)
+    cards = [card for name in pace.shares if name != LADDER[-1] for card in models_for("live", name)]
+    if not cards:
+        report.flavour = report.precision = ""
+    for name in ("detail", "clean"):
+        if all(getattr(card, name) is None for card in cards):
+            setattr(report, name, None)
+    report.coding = "" if report.clean is None else report.coding
     if (report.paced() or pace.fps) < _HELD * pace.fps:
         report.notes.append(f"{pace.fps:g} frames a second were not held")
 

@@ -97,6 +97,7 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     assert report.by_model == {"best": 1.0}
     assert report.frames == 40
     assert "in time: best 100%" in str(report)
+    assert (report.flavour, report.detail) == ("film", 0.6) and report.clean is not None
     monkeypatch.setattr(realtime, "_STAY_S", 0)
     report = imagesr.upscale_video(clip, tmp_path / "fast.mp4", realtime=1000, detail=0.5)
     assert report.frames == 40
@@ -105,6 +106,7 @@ def test_a_video_in_time_has_all_its_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(realtime, "frame_seconds", lambda upscaler, info: 1.0)
     report = imagesr.upscale_video(clip, tmp_path / "plain.mp4", realtime=30)
     assert (report.by_model, report.model) == ({"lanczos": 1.0}, "lanczos")
+    assert (report.flavour, report.precision, report.detail, report.clean, report.coding) == ("", "", None, None, "")
     monkeypatch.setattr(Report, "paced", lambda self: 940.0)
     report = imagesr.upscale_video(clip, tmp_path / "late.mp4", realtime=1000)
     assert "1000 frames a second were not held" in report.notes
