@@ -31,6 +31,7 @@ NOT_RUN = {
     "--dry-run": "writes nothing, and has tests of its own",
     "--demo": "renders a clip, and has a test of its own",
     "large.mkv": "is a command twice, for an interrupted run",
+    "pairs/": "needs films, and takes several",
     "upscaled": "takes several videos, and has tests of its own",
     "-c libx265": "takes long on small machines",
     "saved_models/mine": "needs a trained network",
