@@ -12,7 +12,7 @@ _STRENGTH, _MOST = 6.0, 3.0  # codes that a sample of luma may change by: times 
 _CHROMA = 3.0  # times that for chroma, where luma is level: encoders leave larger steps there
 _LEAST = 0.51  # codes: FFmpeg's filter takes no less
 _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 32 / 1080, 8, 32  # pixels of a frame's height; the filter takes 4 to 32
-_LEVEL, _UNEVEN = 4, 8  # codes between the darkest and the brightest luma of a cell and its neighbours
+_LEVEL, _UNEVEN = 6, 24  # codes between the darkest and the brightest luma of a cell and its neighbours
 _ROWS = 64  # at a time, so that all stays in the processor's cache
 _FORMATS = {"gray", "yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p"}
 _FORMATS |= {"yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p"}
@@ -63,7 +63,8 @@ class Deband:
     def _level(self, luma, shape, cell):
         """Return how level luma is at samples of chroma of a `shape`, uint8 from 0 to 255.
 
-        A cell of so many pixels is level where luma differs by at most `_LEVEL` codes in it and beside it.
+        A cell of so many pixels is level where luma differs by at most `_LEVEL` codes in it and beside it, and not at
+        all from `_UNEVEN` codes on.
         """
         span = _extreme(luma, cell, np.maximum) - _extreme(luma, cell, np.minimum)
         wide = np.pad(span, 1, mode="edge")
