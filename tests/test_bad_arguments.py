@@ -440,7 +440,8 @@ RETRAIN = {
 }
 TRACK = {
     "sync": (2, "RUN"),
-    "sync photos": (2, "the address of a tracking server"),
+    "sync photos": (3, "which is none"),
+    "sync nothing": (3, "which is not there"),
     "lineage photos": (3, "without lineage.json"),
     "lineage nobody": (2, "NAME@ALIAS"),
     "nonsense": (2, "nonsense"),

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from imagesr.cli import Parser, run_subcommand
+from imagesr.errors import InputError
 from imagesr.tracking import URI
 
 DESCRIPTION = "Send runs to a tracking server, and tell where a model comes from."
@@ -60,15 +61,34 @@ def _uri(options, run=None):
     raise ValueError(f"Expected the address of a tracking server, by --uri or {URI}. Received: none")
 
 
+def _runs(paths):
+    """Return the runs among paths; what lies beside them, such as MLflow's own files, is named and passed over.
+
+    Raises InputError for a path that is missing, and where no path is a run.
+    """
+    from imagesr.tracking.mirror import is_run
+
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(f"Expected runs of imagesr train. Received: {missing[0]}, which is not there")
+    found = [path for path in paths if is_run(path)]
+    if not found:
+        raise InputError(f"Expected runs of imagesr train. Received: {paths[0]}, which is none")
+    for path in paths:
+        if path not in found:
+            print(f"imagesr track: {path} is no run, and is passed over", file=sys.stderr)
+    return found
+
+
 def run_sync(options: argparse.Namespace) -> int:
     """Send the runs, and return the exit code."""
     from imagesr.tracking.mirror import Mirror, begin
 
-    addresses = [_uri(options, run) for run in options.runs]
+    runs = _runs(options.runs)
+    addresses = [_uri(options, run) for run in runs]
     from imagesr.tracking.server import Server
 
     lacking = 0
-    for run, uri in zip(options.runs, addresses, strict=True):
+    for run, uri in zip(runs, addresses, strict=True):
         begin(run, uri)
         mirror = Mirror(run, Server(uri))
         before = mirror.missing()

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 RECORD = "tracking.json"
 _FILES = ("config.json", "lineage.json", "history.csv", "benchmark.json", "statistics/*.png", "decision-*.json")
+_OF_A_RUN = ("config.json", "history.csv")
 _LAST_FILES = ("model.keras",)  # sent once, at the end
 _SENT = "imagesr.files"  # the tag that says which files the server has
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run: of `imagesr train`, or of `model.fit` with `RunFolder`."""
+    return any((folder / name).is_file() for name in _OF_A_RUN)
 
 
 def begin(run: Path, uri: str) -> dict[str, Any]:

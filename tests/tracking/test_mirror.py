@@ -16,7 +16,7 @@ from imagesr.mlops.measures import leaked
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import MANIFEST, Manifest, fetch, list_tree, publish
 from imagesr.tracking import address, is_local
-from imagesr.tracking.__main__ import main
+from imagesr.tracking.__main__ import _runs, main
 from imagesr.tracking.follow import Follower, reachable
 from imagesr.tracking.lineage import changes, describe, read_lineage, write_lineage
 from imagesr.tracking.mirror import Mirror, begin, read_record
@@ -172,6 +172,26 @@ def test_a_server_that_never_answers_is_not_waited_for(run, capsys, monkeypatch)
         assert not follower.end()
         assert time.monotonic() - begun < 60
     assert "not all of the run" in capsys.readouterr().err
+
+
+def test_a_run_that_was_not_tracked_needs_an_address(run, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (run / "tracking.json").unlink()
+    assert main(["sync", str(run)]) == 2
+    assert "Expected the address of a tracking server, by --uri" in capsys.readouterr().err
+
+
+def test_what_lies_beside_runs_is_not_sent(run, capsys):
+    (run.parent / "mlartifacts").mkdir()
+    (run.parent / "mlflow.db").write_text("")
+    beside = sorted(run.parent.iterdir())
+    assert _runs(beside) == [run]
+    told = capsys.readouterr().err
+    assert "mlartifacts is no run" in told and "mlflow.db is no run" in told
+    for path, expected in (("mlartifacts", "which is none"), ("nothing", "which is not there")):
+        assert main(["sync", str(run.parent / path), "--uri", "sqlite:///x.db"]) == 3
+        assert expected in capsys.readouterr().err
+    assert [*(run.parent / "mlartifacts").iterdir()] == []
 
 
 @pytest.mark.parametrize("command", [["sync", "x", "--uri", "sqlite:///x.db"], ["lineage", "a@champion"]])
