@@ -18,5 +18,10 @@ export RCLONE_CONFIG_OBJECT_TYPE=s3 RCLONE_CONFIG_OBJECT_PROVIDER=Other RCLONE_C
 export RCLONE_CONFIG_OBJECT_ENDPOINT=${AWS_ENDPOINT_URL:-} RCLONE_CONFIG_OBJECT_REGION=${AWS_REGION:-us-east-1}
 mkdir -p "$folder"
 rclone mount "object:$bucket" "$folder" --read-only --allow-other --daemon --dir-cache-time 10s --vfs-cache-mode full
+if [ ! -f "$folder/current.json" ]; then
+  fusermount3 -u "$folder"
+  echo "Expected data of imagesr datasets load in $bucket. Received: none" >&2
+  exit 3
+fi
 version=$(sed -n 's/.*"version": "\([0-9a-f]*\)".*/\1/p' "$folder/current.json")
 echo "$folder/versions/$version"

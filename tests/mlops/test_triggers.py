@@ -166,3 +166,16 @@ def test_the_mount_is_a_script(tmp_path):
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     done = subprocess.run(["bash", script], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode and "Expected BUCKET/PREFIX" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_a_bucket_without_data_is_told_and_not_left_mounted(tmp_path):
+    programs = {"rclone": "exit 0", "mountpoint": "exit 1", "fusermount3": f'echo "$@" >{tmp_path}/unmounted'}
+    for name, does in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["bash", ROOT / "script/setup_rclone_mnt.sh", "bucket/data", tmp_path / "object"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "Expected data of imagesr datasets load in bucket/data" in done.stderr
+    assert (tmp_path / "unmounted").read_text() == f"-u {tmp_path / 'object'}\n"
