@@ -144,7 +144,7 @@ def _sets(figures, limits) -> Iterator[Check]:
 def _film(figures, limits) -> Iterator[Check]:
     for crf, pair in figures.film.items():
         change = _change(pair)
-        told = f"film at CRF {crf}: PSNR-Y {change:+.3f} dB, {-limits.film_fall_db:g} is the least"
+        told = f"film at CRF {crf}: PSNR-Y {change:+.3f} dB, {0 - limits.film_fall_db:g} is the least"
         yield Check(f"film {crf}", change, -limits.film_fall_db, change >= -limits.film_fall_db, told)
 
 

@@ -95,6 +95,11 @@ def test_the_first_model_is_compared_with_bicubic_alone():
     assert refused(figures(film={}, natural={}, seconds=[], int8_loss=None)) == []
 
 
+def test_the_most_that_film_may_fall_is_told_as_a_number_that_people_write():
+    told = {check.name: check.told for check in decide(figures(), LIMITS_READ).checks}
+    assert told["film 18"].endswith(" dB, 0 is the least") and told["set b100"].endswith(" dB, -0.05 is the least")
+
+
 def test_the_decision_keeps_every_figure():
     decision = decide(figures(better=-1), LIMITS_READ)
     record = json.loads(json.dumps(decision.record()))
