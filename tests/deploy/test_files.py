@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from imagesr.serve.__main__ import _parser
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PARTS = {"service-1", "service-2", "front", "mlflow", "database", "s3", "prometheus", "alertmanager", "machine"}
@@ -87,11 +89,12 @@ def test_rules_and_panels_name_figures_that_there_are():
 
 def test_no_secret_is_in_a_file_and_every_image_of_others_is_pinned():
     compose = read("compose.yaml")
+    ours = {service["image"] for service in compose["services"].values() if "build" in service and "image" in service}
     for name, service in compose["services"].items():
         for key, value in (service.get("environment") or {}).items():
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert str(value).startswith("${") and ":?" in value, f"{name}: {key}"
-        if "image" in service and service["image"] != "imagesr":
+        if "image" in service and service["image"] not in ours:
             assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", service["image"])
         for volume in service.get("volumes", []):
             assert volume.startswith(("./", "/:", "${BLOCK:-/mnt/block}")), volume
@@ -111,13 +114,57 @@ def test_nginx_refuses_names_that_are_not_its_own():
 def test_no_video_lies_in_the_memory_of_a_container():
     services = read("compose.yaml")["services"]
     for name in ("service-1", "service-2"):
-        command = services[name]["command"]
+        command = services[name]["command"].split()
+        mounted = [volume.rsplit(":", 1)[1] for volume in services[name]["volumes"]]
         if "--video-folder" in command:
-            folder = command[command.index("--video-folder") + 1]
-            assert [volume.rsplit(":", 1)[1] for volume in services[name]["volumes"]] == [folder]
+            assert command[command.index("--video-folder") + 1] in mounted
         else:
             assert command[command.index("--videos") + 1] == "0"
+        assert services[name]["environment"]["IMAGESR_CACHE"] in mounted, "champions outlast a container"
     assert "--video-folder" in services["service-1"]["command"], "nginx sends all videos there"
+
+
+def test_containers_follow_the_registry_as_processes_do():
+    """Both services take further options from one variable, and their image has what --registry needs."""
+    services = read("compose.yaml")["services"]
+    for name in ("service-1", "service-2"):
+        assert services[name]["command"].endswith(" ${IMAGESR_SERVE:-}")
+        assert "track" in services[name]["build"]["args"]["EXTRAS"].split(",")
+    assert re.search(r"^ARG EXTRAS=[\w,]+$", (ROOT / "Dockerfile").read_text("utf-8"), re.M)
+    page = (DEPLOY / "README.md").read_text("utf-8")
+    given = re.search(r"IMAGESR_SERVE='([^']*)' docker compose", page)[1]
+    options = _parser().parse_args(given.split())
+    assert options.follow and options.registry == services["etl"]["environment"]["MLFLOW_TRACKING_URI"]
+
+
+def test_the_image_that_trains_has_the_libraries_of_opencv():
+    """Slim images have none of them, and `import cv2` fails, which looks for leaks."""
+    etl = read("compose.yaml")["services"]["etl"]
+    assert re.search("apt-get install .*libgl1 .*libglib2.0-0", etl["build"]["dockerfile_inline"])
+    job = read("retrain-cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert job["image"].partition(":")[0] == etl["image"]
+
+
+def test_folders_of_containers_that_are_not_root_are_made_by_the_page():
+    """Docker would make a folder that is missing, for root alone."""
+    page = (DEPLOY / "README.md").read_text("utf-8")
+    made = {name for names in re.findall(r"mkdir -p BLOCK/\{([\w,]+)\}", page) for name in names.split(",")}
+    owned = [(user, names.strip("{}")) for user, names in re.findall(r"chown (\d+) BLOCK/(\S+?)`", page)]
+    assert {name for _, names in owned for name in names.split(",")} == made
+    ours = {name for user, names in owned if user == "10001" for name in names.split(",")}
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")
+    used = {*re.findall(r"\$\{BLOCK:-/mnt/block\}/(\w+)", text)}
+    assert used - made == {"database", "s3"}, "these two run as root"
+    commands = re.findall(r"docker compose [^\n]*run [^\n]*", page)
+    written = {*re.findall(r"/block/(\w+)", " ".join(re.sub("=/block/in/", "=", line) for line in commands))}
+    assert written and written <= ours
+
+
+def test_the_bucket_is_mounted_from_any_endpoint():
+    """Debian's rclone does not read AWS_ENDPOINT_URL by itself."""
+    unit = (DEPLOY / "ansible/templates/imagesr-rclone.service.j2").read_text("utf-8")
+    [command] = re.findall("^ExecStart=(.*)$", unit, re.M)
+    assert "--s3-endpoint=${AWS_ENDPOINT_URL} " in command and "--read-only" in command
 
 
 def test_nothing_of_it_is_in_the_wheel():
