@@ -21,6 +21,7 @@ from imagesr.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "deploy").rglob("*.md"))
 
 # Commands that run on small files within seconds. Others need a camera, a window, a service, data or minutes.
 RUN = ("video", "image")
@@ -39,6 +40,11 @@ NOT_RUN = {
     '"DIV2K"': "needs DIV2K; test_a_run_folder_alone does the same",
 }
 SHORTER = {"20_000": "2", "filters=16, blocks=4": "filters=4, blocks=1", "batch=16": "batch=2"}
+
+
+def name_of(page):
+    """Return a page's name among all pages."""
+    return page.relative_to(ROOT).with_suffix("").as_posix().removeprefix("docs/")
 
 
 def blocks(page, language):
@@ -84,7 +90,7 @@ def ours(words):
 LINES = [(page, words) for page in PAGES for text in blocks(page, "sh") for words in commands(text) if ours(words)]
 TRAINING = re.compile(r"keras|imagesr\.(train|models|datasets|evaluate)")
 PYTHON = [
-    pytest.param(text, id=f"{page.stem}-{number}", marks=[pytest.mark.keras] * bool(TRAINING.search(text)))
+    pytest.param(text, id=f"{name_of(page)}-{number}", marks=[pytest.mark.keras] * bool(TRAINING.search(text)))
     for page in PAGES
     for number, text in enumerate(blocks(page, "python"), 1)
 ]
@@ -99,7 +105,7 @@ def anchors(page):
     return {slug(heading) for heading in re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -147,7 +153,7 @@ def parse(monkeypatch):
 def with_marks(page):
     """Return a page as a parameter, marked where its commands' modules need Keras."""
     keras = needs_keras(*(ours(words)[0] for where, words in LINES if where == page))
-    return pytest.param(page, id=page.stem, marks=[pytest.mark.keras] * keras)
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.keras] * keras)
 
 
 def write_preset(folder):
