@@ -406,7 +406,7 @@ DATASETS = {
     "extract div2k=none.zip --out new": (3, "none.zip"),
     "extract div2k=in.mp4 --out new": (3, "Expected a whole zip"),
     "extract div2k=empty --out new": (3, "Expected pictures"),
-    "extract div2k=photos div2k=photos --out new": (2, "each name once"),
+    "extract div2k=photos div2k=photos --out new": (3, "different pictures"),
     "extract div2k=photos --out new --sha256 div2k=12": (2, "64 hexadecimal digits"),
     f"extract div2k=photos --out new --sha256 div2k={64 * '0'}": (3, "SHA-256"),
     "transform photos new": (3, "imagesr datasets extract"),

@@ -32,8 +32,8 @@ def digest_argument(text: str) -> tuple[str, str]:
 def add_commands(command: Callable[..., Callable]) -> None:
     """Add the commands to a parser; `command` takes name, function, what it does and an example, and returns `add`."""
     what = "take pictures out of zips, folders, addresses or Kaggle"
-    add = command("extract", run_extract, what, "imagesr datasets extract div2k=DIV2K.zip --out raw")
-    text = "a zip, a folder, https://… of a zip, or kaggle:OWNER/DATASET"
+    add = command("extract", run_extract, what, "imagesr datasets extract div2k=train.zip div2k=valid.zip --out raw")
+    text = "a zip, a folder, https://… of a zip, or kaggle:OWNER/DATASET; a name may have several"
     add("sources", nargs="+", type=source_argument, metavar="NAME=SOURCE", help=f"{', '.join(NAMES)}: {text}")
     add("--out", type=Path, required=True, metavar="RAW", help="the folder for the pictures")
     text = "what the source must be; without it, it is written down"
@@ -61,11 +61,8 @@ def run_extract(options: argparse.Namespace) -> int:
     """Extract the sources, and return the exit code."""
     from imagesr.datasets.extract import extract
 
-    sources = dict(options.sources)
-    if len(sources) < len(options.sources):
-        raise ValueError(f"Expected each name once. Received: {', '.join(name for name, _ in options.sources)}")
     with recorded("etl", step="extract") as figures:
-        entries = extract(sources, options.out, sha256=dict(options.sha256), progress=progress)
+        entries = extract(options.sources, options.out, sha256=options.sha256, progress=progress)
         figures |= {"rows": sum(entry["pictures"] for entry in entries), "rejected": 0}
     for entry in entries:
         print(f"{entry['name']}: {entry['pictures']} pictures of {entry['from']}, SHA-256 {entry['sha256']}")

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -35,35 +35,38 @@ _KAGGLE = "https://www.kaggle.com/api/v1/datasets/download/"
 
 
 def extract(
-    sources: Mapping[str, str],
+    sources: Sequence[tuple[str, str]],
     out: Path,
     *,
-    sha256: Mapping[str, str] | None = None,
+    sha256: Sequence[tuple[str, str]] = (),
     progress: Callable[..., Iterable] = plain,
 ) -> list[dict[str, Any]]:
-    """Extract the pictures of sources by name into `out`/NAME, and return the record that `out`/sources.json keeps.
+    """Extract the pictures of (name, source) into `out`/NAME, and return the record that `out`/sources.json keeps.
 
-    A source is a zip, a folder, `https://…` of a zip, or `kaggle:OWNER/DATASET`. `sha256` holds the digests that
-    sources must have; that of a folder is the digest of its pictures' digests and names. Files and folders that `out`
-    was made of already are not extracted again, and an address is not fetched again where its digest is given. `out` is
-    there as a whole or not at all.
+    A source is a zip, a folder, `https://…` of a zip, or `kaggle:OWNER/DATASET`; a name may have several, as DIV2K has
+    two zips. `sha256` holds the digests that sources must have, those of a name in the order of its sources; that of a
+    folder is the digest of its pictures' digests and names. Files and folders that `out` was made of already are not
+    extracted again, and an address is not fetched again where its digest is given. `out` is there as a whole or not at
+    all.
 
     Raises InputError for a source that is missing, cannot be read, is not what its digest says, has links, or is a zip
-    with paths that lead outside, or too much data.
+    with paths that lead outside, or too much data; ValueError for more digests than sources.
     """
-    sha256 = sha256 or {}
-    done = _done(out, sources, sha256)
+    wanted = _wanted(sources, sha256)
+    done = _done(out, sources, wanted)
     if done:
         return done
     record = []
     with whole_folder(out) as part, tempfile.TemporaryDirectory(prefix="imagesr-extract-") as scratch:
-        for name, source in sources.items():
-            found = _source(source, Path(scratch) / name, sha256.get(name), progress)
+        for number, (name, source) in enumerate(sources):
+            found = _source(source, Path(scratch) / str(number))
             digest = _tree_digest(found) if found.is_dir() else _digest(found)
-            if digest != sha256.get(name, digest):
-                raise InputError(f"Expected {name} with the SHA-256 {sha256[name]}. Received: {digest}")
-            take = _copy if found.is_dir() else _unzip
-            pictures = take(found, part / name, progress)
+            if digest != (wanted[number] or digest):
+                raise InputError(f"Expected {name} with the SHA-256 {wanted[number]}. Received: {digest}")
+            take, place = (_copy if found.is_dir() else _unzip), part / name
+            if found.is_dir() and [other for other, _ in sources].count(name) > 1:
+                place /= found.resolve().name  # the folders of splits stay apart, as in zips
+            pictures = take(found, place, progress)
             if not pictures:
                 raise InputError(f"Expected pictures in {_shown(source)}. Received: none")
             record.append({"name": name, "from": _shown(source), "sha256": digest, "pictures": pictures})
@@ -79,17 +82,28 @@ def read_record(raw: Path) -> list[dict[str, Any]]:
         raise InputError(f"Expected a folder of imagesr datasets extract. Received: {raw} ({cause(error)})") from None
 
 
-def _done(out, sources, sha256):
+def _wanted(sources, sha256):
+    """Return the digest of each source, None where none is given."""
+    given: dict[str, list[str]] = {}
+    for name, digest in sha256:
+        given.setdefault(name, []).append(digest)
+    wanted = [given[name].pop(0) if given.get(name) else None for name, _ in sources]
+    if more := [name for name, digests in given.items() if digests]:
+        raise ValueError(f"Expected at most one SHA-256 for each source. Received: more for {more[0]}")
+    return wanted
+
+
+def _done(out, sources, wanted):
     """Return the record of `out` where it was made of the very same sources, so that nothing is left to do."""
     if not (out / RECORD).is_file():
         return None
     record = read_record(out)
-    before = {entry["name"]: (entry["from"], entry["sha256"]) for entry in record}
-    now = {}
-    for name, source in sources.items():
+    before = [(entry["name"], entry["from"], entry["sha256"]) for entry in record]
+    now = []
+    for (name, source), digest in zip(sources, wanted, strict=True):
         place = Path(source)
-        digest = _tree_digest(place) if place.is_dir() else _digest(place) if place.is_file() else sha256.get(name)
-        now[name] = (_shown(source), digest)
+        digest = _tree_digest(place) if place.is_dir() else _digest(place) if place.is_file() else digest
+        now.append((name, _shown(source), digest))
     return record if now == before else None
 
 
@@ -98,13 +112,13 @@ def _shown(source):
     return without_secrets(source) if "://" in source or source.startswith("kaggle:") else Path(source).name
 
 
-def _source(source, scratch, sha256, progress):
+def _source(source, scratch):
     """Return the file or folder of a source, fetched where that must be."""
     if source.startswith(("https://", "http://")):
-        return _download(source, scratch, {}, progress)
+        return _download(source, scratch, {})
     if source.startswith("kaggle:"):
         name = source.removeprefix("kaggle:")
-        return _download(_KAGGLE + name, scratch, _kaggle_login(), progress)
+        return _download(_KAGGLE + name, scratch, _kaggle_login())
     path = Path(source)
     if not path.exists():
         raise InputError(f"Expected a zip, a folder, https://… or kaggle:OWNER/DATASET. Received: {source}")
@@ -126,7 +140,7 @@ def _kaggle_login():
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()}
 
 
-def _download(url, target, headers, progress):
+def _download(url, target, headers):
     shown, request = without_secrets(url), urllib.request.Request(url)
     for name, value in headers.items():
         request.add_unredirected_header(name, value)  # the storage behind a redirect must not see it
@@ -184,9 +198,16 @@ def _is_picture(name):
 def _copy(folder, out, progress):
     names = _pictures(folder)
     for name in progress(names, desc=out.name):
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, out / name)
+        shutil.copyfile(folder / name, _new(out / name, folder))
     return len(names)
+
+
+def _new(target, source):
+    """Return the path of a picture in a folder that is there; raises InputError where another source has that one."""
+    if target.exists():
+        raise InputError(f"Expected sources with different pictures. Received: {source} with {target.name} again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _unzip(file, out, progress):
@@ -194,8 +215,7 @@ def _unzip(file, out, progress):
         with zipfile.ZipFile(file) as archive:
             entries = _checked(archive, file)
             for entry in progress(entries, desc=out.name):
-                target = out / entry.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target = _new(out / entry.filename, file)
                 with archive.open(entry) as data, target.open("wb") as made:
                     _pour(data, made, entry.file_size, f"{file}: {entry.filename}")
             return len(entries)

@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,6 +239,31 @@ def test_a_truncated_zip_is_refused(length, pictures, tmp_path, capsys):
     assert not (tmp_path / "raw").exists()
 
 
+@pytest.mark.parametrize("kind", ["zips", "folders"])
+def test_a_name_may_have_several_sources(kind, pictures, tmp_path, capsys):
+    """DIV2K comes as two zips."""
+    parts = sorted((pictures / "div2k").iterdir())
+    if kind == "zips":
+        for number, part in enumerate(parts):
+            (tmp_path / "in" / str(number)).mkdir(parents=True)
+            shutil.copytree(part, tmp_path / "in" / str(number) / part.name)
+            parts[number] = zipped(tmp_path / "in" / str(number), tmp_path / f"{part.name}.zip")
+    given = [f"div2k={part}" for part in parts]
+    command = ["extract", *given, *sources(pictures)[1:], "--out", str(tmp_path / "raw")]
+    assert main(command) == 0
+    digests = re.findall(r"^div2k: .* SHA-256 (\w+)$", capsys.readouterr().out, re.M)
+    assert len({*digests}) == 2
+    assert main(["transform", str(tmp_path / "raw"), str(tmp_path / "tree"), *EXPECT]) == 0
+    before = (tmp_path / "raw/sources.json").stat().st_mtime_ns
+    right = [f"div2k={digest}" for digest in digests]
+    assert main([*command, "--sha256", *right]) == 0
+    assert (tmp_path / "raw/sources.json").stat().st_mtime_ns == before, "it is made already"
+    assert main(["extract", *given, "--out", str(tmp_path / "new"), "--sha256", *right[::-1]]) == 3
+    assert main(["extract", given[0], given[0], "--out", str(tmp_path / "new")]) == 3
+    assert "Expected sources with different pictures" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_links_in_folders_are_refused(pictures, tmp_path, capsys):
     shutil.copytree(pictures / "div2k", tmp_path / "in")
     (tmp_path / "in/link.png").symlink_to("/etc/passwd")
@@ -256,7 +282,11 @@ def test_another_digest_is_refused(pictures, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["x=y"], ["div2k"], ["div2k=x", "--sha256", "div2k=1"], ["div2k=a", "div2k=b"], ["div2k=nothing"]]
+    "options",
+    [
+        *(["x=y"], ["div2k"], ["div2k=nothing"], ["div2k=x", "--sha256", "div2k=1"]),
+        ["div2k=x", "--sha256", f"div2k={'0' * 64}", f"div2k={'1' * 64}"],
+    ],
 )
 def test_sources_that_there_are_not(options, tmp_path):
     try:
