@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from PIL import Image
 pytest.importorskip("mlflow", reason="needs MLflow (pip install 'imagesr[track]')")
 keras = pytest.importorskip("keras", reason="needs Keras (pip install 'imagesr[train]')")
 
+from running import Running  # noqa: E402
 from stack import Stack  # noqa: E402
 
 from imagesr.card import ModelCard, sha256  # noqa: E402
@@ -36,6 +39,7 @@ from imagesr.tracking.server import Server  # noqa: E402
 # MLflow and its database drivers leave sockets to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAME = "loop_x2"
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -308,3 +312,38 @@ def test_a_killed_retraining_goes_on(place, plan, first, tmp_path):
     state, result = retrain(Plan.read(file))
     assert state in ("promoted", "refused") and result["new"]
     assert len(server(place).versions(NAME)) == before + 1
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(tmp_path):
+    """Run docs/mlops.md from its first command to a picture of the service, as a reader does."""
+    page = (ROOT / "docs/mlops.md").read_text("utf-8")
+    section = page.split("## The loop in ten minutes\n")[1].split("\n## ")[0]
+    blocks = dict(re.findall(r"^```(toml)\n(.*?)^```", section, re.M | re.S))
+    (tmp_path / "retrain.toml").write_text(blocks["toml"])
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)).replace("\\\n", " ").splitlines()
+    lines = [line for line in lines if line]
+    keep = ("AWS_", "MLFLOW_", "IMAGESR_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(keep)}
+
+    def run(line):
+        """Run a line by this Python; returns its exit code and its output."""
+        line = re.sub("^imagesr ", f"{shlex.quote(sys.executable)} -m imagesr ", line)
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    assert [line.split()[1] for line in lines[-3:]] == ["promote", "serve", "-s"]
+    for line in lines[:-2]:
+        code, said = run(line)
+        assert code == 0 or (code == 1 and "imagesr promote" in line), f"{line}: {said}"
+    repeated = next(line for line in lines if "imagesr retrain" in line)
+    assert "nothing to do" in run(repeated)[1]
+    service = Running(*shlex.split(lines[-2])[2:], cwd=tmp_path, env=env | {"IMAGESR_CACHE": str(tmp_path / "cache")})
+    try:
+        service.ready()
+        code, said = run(lines[-1].replace("localhost:5000", service.url))
+        assert code == 0 and re.search("^imagesr-model: mini_x2/", said, re.M | re.I), said
+        assert Image.open(tmp_path / "larger.png").size == (384, 384)
+    finally:
+        service.process.terminate()
+        service.end()
