@@ -8,7 +8,7 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,20 @@ class Search:
         return settings
 
 
+def placed(search: Search) -> Search:
+    """Return a search whose data sets are folders: those in stores are fetched, once for all trials.
+
+    Raises InputError for missing or damaged data, and for a store that does not answer.
+    """
+    from imagesr.datasets.remote import fetched
+
+    train = dict(search.train)
+    for key in ("data", "val"):
+        if isinstance(names := train.get(key), list):
+            train[key] = [fetched(name) if isinstance(name, str) else name for name in names]
+    return replace(search, train=train)
+
+
 def is_whole(values: Mapping[str, Any]) -> bool:
     """Tell whether a range is one of whole numbers."""
     return isinstance(values["low"], int) and isinstance(values["high"], int)
@@ -109,7 +123,7 @@ def tune(search: Search, runs: Path, storage: str, *, trials: int, name: str = "
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are tracebacks of trials that fail
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # signs of life are called experimental
         try:
@@ -160,6 +174,7 @@ def _objective(search, runs, trial):
         return measured(config, runs / f"trial-{trial.number:04}-{os.getpid()}", report)
     except TrainingError as error:
         trial.set_user_attr(_FAILED, str(error))  # a killed trial has the same state, and is repeated
+        print(f"imagesr tune: trial {trial.number} has failed: {error}", file=sys.stderr)
         raise
 
 
@@ -205,7 +220,7 @@ def _tune(options):
         raise ValueError(f"Expected at least 1 trial. Received: {options.trials}")
     if options.ray and options.storage:
         raise ValueError("Expected --storage or --ray, since Ray keeps its trials by itself. Received: both")
-    search = Search.read(options.search)
+    search = placed(Search.read(options.search))
     best, config = (_by_ray if options.ray else _by_optuna)(search, options)
     write_whole(options.out, json.dumps(config, indent=1) + "\n")
     print(f"{options.out}: PSNR-Y {best:.3f} dB")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from running import until
 from stack import Stack
 
 from imagesr.errors import TrainingError
-from imagesr.mlops.tune import Search, _suggested, ended, main
+from imagesr.mlops.tune import Search, _suggested, ended, main, placed
 
 SEARCH = """
 [train]
@@ -67,6 +68,17 @@ def test_the_settings_of_a_trial(search):
     assert settings["architecture"] == {"filters": 2, "blocks": 1}
     assert (settings["learning_rate"], settings["loss"], settings["steps"]) == (1e-4, "mse", 4)
     assert Search.read(search).train["architecture"] == {"filters": 4, "blocks": 1}, "the search stays as it is"
+
+
+def test_data_in_a_store_is_fetched_once(search, monkeypatch):
+    text = search.read_text().replace("data = [", 'data = ["div2k=s3://bucket/data@0.5", ')
+    search.write_text(text)
+    asked = []
+    monkeypatch.setattr("imagesr.datasets.remote.fetch", lambda url: asked.append(url) or "/cache/one")
+    found = placed(Search.read(search))
+    assert found.train["data"] == ["div2k=/cache/one@0.5", found.train["val"][0]]
+    assert asked == ["s3://bucket/data"]
+    assert found.space == Search.read(search).space
 
 
 def test_without_optuna_it_says_what_to_install(search, monkeypatch, capsys):
@@ -230,7 +242,9 @@ def test_a_study_whose_trials_all_fail_ends(search, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(training, "train", fails)
     runs = tmp_path / "runs"
     assert main([str(search), "--trials", "3", "--runs", str(runs), "--out", str(tmp_path / "best.json")]) == 4
-    assert "Expected a trial that ends" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Expected a trial that ends" in told and "Traceback" not in told
+    assert re.findall(r"trial (\d) has failed: Expected a loss", told) == ["0", "1", "2"]
     study = optuna.load_study(study_name="imagesr", storage=f"sqlite:///{runs}/tune.db")
     assert [trial.state.name for trial in study.trials] == ["FAIL"] * 3
 
