@@ -18,6 +18,7 @@ _HERE = Path(__file__).parent
 SAVED_MODELS = next((d for d in (_HERE / "saved_models", _HERE.parent / "saved_models") if d.is_dir()), _HERE)
 # The flavour that runs for each job; a model without it runs as it is. Which of its scales run is in `engines.chain`.
 FLAVOURS = {"video": "film", "live": "film", "photographs": "photo"}
+_CLEANER = "best-photo_x1"  # cleans photographs for shipped models that take no clean themselves
 
 
 @dataclass(frozen=True)
@@ -120,18 +121,33 @@ def find_models(model: str, *, flavour: str = "") -> list[ModelCard]:
 def models_for(job: str, model: str) -> list[ModelCard]:
     """Return the cards of every scale of the model that runs for a job of `FLAVOURS`, by the model's name or folder.
 
-    For photographs that is `best-photo` where `best` is asked for. Raises ModelError.
+    For photographs that is `best-photo` where `best` is asked for, and the network that cleans (`with_cleaner`). Raises
+    ModelError.
     """
-    return find_models(model, flavour=FLAVOURS[job])
+    cards = find_models(model, flavour=FLAVOURS[job])
+    if job == "photographs":
+        return with_cleaner(cards)
+    return [card for card in cards if card.channels == 1] or cards  # what cleans photographs takes RGB
 
 
-def of_own_size(model: str) -> ModelCard:
-    """Return the card of a model at scale 1, which keeps the size and cleans, of any flavour; raises ModelError."""
-    cards = find_models(model)
+def with_cleaner(cards: Sequence[ModelCard]) -> list[ModelCard]:
+    """Return cards of a model for photographs, and that of a network that cleans them where the model takes no clean.
+
+    That is a network of scale 1. A model in a folder of the user's stays by itself.
+    """
+    alone = any(card.clean is not None or card.folder.parent != SAVED_MODELS for card in cards)
+    missing = alone or not (SAVED_MODELS / _CLEANER).is_dir()
+    return [*cards] if missing else [*cards, ModelCard.read(SAVED_MODELS / _CLEANER)]
+
+
+def of_own_size(job: str, model: str) -> ModelCard:
+    """Return the card of scale 1 that runs for a job by a model: it keeps the size and cleans. Raises ModelError."""
+    cards = models_for(job, model)
     for card in cards:
         if card.scale == Scale(1):
             return card
-    known = ", ".join(folder.name.removesuffix("_x1") for folder in saved_models() if folder.name.endswith("_x1"))
+    flavours = {folder: folder.name.removesuffix("_x1") for folder in saved_models() if folder.name.endswith("_x1")}
+    known = ", ".join(name for folder, name in flavours.items() if ModelCard.read(folder).flavour == FLAVOURS[job])
     scales = ", ".join(f"x{card.scale}" for card in cards)
     raise ModelError(
         f"Expected a scale above 1, or a model of scale 1 ({known or 'none yet'}). Received: 1, {model} has {scales}"

@@ -36,6 +36,7 @@ SAMPLE_RATE = 48_000
 SMALL = {
     "realtime": {"filters": 4, "blocks": 1},
     "vdsr": {"depth": 4, "filters": 8},
+    "ffdnet": {"depth": 3, "filters": 8},
     "edsr_baseline": {"filters": 8, "blocks": 2},
     "edsr": {"filters": 8, "blocks": 2},
     "rdn": {"filters": 8, "blocks": 2, "convolutions": 2, "growth": 4},

@@ -66,9 +66,14 @@ def noise(lr: np.ndarray, sigma: float, random: np.random.Generator) -> np.ndarr
 
 def jpeg(lr: np.ndarray, quality: float, random: np.random.Generator) -> np.ndarray:
     """Compress as JPEG of a quality from 1 to 100."""
+    return np.asarray(Image.open(io.BytesIO(jpeg_file(lr, quality))))
+
+
+def jpeg_file(picture: np.ndarray, quality: float) -> bytes:
+    """Return the bytes of a JPEG of a quality from 1 to 100."""
     file = io.BytesIO()
-    Image.fromarray(lr).save(file, "JPEG", quality=round(quality))
-    return np.asarray(Image.open(file))
+    Image.fromarray(picture).save(file, "JPEG", quality=round(quality))
+    return file.getvalue()
 
 
 def _codec(film, strength, name):

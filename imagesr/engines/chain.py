@@ -60,17 +60,20 @@ def chain(cards: Sequence[ModelCard], factor: Scale | Fraction) -> list[ModelCar
     What is beyond it is computed in vain, and is taken away again by Lanczos. For film they may end up to `SHORT` below
     it, where that saves a run: Lanczos makes the rest. The result is also better than that of one run more
     (docs/experiments.md). The smallest scale runs first, so that the others see fewer pixels.
+
+    A card of scale 1 gains no size. It runs alone where the size stays, and first where no other takes a clean.
     """
     factor = _fraction(factor)
-    # One of scale 1 gains no size: it runs where that stays.
-    cards = [card for card in cards if (card.scale == Scale(1)) == (factor == 1)] or cards
+    same = [card for card in cards if card.scale == Scale(1)]
+    cards = (same if factor == 1 else [card for card in cards if card.scale != Scale(1)]) or cards
     short = SHORT if all(card.flavour == "film" for card in cards) else 1
     for length in range(1, 8):
         found = [(_product(chosen), chosen) for chosen in combinations_with_replacement(cards, length)]
         reaching = [pair for pair in found if pair[0] >= factor]
         product, chosen = min(reaching or found, key=lambda pair: abs(pair[0] - factor))
         if product * short >= factor:
-            return sorted(chosen, key=lambda card: card.scale)
+            cleaner = same[:1] if factor != 1 and all(card.clean is None for card in chosen) else []
+            return [*cleaner, *sorted(chosen, key=lambda card: card.scale)]
     raise ModelError(f"Expected a scale within reach of {cards[0].name}. Received: {float(factor):g}")
 
 

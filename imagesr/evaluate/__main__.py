@@ -26,13 +26,20 @@ from imagesr.evaluate.clips import Condition, lr_info, measure_clip, own_vmaf
 from imagesr.evaluate.inputs import Item, check_each, check_maps, check_picture, find_items, labels
 from imagesr.evaluate.perceptual import COLUMNS as PERCEPTUAL
 from imagesr.evaluate.perceptual import JUDGE, perceptual_figures
-from imagesr.evaluate.protocol import BASELINES, evaluate, load_network, on_frames, on_pictures
+from imagesr.evaluate.protocol import (
+    BASELINES,
+    Photographs,
+    cleaned_before,
+    evaluate,
+    load_network,
+    on_frames,
+    on_pictures,
+)
 from imagesr.evaluate.sheet import Worst
 from imagesr.evaluate.table import COLUMNS, Table, print_gains
 from imagesr.evaluate.texture import COLUMNS as TEXTURE
 from imagesr.evaluate.texture import texture_figures
 from imagesr.files import whole, write_whole
-from imagesr.media.coding import examine_frames
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import vmaf_ffmpeg
 from imagesr.pixels import KERNELS
@@ -81,6 +88,7 @@ def _parser():
             imagesr evaluate --model best-photo --scale 2 --data Set5
             imagesr evaluate --model lanczos fast best --data clips --codec libx264 --crf 18 28
             imagesr evaluate --model runs/mine/model.keras --data photos/val --sheet worst.png
+            imagesr evaluate --model best-photo --scale 2 --data Set14 --spoil jpeg=30 noise=12 --clean 0 auto
         """,
     )
     add = parser.add_argument
@@ -97,12 +105,15 @@ def _parser():
     add("--kernel", nargs="+", help=f"how LR is made: {', '.join(KERNELS)} (default: bicubic)")
     add("--codec", help="an encoder that LR goes through, e.g. libx264 (default: none)")
     add("--crf", type=float, nargs="+", help="the encoder's quality (default: its own)")
+    text = "what LR of pictures goes through, each by itself: noise=12, jpeg=30, noise=8,jpeg=80"
+    add("--spoil", nargs="+", metavar="STEPS", help=text)
     add("--frames", type=_frames, help=f"frames of each clip, from its beginning (default: {FRAMES})")
     add("--engine", choices=ENGINES, help="the runtime (default: openvino; keras for a .keras file)")
     add("--precision", choices=PRECISIONS, default="auto")
     text = "for those models that take it (default: the card's, 0 for .keras); several are measured one after another"
     add("--detail", type=share_argument, nargs="+", metavar="0..1", help=text)
-    text = "for those models that take it (default: 0); several are measured one after another; auto is by each clip"
+    text = "for those models that take it (default: 0); several are measured one after another; auto is by each clip "
+    text += "or picture"
     add("--clean", type=clean_argument, nargs="+", metavar="0..1", help=text)
     add(
         "--perceptual", action="store_true", help="also distances in feature spaces, NIQE, the spectrum of SR over HR's"
@@ -146,7 +157,8 @@ def _check_output(option, file, inputs):
 
 def _prepare(options):
     """Return the Plan, with everything checked before the long work; raises ValueError or InputError."""
-    conditions = [Condition(kernel, options.codec, crf) for kernel, crf in product(options.kernel, options.crf)]
+    every = product(options.kernel, options.crf, options.spoil or [None])
+    conditions = [Condition(kernel, options.codec, crf, spoil) for kernel, crf, spoil in every]
     for condition in conditions:
         condition.check()
     items, left_out = find_items(options.data, options.scale)
@@ -163,6 +175,8 @@ def _prepare(options):
     depth = depth_source(options.depth, options.depth_model, options.scale)
     edges = depth_source(options.edges, None, options.scale) if options.edges else depth
     has_clips = any(item.info for item in items)
+    if options.spoil and has_clips:
+        raise ValueError("Expected pictures alone with --spoil; clips have --codec. Received: clips")
     if (depth or edges) and has_clips:
         raise ValueError("Expected pictures alone, where there is depth. Received: clips")
     used = tuple(f"{place}: " for place in (*options.depth, *(options.edges or ())))
@@ -206,7 +220,10 @@ def _check_taken(options):
 
 def _takes(model, scale, name):
     """Say whether a model takes a detail or a clean; a .keras file tells when it is loaded."""
-    return model not in BASELINES and (model.endswith(".keras") or getattr(find_model(model, scale), name) is not None)
+    if model in BASELINES or model.endswith(".keras"):
+        return model not in BASELINES
+    card = find_model(model, scale)
+    return getattr(card, name) is not None or (name == "clean" and cleaned_before(card))
 
 
 def _details(options, model):
@@ -288,7 +305,8 @@ def _measure(options, plan, model):
 def _measure_item(options, plan, model, condition, item, advance):
     """Return the figures of one file; `advance` is called with the frames that are done."""
     network, shared = plan.networks[model], {"measure": plan.measure, "worst": plan.worst}
-    see = partial(_follow, network) if isinstance(network, Following) else None
+    follows = isinstance(network, Following) or (isinstance(network, Photographs) and network.auto)
+    see = partial(_follow, network) if follows else None
     if item.info is None:
         shared |= {"condition": condition, "depth": plan.depth, "edges": plan.edges, "see": see}
         upscale = on_pictures(model, network, options.scale)
@@ -306,9 +324,9 @@ def _measure_item(options, plan, model, condition, item, advance):
     return row
 
 
-def _follow(network, frames):
-    """Set the clean of a network by the first frames of LR, as `imagesr video` does by those of a film."""
-    network.clean = examine_frames(frames).clean
+def _follow(network, coding):
+    """Set the clean of a network by what is told of LR, as `imagesr video` does by the first frames of a film."""
+    network.clean = coding.clean
 
 
 def _plot(records, file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from imagesr.cli import check_interrupted
+from imagesr.datasets.degradations import Degradation, jpeg_file, noise
 from imagesr.evaluate.sheet import Worst
 from imagesr.media.clips import compressed
+from imagesr.media.coding import Coding, examine_frames, examine_photo
 from imagesr.media.encoders import encoder_options
 from imagesr.media.frames import Frame, Resizer, VideoInfo, fitted, plane, rgb
 from imagesr.media.source import Source
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import VMAF
-from imagesr.pixels import KERNELS, luma, resize
+from imagesr.pixels import KERNELS, resize
 from imagesr.scale import Scale
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ _REPEATABLE = {"threads": "1", "x265-params": "frame-threads=1:log-level=none"}
 _BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # AVCOL_SPC
 
 FrameUpscaler = Callable[[Frame], Frame]
-See = Callable[[list[Frame]], None]
+See = Callable[[Coding], None]
 _SEEN = 12  # frames of LR that are looked at before the first is upscaled
 
 
@@ -47,14 +51,18 @@ _SEEN = 12  # frames of LR that are looked at before the first is upscaled
 class Condition:
     """Say how LR is made from HR: by one of `pixels.KERNELS`, then through an encoder, unless `codec` is None.
 
-    Without `crf` the encoder chooses the quality.
+    Without `crf` the encoder chooses the quality. `spoil`, for pictures, is noise, JPEG or both, such as
+    "noise=12,jpeg=80".
     """
 
     kernel: str = "bicubic"
     codec: str | None = None
     crf: float | None = None
+    spoil: str | None = None
 
     def __str__(self):
+        if self.spoil:
+            return f"{self.kernel}, {self.spoil}"
         coding = "" if self.codec is None else f", {self.codec}" + ("" if self.crf is None else f" CRF {self.crf:g}")
         return self.kernel + coding
 
@@ -62,6 +70,8 @@ class Condition:
         """Raise ValueError for an unknown kernel, and for an encoder that does not work here or not at that CRF."""
         if self.kernel not in KERNELS:
             raise ValueError(f"Expected a kernel ({', '.join(KERNELS)}). Received: {self.kernel}")
+        if self.spoil:
+            self._check_spoil()
         if self.codec is None:
             if self.crf is not None:
                 raise ValueError(f"Expected --codec with --crf. Received: --crf {self.crf:g} alone")
@@ -74,6 +84,13 @@ class Condition:
         if came != 3:
             raise ValueError(f"Expected an encoder that keeps every frame. Received: {self.codec}, {came} of 3")
 
+    def _check_spoil(self):
+        if self.codec:
+            raise ValueError(f"Expected --codec or --spoil. Received: {self.codec} and {self.spoil}")
+        steps = Degradation.parse(self.spoil.split(",")).steps
+        if odd := [name for name, *_ in steps if name not in ("noise", "jpeg")] or not steps:
+            raise ValueError(f"Expected noise=SIGMA, jpeg=QUALITY or both for --spoil. Received: {odd and self.spoil}")
+
     def coded(self, frames: Iterable[Frame], rate: Fraction) -> Iterable[Frame]:
         """Return LR frames as they come out of the codec, or as they are where there is none."""
         if self.codec is None:
@@ -84,19 +101,31 @@ class Condition:
     def coded_picture(self, lr: np.ndarray, see: See | None = None) -> np.ndarray:
         """Return an LR picture, (H, W, 3) uint8 RGB, as it comes out of the codec as a film of one frame in 4:2:0.
 
-        `see` is given that frame.
+        `see` is given what can be told of the result.
         """
         if self.codec is None:
+            lr, file = self._spoilt(lr)
             if see:
-                see([Frame.from_ndarray(luma(lr), "gray")])
+                see(examine_photo(file, lr))
             return lr
         height, width = lr.shape[:2]
         even = np.pad(lr, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         (frame,) = self.coded([_from_rgb(even)], Fraction(25))
         frame.colorspace = _BT601
         if see:
-            see([frame])
+            see(examine_frames([frame]))
         return rgb(frame)[:height, :width]
+
+    def _spoilt(self, lr):
+        """Return a picture with the noise and behind the JPEG of `spoil`, the same every time, and its file's bytes."""
+        lr, file = lr, b""
+        for name, strength, *_ in Degradation.parse(self.spoil.split(",")).steps if self.spoil else ():
+            if name == "noise":
+                lr = noise(lr, strength, np.random.default_rng(0))
+            else:
+                file = jpeg_file(lr, strength)
+                lr = np.asarray(Image.open(io.BytesIO(file)))
+        return lr, file
 
 
 def _from_rgb(picture):
@@ -166,7 +195,7 @@ def measure_clip(
         coded = iter(condition.coded(map(reduced, again), info.rate))
         if see:
             head = list(islice(coded, _SEEN))
-            see(head)
+            see(examine_frames(head))
             coded = chain(head, coded)
         for hr, lr in zip(originals, coded, strict=True):
             check_interrupted()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from imagesr.card import ModelCard, find_model
+from imagesr.card import ModelCard, find_model, with_cleaner
 from imagesr.cli import check_interrupted
 from imagesr.depth.maps import DepthSource, as_channels, near_edges
-from imagesr.engines import Engine, Following, checked_clean, checked_detail, import_engine, load_engine
+from imagesr.engines import Engine, Following, Tuned, checked_clean, checked_detail, import_engine, load_engine
 from imagesr.engines.tiles import tiled
 from imagesr.errors import ModelError
 from imagesr.evaluate.clips import Condition, See
 from imagesr.evaluate.sheet import Worst
 from imagesr.evaluate.table import COLUMNS
+from imagesr.image.upscale import PhotoUpscaler
 from imagesr.media.frames import Frame, Resizer, VideoInfo
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import CEILING, figures, means, psnr
@@ -89,10 +91,19 @@ def load_network(
     The scale of a .keras file may be None, its own. `engine`, `precision`, `detail` and `clean` are those of
     `load_engine`; a .keras file is run by Keras in float32, at detail 0 and clean 0 unless others are given. With the
     clean `auto` the engine is a `Following`, which `measure_clip` and `evaluate` set by what they see of LR; a model
-    that takes no clean runs as it is. Raises ModelError.
+    that takes no clean runs as it is. For photographs, whose cleaning is a network of its own, it is `Photographs`.
+    Raises ModelError.
     """
     if model in BASELINES:
         return None
+    if clean is not None and not model.endswith(".keras") and cleaned_before(find_model(model, scale)):
+        if engine or precision != "auto":
+            raise ModelError(
+                f"Expected no engine and no precision with a clean of {model}. Received: {engine or precision}"
+            )
+        auto = clean == "auto"
+        upscaler = PhotoUpscaler(model, scale, detail=detail, clean=None if auto else clean)
+        return Photographs(upscaler, detail, 0.0 if auto else clean, auto=auto)
     if clean == "auto":
         loaded = load_network(model, scale, engine=engine, precision=precision, detail=detail)
         return loaded if loaded.card.clean is None else Following(loaded)
@@ -104,6 +115,21 @@ def load_network(
     if card.size:
         raise _fixed_size(model, card.size)
     return load_engine(card, engine=engine, precision=precision, detail=detail, clean=clean)
+
+
+@dataclass
+class Photographs(Tuned):
+    """Upscale RGB (H, W, 3) as `imagesr image` does, cleaned first; with `auto`, `clean` is set by what is seen."""
+
+    auto: bool = False
+
+    def __call__(self, lr: np.ndarray, depth: np.ndarray | None = None) -> np.ndarray:
+        return self.engine(lr, clean=self.clean)
+
+
+def cleaned_before(card: ModelCard) -> bool:
+    """Say whether pictures are cleaned by another network before a model enlarges them: one for photographs."""
+    return card.flavour == "photo" and any(other.clean is not None for other in with_cleaner([card])[1:])
 
 
 def _fixed_size(model, size):
@@ -180,6 +206,8 @@ def keras_engine(
 
 def on_pictures(model: str, engine: Engine | None, scale: Scale) -> Callable[..., np.ndarray]:
     """Return the function from LR RGB, and a depth map where there is one, to SR; `engine` is None for a baseline."""
+    if isinstance(engine, Photographs):
+        return engine
     if engine is None:
         return lambda lr, depth=None: resize(lr, (scale.grow(lr.shape[1]), scale.grow(lr.shape[0])), model)
     card = engine.card
@@ -198,6 +226,9 @@ def on_frames(model: str, engine: Engine | None) -> Callable[[VideoInfo, tuple[i
 
     It takes the LR clip's info and HR's (width, height).
     """
+
+    if isinstance(engine, Photographs):
+        raise ModelError(f"Expected pictures with a clean of {model}, which is for photographs. Received: clips")
 
     def make(info: VideoInfo, size: tuple[int, int]) -> Callable[[Frame], Frame]:
         if model == "bicubic":

@@ -57,7 +57,8 @@ def print_gains(record: dict, first: dict, own: float | None) -> None:
     names = [row["image"] for row in record["images"]]
     gains, titles, shares = [], [], []
     for ours, theirs in zip(record["conditions"], first["conditions"], strict=True):
-        titles.append(ours["kernel"] + ("" if ours["crf"] is None else f" {ours['crf']:g}"))
+        spoilt = "" if ours["spoil"] is None else f" {ours['spoil']}"
+        titles.append(ours["kernel"] + ("" if ours["crf"] is None else f" {ours['crf']:g}") + spoilt)
         gains.append([a["psnr_y"] - b["psnr_y"] for a, b in zip(ours["images"], theirs["images"], strict=True)])
         if own is not None and theirs["vmaf_neg"] < own:
             shares.append(f"{(ours['vmaf_neg'] - theirs['vmaf_neg']) / (own - theirs['vmaf_neg']):.1%}")

@@ -17,6 +17,7 @@ from imagesr.cli import (
     clean_argument,
     run_command,
     scale_argument,
+    share_argument,
     shared_on,
 )
 from imagesr.engines import DEVICES
@@ -55,9 +56,9 @@ def _parser():
     )
     add("--times", type=int, default=1, metavar="N", help="upscale N times in a row (default: 1)")
     add("-n", "--model", default=MODEL, help=f"fast, balanced, best, or the folder of a model (default: {MODEL})")
-    add("--detail", type=float, metavar="0..1", help=DETAIL_HELP)
-    add("--clean", type=clean_argument, metavar="0..1", help=CLEAN_HELP.format(default=0))
-    add("--grain", type=float, default=0.0, metavar="0..1", help=GRAIN_HELP)
+    add("--detail", type=share_argument, metavar="0..1", help=DETAIL_HELP)
+    add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
+    add("--grain", type=share_argument, default=0.0, metavar="0..1", help=GRAIN_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--tta", action="store_true", help="average over eight orientations: a little better, eight times as slow")
     add(

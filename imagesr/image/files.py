@@ -163,7 +163,7 @@ def _clean(source, picture, options, engines):
     if options.clean != "auto" or all(engine.card.clean is None for engine in engines):
         return None, ""
     coding = clean_of(source[:HEAD] if isinstance(source, bytes) else _head(source), picture)
-    return coding.clean, f", {coding}"
+    return coding.clean, f", {coding}" if coding.clean or options.scale == Scale(1) else ""
 
 
 def _head(file):
@@ -203,9 +203,7 @@ def _tell(text):
 
 def _check_numbers(options):
     if not options.size and not 1 <= float(options.scale) <= MAX_SCALE:
-        raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
-    if not 0 <= options.grain <= 1:
-        raise ValueError(f"Expected a grain from 0 to 1. Received: {options.grain:g}")
+        raise ValueError(f"Expected a scale from 1 to {MAX_SCALE}. Received: {options.scale}")
     if options.times < 1:
         raise ValueError(f"Expected at least one time. Received: {options.times}")
     if not 1 <= options.quality <= 100:

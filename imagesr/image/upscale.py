@@ -52,7 +52,7 @@ def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
     `model` is a name, of which the flavour for photographs is taken, or a folder. `options` are those of `load_engine`.
     Raises ModelError.
     """
-    cards = models_for("photographs", model) if scale != Scale(1) else [of_own_size(model)]
+    cards = models_for("photographs", model) if scale != Scale(1) else [of_own_size("photographs", model)]
     if any(card.size or card.channels not in (1, 3) for card in cards):
         raise ModelError(f"Expected a network for grey or RGB pictures of any size. Received: {model}")
     return load_chain(cards, scale, bits=16, **options)
@@ -61,7 +61,7 @@ def load_photo_engines(model: str, scale: Scale, **options) -> list[Engine]:
 def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None = None) -> Scale:
     """Return the scale of a picture of (width, height): `scale`, or that by which it fits into `box`.
 
-    Raises ValueError for what is not above 1 and up to MAX_SCALE; 1 itself is for models of that scale.
+    Raises ValueError for a scale below 1 and above MAX_SCALE, and for a box that is not larger than the picture.
     """
     if box:
         factor = min(Fraction(box[0], size[0]), Fraction(box[1], size[1]))
@@ -72,7 +72,7 @@ def photo_scale(size: tuple[int, int], scale: Scale, box: tuple[int, int] | None
             )
         scale = Scale(factor.numerator, factor.denominator)
     if not 1 <= float(scale) <= MAX_SCALE:
-        raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {float(scale):g}")
+        raise ValueError(f"Expected a scale from 1 to {MAX_SCALE}. Received: {float(scale):g}")
     return scale
 
 
@@ -89,13 +89,13 @@ def upscaling(
 ) -> Generator[float, None, Picture]:
     """Upscale a picture tile by tile: yield the share of the picture that each tile is, return the new picture.
 
-    Luma, and alpha as if it were luma, go through the networks; colours are upscaled by bicubic, as on video. Where
-    the networks go beyond `size`, Lanczos brings the result down to it.
+    Luma, and alpha as if it were luma, go through the networks; colours are upscaled by bicubic, as on video. Networks
+    of RGB take all of it, but for alpha. Where the networks go beyond `size`, Lanczos brings the result down to it.
 
     Args:
         picture: Grey or RGB, with or without alpha.
         size: (width, height) of the result in pixels.
-        engines: Networks to run one after another, at 16 bits.
+        engines: Networks to run one after another, at 16 bits; those that would do nothing (`idle`) are left out.
         tta: Average over the eight turned and mirrored versions of every tile (EDSR, arXiv 1707.02921, section 3.4).
         tile: Longest side of a tile with its margins, in LR pixels.
         fixed: Give every tile the same shape, whatever the picture's size; small pictures are mirrored out to it.
@@ -104,6 +104,7 @@ def upscaling(
     """
     if has_alpha(picture):
         picture = without_hidden_colours(picture)
+    engines = [engine for engine in engines if not idle(engine)]
     scale = native_scale(engines)
     native = scale.grow(picture.width), scale.grow(picture.height)
     check_size(native)
@@ -119,7 +120,7 @@ def upscaling(
     around = mirrored(picture, grid.margin, grid.covered)
     for left, top in grid:
         lr = region(around, left, top, *grid.piece) * np.float32(255 / white)
-        sr = _upscale_tile(lr, engines, scale, tta, grid.used(left, top, unit))
+        sr = _upscale_tile(lr, engines, tta, grid.used(left, top, unit))
         sr, *place = grid.kept(sr, left, top, scale)
         if grain:
             sr = with_grain(sr, place, grain, height=native[1])
@@ -130,13 +131,33 @@ def upscaling(
     return result if native == size else reduced(result, size, picture.format)
 
 
-def _upscale_tile(lr, engines, scale, tta, used):
+def idle(engine: Engine) -> bool:
+    """Say whether an engine keeps the size, and is to take nothing away and to add nothing."""
+    return engine.card.scale == Scale(1) and not engine.clean and not engine.detail
+
+
+def _upscale_tile(lr, engines, tta, used):
     """Return a tile (h, w, bands) of samples from 0 to 255 upscaled, in floating point.
 
     Networks run on all of it, since runtimes compile for a shape. The rest is done for the (width, height) at its
     corner that is used.
     """
+    # Behind colours comes alpha, of which no camera and no encoder took anything.
+    colours, *alpha = np.split(lr, [lr.shape[2] - 1], 2) if lr.shape[2] in (2, 4) else [lr]
+    cleaning = [engine for engine in engines if engine.card.scale == Scale(1)]
+    enlarging = [engine for engine in engines if engine.card.scale != Scale(1)]
+    colours = _through(cleaning, colours, tta, lr.shape[1::-1])
+    # What is to be transparent, or opaque, is so exactly.
+    upscaled = [_through(enlarging, colours, tta, used), *(_through(enlarging, a, tta, used, slack=0.0) for a in alpha)]
+    return np.concatenate(upscaled, 2)
+
+
+def _through(engines, whole, tta, used, *, slack=SLACK):
+    """Return grey or RGB samples (h, w, 1 or 3) that went through engines, those of the (width, height) at a corner."""
     width, height = used
+    part, scale = whole[:height, :width], native_scale(engines)
+    if not engines:
+        return part
 
     def run(planes):
         planes = np.rint(np.clip(planes, 0, 255) * _FINE).astype(np.uint16)
@@ -144,24 +165,17 @@ def _upscale_tile(lr, engines, scale, tta, used):
             planes = (_self_ensemble(engine) if tta else engine)(np.ascontiguousarray(planes)[np.newaxis])[0]
         return planes[: scale.grow(height), : scale.grow(width)].astype(np.float32) / _FINE
 
-    parts = np.split(lr, [lr.shape[2] - 1], 2) if lr.shape[2] in (2, 4) else [lr]
-    upscaled = []
-    for whole in parts:
-        part = whole[:height, :width]
-        grey = part.shape[2] == 1
-        if engines[0].card.channels == 3:
-            sr = run(np.broadcast_to(whole, (*whole.shape[:2], 3)))
-            upscaled.append(sr.mean(2, keepdims=True) if grey else sr)
-        elif grey:
-            sr = (run(whole * _STUDIO + 16) - 16) / _STUDIO
-            # Behind colours comes alpha: what is to be transparent, or opaque, is so exactly.
-            upscaled.append(within_local_range(sr, part, scale, slack=0.0 if upscaled else SLACK))
-        else:
-            # In YCbCr a change of luma alone moves red, green and blue by the same amount.
-            coarse = _bicubic(part, scale)
-            change = run(luma_of(whole)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
-            upscaled.append(within_local_range(coarse + change / _STUDIO, part, scale))
-    return np.concatenate(upscaled, 2)
+    grey = part.shape[2] == 1
+    if engines[0].card.channels == 3:
+        sr = run(np.broadcast_to(whole, (*whole.shape[:2], 3)))
+        return sr.mean(2, keepdims=True) if grey else sr
+    if grey:
+        sr = (run(whole * _STUDIO + 16) - 16) / _STUDIO
+        return within_local_range(sr, part, scale, slack=slack)
+    # In YCbCr a change of luma alone moves red, green and blue by the same amount.
+    coarse = _bicubic(part, scale)
+    change = run(luma_of(whole)[..., np.newaxis]) - luma_of(coarse)[..., np.newaxis]
+    return within_local_range(coarse + change / _STUDIO, part, scale)
 
 
 def _bicubic(tile, scale):
@@ -189,8 +203,8 @@ def clean_of(head: bytes, picture: Picture) -> Coding:
     """Say what was lost of a photograph, by the `coding.HEAD` first bytes of its file and its noise in the middle."""
     width, height = (min(n, _SEEN) for n in (picture.width, picture.height))
     part = region(picture, (picture.width - width) // 2, (picture.height - height) // 2, width, height)
-    part = part * np.float32(255 / peak(picture))
-    return examine_photo(head, luma_of(part[..., :3]) if part.shape[2] > 2 else part[..., 0])
+    colours = part[..., : 3 if part.shape[2] > 2 else 1] * np.float32(255 / peak(picture))
+    return examine_photo(head, colours)
 
 
 def last(steps: Generator[Any, None, T], advance: Callable[[Any], Any] = lambda step: None) -> T:
@@ -207,8 +221,9 @@ class PhotoUpscaler:
     """Upscale photographs as arrays or Pillow images; the engines stay loaded.
 
     `model` is a name, of which the flavour for photographs is taken, or a folder. `tta` averages over eight
-    orientations. `detail` and `clean` are from 0 to 1, for models that take them. `scale` is a Scale, `card` and
-    `precision` are the first engine's.
+    orientations. `detail` is from 0 to 1, for models that take it. `clean`, too: how much was lost to compression and
+    noise. A scale of 1 keeps the size, and cleans. `scale` is a Scale, `card` and `precision` are those of the first
+    engine that enlarges.
     """
 
     def __init__(
@@ -224,7 +239,8 @@ class PhotoUpscaler:
     ):
         self.scale = photo_scale((1, 1), Scale.parse(scale))
         self._engines = load_photo_engines(model, self.scale, threads=threads, detail=detail, clean=clean)
-        self.card, self.precision = self._engines[0].card, self._engines[0].precision
+        own = next((engine for engine in self._engines if engine.card.scale != Scale(1)), self._engines[0])
+        self.card, self.precision = own.card, own.precision
         self._options = {"tta": tta, "tile": tile}
 
     def __call__(self, picture: np.ndarray | Image.Image, *, clean: float | None = None) -> np.ndarray | Image.Image:
@@ -275,9 +291,10 @@ def upscale_image(
     """Upscale a picture: an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point in [0, 1], or Pillow's.
 
     Two and four channels are grey and RGB with alpha. The result is of the same kind. Pillow's palettes become RGB,
-    and a transparent colour becomes alpha. `detail` and `clean` are from 0 to 1, for models that take them. The engines
-    of the last options stay loaded for the next call. Raises ValueError for what is no picture, for floating point
-    outside [0, 1] or NaN, and ModelError.
+    and a transparent colour becomes alpha. `detail` is from 0 to 1, for models that take it. `clean` is how much was
+    lost to compression and noise, from 0, the default, to 1; with a scale of 1 the picture is cleaned alone. The
+    engines of the last options stay loaded for the next call. Raises ValueError for what is no picture, for floating
+    point outside [0, 1] or NaN, and ModelError.
 
     Example:
         large = imagesr.upscale_image(Image.open("photo.jpg"), scale=2)

@@ -27,11 +27,14 @@ MODELS = {
     "espcn": "espcn",
     "fsrcnn": "fsrcnn",
     "vdsr": "vdsr",
+    "ffdnet": "ffdnet",
     "edsr_baseline": "edsr",
     "edsr": "edsr",
     "rdn": "rdn",
     "srresnet": "srresnet",
 }
+
+OWN_SCALES = {"strided": "3/2", "ffdnet": "1"}  # of networks that have one scale alone
 
 BACKENDS = ("jax", "torch")  # TensorFlow comes with the extra `train`
 

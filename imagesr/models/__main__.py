@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from imagesr.cli import Parser, run_command, scale_argument
-from imagesr.models import MODELS, builder, import_keras
+from imagesr.models import MODELS, OWN_SCALES, builder, import_keras
 from imagesr.scale import Scale
 
 DESCRIPTION = "List the networks and their cost."
@@ -26,7 +26,7 @@ def rows(scale: Scale) -> Iterator[tuple[str, ...]]:
         try:
             model = collapsed(build(scale))
         except ValueError:  # a scale that it does not have
-            model = collapsed(build("3/2"))
+            model = collapsed(build(OWN_SCALES[name]))
         title, _, paper = sys.modules[build.__module__].__doc__.splitlines()[0].partition(" (")
         yield (
             name,

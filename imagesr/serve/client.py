@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from imagesr.batch import Found
 from imagesr.cli import (
+    CLEAN_HELP,
     NOT_STARTED,
     NOT_WRITTEN,
     SOME_FAILED,
@@ -214,8 +215,7 @@ async def _send_all(pairs, options, sent, tell):
     query = {"scale": str(options.scale), "model": options.model, "format": options.format}
     if options.detail is not None:
         query["detail"] = f"{options.detail:g}"
-    if options.clean is not None:
-        query["clean"] = options.clean if options.clean == "auto" else f"{options.clean:g}"
+    query["clean"] = options.clean if options.clean == "auto" else f"{options.clean:g}"
     limits = httpx.Limits(max_connections=options.jobs)
     timeout = httpx.Timeout(options.patience, connect=min(options.patience, 10))
     async with httpx.AsyncClient(base_url=options.to, limits=limits, timeout=timeout) as client:
@@ -368,8 +368,8 @@ def _telling(quiet: bool, pictures: int) -> Iterator:
 
 
 def _check_numbers(options):
-    if not 1 < float(options.scale) <= MAX_SCALE:
-        raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {options.scale}")
+    if not 1 <= float(options.scale) <= MAX_SCALE:
+        raise ValueError(f"Expected a scale from 1 to {MAX_SCALE}. Received: {options.scale}")
     if not 1 <= options.jobs <= 64:
         raise ValueError(f"Expected 1 to 64 jobs. Received: {options.jobs}")
     if not 0 < options.patience < math.inf:
@@ -397,8 +397,7 @@ def _parser():
     add("-n", "--model", default="best", help="one of the service's models (default: best)")
     text = "detail of the result, for models that take one (default: the service's)"
     add("--detail", type=share_argument, metavar="0..1", help=text)
-    text = "how much the service cleans, or auto, for models that take it (default: 0)"
-    add("--clean", type=clean_argument, metavar="0..1", help=text)
+    add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
     add("--format", choices=FORMATS, default="png", help="format of the answers (default: png)")
     add("--jobs", type=int, default=2, metavar="N", help="pictures that are sent at a time (default: 2)")
     away = "seconds to wait for a service that is away or silent"

@@ -11,15 +11,14 @@ from imagesr.scale import Scale
 from imagesr.serve.refusal import Refusal
 
 
-def parse_scale(text: str, *, own_size: bool = False) -> Scale:
-    """Return the scale that a text such as 1.5 or 4/3 says, with `own_size` also 1; raises a Refusal."""
+def parse_scale(text: str) -> Scale:
+    """Return the scale that a text such as 1.5, 4/3 or 1 says; raises a Refusal."""
     # Before it is parsed: 1e999999999 is a number, too.
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,20})?|[0-9]{1,4}/[0-9]{1,4}", text) and not text.endswith("/0"):
         scale = Scale.parse(text) if float(Fraction(text)) > 0 else None
-        if (scale and 1 < Fraction(text) <= MAX_SCALE) or (own_size and scale == Scale(1)):
+        if scale and 1 <= Fraction(text) <= MAX_SCALE:
             return scale
-    least = "from 1" if own_size else "above 1 and"
-    raise Refusal(422, "query", f"Expected a scale {least} up to {MAX_SCALE}. Received: {text[:50]!r}")
+    raise Refusal(422, "query", f"Expected a scale from 1 to {MAX_SCALE}. Received: {text[:50]!r}")
 
 
 def parse_number(text: str, expected: str) -> float:
@@ -40,7 +39,6 @@ def parse_clean(text: str) -> float | str:
     return text if text == "auto" else parse_number(text, "a clean from 0 to 1, or auto")
 
 
-def scale_schema(default: float, *, own_size: bool = False) -> dict:
+def scale_schema(default: float) -> dict:
     """Return what the OpenAPI document says of a scale."""
-    numbers = {"type": "number", "minimum" if own_size else "exclusiveMinimum": 1, "maximum": MAX_SCALE}
-    return numbers | {"default": default, "examples": [1.5, 2, 4]}
+    return {"type": "number", "minimum": 1, "maximum": MAX_SCALE, "default": default, "examples": [1.5, 2, 4]}

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
+from imagesr.scale import Scale
 from imagesr.serve.forms import body_schema
 from imagesr.serve.metrics import STAGES
 from imagesr.serve.queries import parse_clean, parse_detail, parse_scale, scale_schema
@@ -60,7 +61,7 @@ async def _wanted(
     scale: Annotated[
         str,
         Query(
-            description=f"Factor above 1 and up to {MAX_SCALE}; a fraction such as 4/3 is valid, too",
+            description=f"Factor up to {MAX_SCALE}; a fraction such as 4/3 is valid, too. 1 keeps the size, and cleans",
             json_schema_extra=scale_schema(2),
         ),
     ] = "2",
@@ -84,7 +85,7 @@ async def _wanted(
         str,
         Query(
             description="How much of the picture was lost to compression and noise: from 0, which leaves it as it is, "
-            "to 1, or `auto`, by the picture. Models with a `clean` in `/models` take it; that is their default",
+            "to 1, or `auto`, by the picture. The default is `clean` in `/models`, and `auto` at scale 1",
             json_schema_extra={"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]},
         ),
     ] = "",
@@ -99,7 +100,7 @@ async def _wanted(
     model = _staged_model(service, model) if staged else _served_model(service, model)
     wanted = Wanted(factor, model, kind)
     number = parse_detail(detail) if "detail" in given else None
-    degree = parse_clean(clean) if "clean" in given else None
+    degree = parse_clean(clean) if "clean" in given else "auto" if factor == Scale(1) else None
     try:
         service.check_clean(degree, wanted.model, wanted.scale)
         return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale), clean=degree)
@@ -201,6 +202,7 @@ async def models(service: ServiceOf) -> Any:
         most=service.most,
         detail=service.detail,
         video_bytes=service.videos and service.videos.most_bytes,
+        clean=service.clean,
         feedback_days=service.feedback and service.feedback.days,
     )
     return JSONResponse(told, headers={"Cache-Control": "no-cache"})

@@ -114,6 +114,11 @@ class Models(BaseModel):
     max_pixels: int = Field(description="of a picture", examples=[16_000_000])
     runtime: str | None = Field(description="where ONNX Runtime for browsers is, if it is", examples=[None])
     models: list[Model]
+    clean: float | None = Field(
+        description="how much of a picture is cleaned unless a request says so, before a model that takes no clean; "
+        "none where no network does it",
+        examples=[0.0],
+    )
     videos: Videos | None = Field(description="none where the service takes no videos")
     feedback: Kept | None = Field(description="none where the service takes no votes")
 
@@ -125,13 +130,15 @@ def describe_models(
     default: str,
     most: int,
     detail: float | None = None,
+    clean: float | None = None,
     video_bytes: int | None = None,
     feedback_days: float | None = None,
 ) -> dict[str, Any]:
     """Return the answer of `/models`: the models by name, and what else they are called.
 
     `most` is the largest picture, in pixels; `video_bytes` the largest video, None where none is taken. `detail` is
-    the default of models that take one, None each model's own.
+    the default of models that take one, None each model's own. `clean` is that of a network that cleans before the
+    models, None where there is none.
     """
     models = []
     for name, cards in cards_by_name.items():
@@ -148,7 +155,7 @@ def describe_models(
                 "psnr_y_b100": card.measured.get("B100", {}).get("fp32", {}).get("psnr_y"),
                 "files": {file: f"/models/{card.folder.name}/{file}" for file in card.sha256 if file.endswith(".onnx")},
             }
-            for card in sorted(cards, key=lambda card: card.scale)
+            for card in sorted((card for card in cards if card.name == name), key=lambda card: card.scale)
         ]
         also = [other for other, photo in names.items() if photo == name != other]
         models.append({"name": name, "also": also, "scales": scales})
@@ -158,6 +165,7 @@ def describe_models(
         "max_pixels": most,
         "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
         "models": models,
+        "clean": clean,
         "videos": video_bytes and {"max_bytes": video_bytes, **VIDEO_MODELS},
         "feedback": feedback_days and {"days": feedback_days},
     }

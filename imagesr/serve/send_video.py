@@ -45,8 +45,7 @@ def send_video(path: Path, options: argparse.Namespace, tell: Callable[[str], No
     query = {"scale": str(options.scale), "model": options.model}
     if options.detail is not None:
         query["detail"] = f"{options.detail:g}"
-    if options.clean is not None:
-        query["clean"] = options.clean if options.clean == "auto" else f"{options.clean:g}"
+    query["clean"] = options.clean if options.clean == "auto" else f"{options.clean:g}"
     with httpx.Client(base_url=options.to, timeout=httpx.Timeout(options.patience, connect=10)) as client:
         address = _ask(client, options.patience, "POST", "/video", params=query, read=path).headers["Location"]
         try:

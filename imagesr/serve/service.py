@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import imagesr
-from imagesr.card import ModelCard, find_models, models_for, saved_models
+from imagesr.card import ModelCard, models_for, saved_models
 from imagesr.engines import checked_clean, checked_detail, load_engine, tuned
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
@@ -95,7 +95,7 @@ class Service:
             raise ModelError(f"Expected a model for photographs ({', '.join(self.names)}). Received: {model}")
         self.model, self.detail = model, detail
         if detail is not None:
-            cards = self.models[self.names[model]]
+            cards = [card for card in self.models[self.names[model]] if card.scale != Scale(1)]
             self._check_detail(detail, next((card for card in cards if card.detail is not None), cards[0]))
         self.places = Places(queue + 1)
         self.metrics.places.set(self.places.number)
@@ -145,7 +145,8 @@ class Service:
         picture = from_array(np.zeros((1, 1, 3), np.uint8))
         with ExitStack() as spools:
             await self.decoders.warm()
-            await self.scheduler.run(self._upscale(picture, self.model, Scale(2), spools))
+            for clean in (None, 1.0):  # tiles are larger where another network runs first
+                await self.scheduler.run(self._upscale(picture, self.model, Scale(2), spools, clean=clean))
 
     def adopt(self, label: str, card: ModelCard) -> None:
         """Serve a version from the registry in place of the one before, from the next request on."""
@@ -213,12 +214,19 @@ class Service:
 
         Raises ModelError where `wanted` is outside 0 to 1, or one of the networks that reach the scale takes none.
         """
-        cards = self._chain(model, scale)
+        every = self._chain(model, scale)
+        cards = [card for card in every if card.scale != Scale(1)] or every  # what cleans alone takes no detail
         if wanted is None:
             return self.detail if all(card.detail is not None for card in cards) else None
         for card in cards:
             self._check_detail(wanted, card)
         return wanted
+
+    @property
+    def clean(self) -> float | None:
+        """How much a network cleans by default before models that take no clean; None where there is none."""
+        found = [card.clean for cards in self.models.values() for card in cards if card.scale == Scale(1)]
+        return found[0] if found else None
 
     def check_clean(self, wanted: float | str | None, model: str, scale: Scale) -> None:
         """Raise ModelError for a clean outside 0 to 1, or one where no network that reaches the scale takes it."""
@@ -275,7 +283,10 @@ class Service:
         return (yield from upscaling(picture, size, tuned(steps, **numbers), fixed=True, spools=spools))
 
     def _chain(self, model, scale):
-        return chain(self._pinned.get(model) or self.models[self.names[model]], scale)
+        cards = self._pinned.get(model) or self.models[self.names[model]]
+        if scale == Scale(1) and all(card.scale != scale for card in cards):
+            raise ModelError(f"Expected a scale above 1: no network cleans for this model. Received: 1, {model}")
+        return chain(cards, scale)
 
     def _load(self, folders):
         # A place in a chain has an engine of its own: runtimes compile for one size.
@@ -328,8 +339,7 @@ def photo_models() -> tuple[dict[str, list[ModelCard]], dict[str, str]]:
     """Return the shipped models for photographs by name, and every name that stands for one of them."""
     shipped = sorted({folder.name.rpartition("_x")[0] for folder in saved_models()})
     names = {name: models_for("photographs", name)[0].name for name in shipped}
-    found = {name: find_models(name) for name in sorted(set(names.values()))}
-    models = {name: [card for card in cards if Scale(1) < card.scale] for name, cards in found.items()}
+    models = {name: models_for("photographs", name) for name in sorted(set(names.values()))}
     models = {
         name: cards
         for name, cards in models.items()

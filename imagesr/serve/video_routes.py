@@ -78,7 +78,7 @@ async def _options(
         str,
         Query(
             description=f"Factor from 1, which keeps the size and cleans, up to {MAX_SCALE}",
-            json_schema_extra=scale_schema(1.5, own_size=True),
+            json_schema_extra=scale_schema(1.5),
         ),
     ] = "",
     size: Annotated[
@@ -109,7 +109,7 @@ async def _options(
     if size:
         fields["size"] = _parse_size(size)
     else:
-        fields["scale"] = parse_scale(scale or "1.5", own_size=True)
+        fields["scale"] = parse_scale(scale or "1.5")
     given = request.query_params
     if "detail" in given:
         fields["detail"] = parse_detail(detail)
@@ -153,7 +153,8 @@ def _check(fields):
     cards = [None]
     if options.model != "lanczos":
         own_size = not options.size and options.scale == Scale(1)
-        cards = [of_own_size(options.model)] if own_size else chain(models_for("video", options.model), options.scale)
+        cards = [of_own_size("video", options.model)] if own_size else models_for("video", options.model)
+        cards = chain(cards, options.scale)
     for card in cards if options.detail is not None else ():
         checked_detail(options.detail, card)
     if options.clean not in ("auto", None):

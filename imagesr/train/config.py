@@ -126,8 +126,9 @@ class Config(RunConfig):
             raise ValueError("Expected --init RUN, a GAN's stage one, or --from-scratch. Received: none")
         if self.gan is not None and self.strategy:
             raise ValueError(f"Expected no strategy for a GAN: it trains on one device. Received: {self.strategy}")
-        if self.architecture.get("clean") and (self.takes_depth or self.gan is not None or self.perceptual != "none"):
-            raise ValueError("Expected an architecture with clean without depth, GAN and perceptual. Received both")
+        cleans = self.architecture.get("clean") or self.model == "ffdnet"
+        if cleans and (self.takes_depth or self.gan is not None or self.perceptual != "none"):
+            raise ValueError("Expected a network with clean without depth, GAN and perceptual. Received both")
         if self.takes_depth and (self.gan is not None or self.perceptual != "none"):
             raise ValueError("Expected depth without a GAN and without perceptual. Received both")
         return self

@@ -71,7 +71,7 @@ def find_tools(out: Path, options: Options) -> Tools:
     """Find models and encoders and try them out; raises ValueError where one is missing or does not work here."""
     cards, loading = _find_cards(options.model), _loading(options)
     if cards and not options.size and options.scale == Scale(1):
-        cards = [of_own_size(options.model)]
+        cards = [of_own_size("video", options.model)]
     encoders = choose_encoders(options, out.suffix.lower()) if out != PIPE else {"": {}}
     # Those of another scale may take no detail, and with a rate to hold, other models of the ladder may take a clean.
     first = next((card for card in cards if card.detail is not None), cards[0]) if cards else None

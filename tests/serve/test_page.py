@@ -333,9 +333,12 @@ def test_formats_and_models_are_chosen(browser, service, lake):
     assert psnr(np.asarray(image), linear) > 35
 
 
-def with_numbers(grudging, model, scale, file=None, **numbers):
-    """Have the page told that a network takes numbers, a detail or a clean, and where its file is."""
-    models = json.loads(grudging.models[1])
+def with_numbers(grudging, model, scale, file=None, *, before=None, **numbers):
+    """Have the page told that a network takes numbers, a detail or a clean, and where its file is.
+
+    `before` is the clean of the network that cleans on the server; None says that it has none.
+    """
+    models = json.loads(grudging.models[1]) | {"clean": before}
     told = next(one for one in models["models"] if one["name"] == model)
     own = next(one for one in told["scales"] if one["scale"] == scale)
     own.update(numbers)
@@ -372,7 +375,9 @@ def test_a_clean_or_auto_is_chosen_where_the_model_takes_one(browser, grudging, 
     grudging.models = (200, grudging.models[1].replace(b'"runtime": null', b'"runtime": "/vendor/"'), {})
     visit(browser, grudging.address)
     slider, auto = (browser.find_element("id", name) for name in ("clean", "auto"))
-    assert slider.get_attribute("value") == "0.2" and not auto.is_selected()
+    assert slider.get_attribute("value") == "0.2" and auto.is_selected() and not slider.is_enabled()
+    auto.click()
+    assert slider.is_enabled()
     grudging.answers += [(200, png(picture(192, 128)), {"Content-Type": "image/png"})] * 3
     choose(browser, lake)
     enlarged(browser)
@@ -392,6 +397,27 @@ def test_a_clean_or_auto_is_chosen_where_the_model_takes_one(browser, grudging, 
     enlarge.click()
     wait(browser, lambda: not grudging.answers and shown(browser, "download"))
     assert [parse_qs(urlsplit(path).query)["clean"] for path in grudging.asked] == [["0.2"], ["auto"], ["0.7"]]
+
+
+def test_the_server_cleans_for_every_scale_and_model(browser, grudging, lake):
+    with_numbers(grudging, "best-photo", "2", before=0.0)
+    grudging.models = (200, grudging.models[1].replace(b'"runtime": null', b'"runtime": "/vendor/"'), {})
+    visit(browser, grudging.address)
+    slider, auto = (browser.find_element("id", name) for name in ("clean", "auto"))
+    for scale in ("1", "1.5", "3", "2"):
+        select(browser, "scale", scale)
+        assert slider.is_displayed() and auto.is_displayed() and auto.is_selected()
+    browser.find_element("id", "browser").click()  # which has the networks that enlarge alone
+    assert not slider.is_displayed() and not auto.is_displayed()
+    scales = browser.find_elements("css selector", "#scale option")
+    assert "1" not in [option.get_attribute("value") for option in scales]
+    browser.find_element("css selector", "[value=server]").click()
+    select(browser, "scale", "1")
+    grudging.answers += [(200, png(picture(96, 64)), {"Content-Type": "image/png"})]
+    choose(browser, lake)
+    wait(browser, lambda: not grudging.answers and shown(browser, "download"))
+    query = parse_qs(urlsplit(grudging.asked[-1]).query)
+    assert (query["scale"], query["clean"]) == (["1"], ["auto"])
 
 
 def test_a_phone_shows_it_all(browser, service, lake):

@@ -134,8 +134,8 @@ def test_a_folder_is_sent(photos, tmp_path, capsys):
         assert run(photos, server.url + "/supersizeme/", "--json", tmp_path / "done.json") == 0
     assert sizes(tmp_path / "out") == DOUBLED
     assert {(path, type) for _, path, type, _ in server.seen} == {
-        ("/supersizeme?scale=2&model=best&format=png", "image/png"),
-        ("/supersizeme?scale=2&model=best&format=png", "image/jpeg"),
+        ("/supersizeme?scale=2&model=best&format=png&clean=auto", "image/png"),
+        ("/supersizeme?scale=2&model=best&format=png&clean=auto", "image/jpeg"),
     }
     assert {body for *_, body in server.seen} == {path.read_bytes() for path in photos.glob("*.[pjJ]*")}
     told = capsys.readouterr().err
@@ -149,14 +149,14 @@ def test_a_folder_is_sent(photos, tmp_path, capsys):
 def test_scale_model_and_format_go_into_the_query(photos, tmp_path):
     with serving() as server:
         assert run(photos, server.url, "-s", "1.5", "-n", "fast", "--format", "jpeg", "--jobs", "1", "-q") == 0
-    assert {path for _, path, *_ in server.seen} == {"/supersizeme?scale=1.5&model=fast&format=jpeg"}
+    assert {path for _, path, *_ in server.seen} == {"/supersizeme?scale=1.5&model=fast&format=jpeg&clean=auto"}
     assert sizes(tmp_path / "out") == {"a.jpg": (60, 45), "b.jpg": (60, 45), "c.JPEG": (60, 45)}
 
 
-def test_a_detail_goes_into_the_query_where_it_is_asked_for(photos):
+def test_a_detail_and_a_clean_go_into_the_query_where_they_are_asked_for(photos):
     with serving() as server:
-        assert run(photos, server.url, "--detail", "0.25", "-q") == 0
-    assert {path for _, path, *_ in server.seen} == {"/supersizeme?scale=2&model=best&format=png&detail=0.25"}
+        assert run(photos, server.url, "--detail", "0.25", "--clean", "0.5", "-q") == 0
+    assert {path for _, path, *_ in server.seen} == {"/supersizeme?scale=2&model=best&format=png&detail=0.25&clean=0.5"}
 
 
 def test_what_is_there_is_not_sent_again(photos, tmp_path, capsys):
@@ -286,7 +286,7 @@ def test_what_was_interrupted_goes_on_where_it_was(photos, end, tmp_path):
     ("more", "told", "code"),
     [
         (["--out", "nowhere/out"], "Expected an existing folder", 2),
-        (["--detail", "1.5"], "Expected a detail from 0 to 1. Received: 1.5", 2),
+        (["--scale", "0.5"], "Expected a scale from 1 to 8. Received: 0.5", 2),
     ],
 )
 def test_wrong_options_start_nothing(photos, more, told, code, tmp_path, capsys, monkeypatch):

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from unittest.mock import Mock
+from urllib.parse import parse_qs
 
 import httpx
 import numpy as np
@@ -34,6 +35,7 @@ from PIL import Image, ImageOps
 from running import Running, until
 
 import imagesr
+from imagesr.media.coding import examine_photo
 from imagesr.scale import Scale
 from imagesr.serve.guard import HEADERS
 from imagesr.serve.refusal import Refusal
@@ -172,6 +174,21 @@ def test_it_is_what_python_makes_of_it(server, size):
     assert np.abs(ours - imagesr.upscale_image(lr, model="fast")).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "query", ["?clean=0.7", "?clean=auto", "?scale=1", "?scale=1&clean=0.3&model=balanced", "?clean=0"]
+)
+def test_it_cleans_as_python_does(server, query):
+    lr = np.random.default_rng(0).normal(picture(120, 90), 12).clip(0, 255).astype(np.uint8)
+    asked = parse_qs(query[1:])
+    clean = asked.get("clean", ["auto"])[0]
+    clean = examine_photo(b"", lr).clean if clean == "auto" else float(clean)
+    scale = int(asked.get("scale", ["2"])[0])
+    ours = np.asarray(opened(server.post(png(lr), query).content)).astype(int)
+    assert np.abs(ours - imagesr.upscale_image(lr, scale=scale, model="fast", clean=clean)).max() <= 1
+    if clean and scale == 1:
+        assert np.abs(ours - lr).mean() > 2
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 def test_every_orientation_is_applied_once(server, format):
     for orientation in range(1, 9):
@@ -206,9 +223,10 @@ def test_models_and_their_files(server):
     assert models["default"] == "fast"
     best = next(model for model in models["models"] if model["name"] == "best-photo")
     assert best["also"] == ["best"]
-    assert [one["scale"] for one in best["scales"]] == ["1.5", "2", "3", "4"]
+    assert [one["scale"] for one in best["scales"]] == ["1", "1.5", "2", "3", "4"]
+    assert models["clean"] == 0 and [one["clean"] for one in best["scales"]] == [0, None, None, None, None]
     card = json.loads((ROOT / "saved_models/best-photo_x2/card.json").read_text())
-    told = best["scales"][1]
+    told = best["scales"][2]
     assert next(model for model in models["models"] if model["name"] == "linear")["scales"][0]["detail"] is None
     assert (told["parameters"], told["psnr_y_b100"]) == (card["parameters"], card["measured"]["B100"]["fp32"]["psnr_y"])
     file = httpx.get(server.url + told["files"]["model.onnx"])
@@ -345,11 +363,13 @@ REFUSALS = {
     "line ends": (415, SMALL.replace(b"\r", b"").replace(b"\n", b""), "", "as curl -d @FILE sends it"),
     "fields": (415, b"file=photo.jpg&scale=2", "", "x-www-form-urlencoded"),
     "video": (415, b"\0\0\0\x20ftypisom\0\0\2\0" + bytes(99), "", "Received: a video"),
-    "scale": (422, SMALL, "?scale=1", "a scale above 1 and up to 8. Received: '1'"),
-    "nine": (422, SMALL, "?scale=8.1", "up to 8"),
-    "exponent": (422, SMALL, "?scale=1e999999999", "up to 8"),
-    "zero": (422, SMALL, "?scale=3/0", "up to 8"),
-    "none": (422, SMALL, "?scale=", "up to 8"),
+    "scale": (422, SMALL, "?scale=0.9", "a scale from 1 to 8. Received: '0.9'"),
+    "nine": (422, SMALL, "?scale=8.1", "from 1 to 8"),
+    "exponent": (422, SMALL, "?scale=1e999999999", "from 1 to 8"),
+    "zero": (422, SMALL, "?scale=3/0", "from 1 to 8"),
+    "none": (422, SMALL, "?scale=", "from 1 to 8"),
+    "clean": (422, SMALL, "?clean=1.1", "Expected a clean from 0 to 1. Received: 1.1"),
+    "no clean": (422, SMALL, "?clean=some", "Expected a clean from 0 to 1, or auto. Received: 'some'"),
     "model": (422, SMALL, "?model=../saved_models/best-photo_x2", "Expected balanced, "),
     "format": (422, SMALL, "?format=tiff", "format as one of 'png', 'jpeg', 'webp'. Received: 'tiff'"),
     "detail": (422, SMALL, "?detail=1.1", "Expected a detail from 0 to 1. Received: 1.1"),
@@ -480,7 +500,7 @@ def test_the_openapi_document_keeps_its_word(server):
     assert server.post(SVG).json()["error"] == schemas["Error"]["properties"]["error"]["examples"][0]
     models = httpx.get(f"{server.url}/models").json()
     best = next(model for model in models["models"] if model["name"] == "best-photo")
-    for told, name in ((best, "Model"), (best["scales"][1], "Measured")):
+    for told, name in ((best, "Model"), (best["scales"][2], "Measured")):
         for key, schema in schemas[name]["properties"].items():
             for example in schema.get("examples", []):
                 assert example.items() <= told[key].items() if isinstance(example, dict) else example == told[key]

@@ -24,7 +24,7 @@ from imagesr.datasets.pairs import load_pairs
 from imagesr.errors import TrainingError
 from imagesr.media.images import read_rgb
 from imagesr.metrics.fidelity import ssim
-from imagesr.models import MODELS
+from imagesr.models import MODELS, OWN_SCALES
 from imagesr.models.realtime import realtime
 from imagesr.scale import Scale
 from imagesr.train.__main__ import _parser, main
@@ -248,7 +248,8 @@ AMONG_ALL = ("linear", "realtime", "edsr")  # the default run trains these, `-m 
     [pytest.param(n, marks=[pytest.mark.slow] * (n not in AMONG_ALL)) for n in MODELS if n != "strided"],
 )
 def test_every_network_trains(name, photos, tmp_path):
-    settings = config(photos, model=name, scale="2", architecture=SMALL.get(name, {}), steps=4, learning_rate=1e-3)
+    own = {"scale": OWN_SCALES.get(name, "2"), "architecture": SMALL.get(name, {})}
+    settings = config(photos, model=name, **own, steps=4, learning_rate=1e-3)
     train(settings, tmp_path / "run")
     loss = history(tmp_path / "run")[0]["loss"]
     assert 0 < loss < 1

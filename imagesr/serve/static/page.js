@@ -55,10 +55,11 @@ const scales = () => service.models.find(({ name }) => name === $("model").value
 function choices() {
   if (!service.models.length) return;
   const own = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
-  const offered = here() ? own : [...new Set([...own, ...SCALES])].sort((a, b) => a - b);
+  const more = service.clean == null ? SCALES : ["1", ...SCALES];
+  const offered = here() ? own : [...new Set([...own, ...more])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
   $("file").accept = here() ? "image/*" : TAKEN;
-  $("scale").replaceChildren(...offered.map((scale) => new Option(`× ${scale}`, scale, false, scale === chosen)));
+  $("scale").replaceChildren(...offered.map((scale) => new Option(scale === "1" ? "× 1, cleaned" : `× ${scale}`, scale, false, scale === chosen)));
   offerNumbers();
   $("where").textContent = here()
     ? "The picture stays on this device; the network comes from the server once." +
@@ -76,10 +77,12 @@ const detail = () => ($("ends").hidden ? undefined : $("detail").valueAsNumber);
 /* How much is cleaned: a number or "auto"; undefined where the network takes no such number. */
 const clean = () => ($("lost").hidden ? undefined : $("clean").disabled ? "auto" : $("clean").valueAsNumber);
 
-/* Show the sliders where the network at the chosen scale takes them, at its defaults unless the reader has moved them. */
+/* Show the sliders where the network at the chosen scale takes them, at its defaults unless the reader has moved them.
+   The server has a network that cleans before those that do not. */
 function offerNumbers() {
+  const before = { clean: here() ? null : service.clean };
   for (const [id, label] of [["detail", "ends"], ["clean", "lost"]]) {
-    const own = native()?.[id] ?? null;
+    const own = native()?.[id] ?? before[id] ?? null;
     $(label).hidden = own === null;
     if (own !== null && !moved.has(id)) $(id).value = own;
   }

@@ -1,0 +1,161 @@
+"""Photographs that were compressed or are noisy: what the network that cleans them takes away, and what it leaves."""
+
+import io
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image
+
+import imagesr
+from imagesr.card import ModelCard, models_for, of_own_size, with_cleaner
+from imagesr.errors import ModelError
+from imagesr.image.__main__ import main
+from imagesr.media.coding import examine_photo
+from imagesr.metrics.fidelity import psnr
+from imagesr.pixels import downscale
+from imagesr.scale import Scale
+
+WIDTH, HEIGHT = 160, 120
+
+
+def run(*arguments):
+    """Run the command; returns its exit code."""
+    return main([str(argument) for argument in arguments])
+
+
+def rgb(path):
+    """Return a file's samples."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def hr():
+    """Return a picture of level colours and edges, RGB, twice as large as those that are spoilt."""
+    y, x = np.mgrid[: 2 * HEIGHT, : 2 * WIDTH]
+    shapes = [(x // 37 + y // 53) % 3 * 60 + 50, (x + 2 * y) // 90 % 2 * 90 + 70, (x - y) // 61 % 2 * 70 + 80]
+    return np.stack(shapes, -1).astype(np.uint8)
+
+
+@pytest.fixture
+def lr(hr):
+    """Return the picture that is spoilt."""
+    return downscale(hr, Scale(2))[0]
+
+
+def noisy(lr, sigma=12):
+    """Return a picture with noise of its own in every channel."""
+    return np.rint(np.clip(lr + np.random.default_rng(0).normal(0, sigma, lr.shape), 0, 255)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spoilt", ["jpeg", "noise"])
+def test_what_was_lost_is_cleaned_by_default(spoilt, hr, lr, tmp_path, capsys):
+    if spoilt == "jpeg":
+        Image.fromarray(lr).save(file := tmp_path / "a.jpg", quality=30)
+    else:
+        Image.fromarray(noisy(lr)).save(file := tmp_path / "a.png")
+    assert run(file, tmp_path / "auto.png") == 0
+    told = capsys.readouterr().err
+    assert "clean 0." in told and ("JPEG, quantiser" in told if spoilt == "jpeg" else "(noise 1" in told)
+    assert run(file, tmp_path / "as_it_is.png", "--clean", 0) == 0
+    assert ", clean" not in capsys.readouterr().err
+    cleaned, plain = (psnr(rgb(tmp_path / f"{name}.png"), hr) for name in ("auto", "as_it_is"))
+    assert cleaned > plain + 0.5
+
+
+def test_a_good_picture_is_left_as_it_is(lr, tmp_path, capsys):
+    Image.fromarray(lr).save(tmp_path / "a.png")
+    for name, options in {"auto": [], "0": ["--clean", 0]}.items():
+        assert run(tmp_path / "a.png", tmp_path / f"{name}.png", *options) == 0
+    np.testing.assert_array_equal(rgb(tmp_path / "auto.png"), rgb(tmp_path / "0.png"))
+    assert ", clean" not in capsys.readouterr().err
+    assert run(tmp_path / "a.png", tmp_path / "same.png", "-s", 1) == 0
+    np.testing.assert_array_equal(rgb(tmp_path / "same.png"), lr)
+    assert "clean 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["fast", "balanced", "best", "linear"])
+@pytest.mark.parametrize("scale", ["1", "1.5", "3"])
+def test_every_model_for_photographs_is_cleaned_for(model, scale, lr, tmp_path):
+    Image.fromarray(noisy(lr)[:40, :48]).save(tmp_path / "a.png")
+    results = []
+    for clean in (0, 0.7):
+        assert run(tmp_path / "a.png", tmp_path / f"{clean}.png", "-s", scale, "-n", model, "--clean", clean) == 0
+        results.append(rgb(tmp_path / f"{clean}.png").astype(int))
+    assert np.abs(results[1] - results[0]).mean() > 2
+
+
+def test_its_own_size_is_cleaned_and_transparency_stays(lr, tmp_path):
+    alpha = np.random.default_rng(1).integers(0, 256, lr.shape[:2], np.uint8)
+    Image.fromarray(np.dstack([noisy(lr), alpha])).save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", tmp_path / "b.png", "-s", 1, "--clean", 0.7) == 0
+    result = rgb(tmp_path / "b.png")
+    np.testing.assert_array_equal(result[..., 3], alpha)
+    opaque = alpha > 0
+    assert psnr(result[opaque][:, :3], lr[opaque]) > psnr(noisy(lr)[opaque], lr[opaque]) + 2
+
+
+def test_grey_deep_and_turned_pictures(lr):
+    grey = noisy(lr)[..., 0]
+    cleaned = imagesr.upscale_image(grey, scale=1, clean=0.7)
+    assert cleaned.shape == grey.shape and psnr(cleaned, lr[..., 0]) > psnr(grey, lr[..., 0]) + 2
+    deep = imagesr.upscale_image(noisy(lr).astype(np.uint16) * 257, scale=2, clean=0.7)
+    shallow = imagesr.upscale_image(noisy(lr), scale=2, clean=0.7)
+    assert np.abs(deep / 257 - shallow).max() < 1
+    turned = imagesr.upscale_image(np.rot90(noisy(lr)), scale=1, clean=0.7, tta=True)
+    np.testing.assert_allclose(
+        np.rot90(turned, -1), imagesr.upscale_image(noisy(lr), scale=1, clean=0.7, tta=True), atol=1
+    )
+
+
+def test_a_large_picture_has_no_seams(lr):
+    wide = np.tile(noisy(lr), (3, 4, 1))
+    whole, tiles = (imagesr.upscale_image(wide, scale=2, clean=0.7, tile=tile) for tile in (1000, 128))
+    assert np.abs(whole.astype(int) - tiles).max() <= 1
+
+
+def test_pictures_beyond_the_second_time_are_not_cleaned_again(lr, tmp_path):
+    Image.fromarray(noisy(lr)[:40, :48]).save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", tmp_path / "twice.png", "--times", 2) == 0
+    assert run(tmp_path / "a.png", tmp_path / "once.png") == 0
+    assert run(tmp_path / "once.png", tmp_path / "again.png", "--clean", 0) == 0
+    assert np.abs(rgb(tmp_path / "twice.png").astype(int) - rgb(tmp_path / "again.png")).max() <= 1
+
+
+def test_a_model_of_ones_own_is_not_cleaned_for(lr, tmp_path, capsys):
+    card = next(card for card in models_for("photographs", "linear") if card.scale == Scale(2))
+    (tmp_path / "mine").mkdir()
+    for file in card.folder.iterdir():
+        (tmp_path / "mine" / file.name).write_bytes(file.read_bytes())
+    own = ModelCard.read(tmp_path / "mine")
+    assert with_cleaner([own]) == [own]
+    Image.fromarray(noisy(lr)).save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", tmp_path / "b.png", "-n", tmp_path / "mine") == 0
+    assert ", clean" not in capsys.readouterr().err
+    assert run(tmp_path / "a.png", tmp_path / "c.png", "-n", tmp_path / "mine", "--clean", 0.5) == 2
+    assert "a model that takes a clean (" in capsys.readouterr().err
+    with pytest.raises(ModelError, match=r"or a model of scale 1 \(best-photo\)\. Received: 1"):
+        of_own_size("photographs", str(tmp_path / "mine"))
+
+
+def test_the_noise_of_a_picture_is_that_of_its_channels(lr):
+    large = np.tile(lr, (3, 3, 1))
+    noise = examine_photo(b"", noisy(large)).noise
+    assert noise == pytest.approx(12, rel=0.15)
+    grey = np.random.default_rng(0).normal(128, 12, (480, 640, 1))
+    assert examine_photo(b"", grey).noise == pytest.approx(12, rel=0.15)
+    assert examine_photo(b"", picture(64, 48)[:8, :8]).noise is None
+
+
+def test_what_is_lost_and_what_a_file_tells_agree(lr):
+    """Noise and JPEG, as training spoils crops, are seen as the `clean` that the network was trained with."""
+    from imagesr.datasets.degradations import Degradation
+
+    large = np.tile(lr, (3, 3, 1))
+    for steps, quality in ((["noise=12"], None), (["noise=25"], None), (["jpeg=30"], 30), (["jpeg=60"], 60)):
+        spoilt, _, lost = Degradation.parse(steps).measured(large, Scale(1), np.random.default_rng(0))
+        file = io.BytesIO()
+        if quality:
+            Image.fromarray(large).save(file, "JPEG", quality=quality)
+        assert examine_photo(file.getvalue(), spoilt).clean == pytest.approx(lost, abs=0.06), steps
