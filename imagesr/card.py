@@ -146,8 +146,8 @@ def of_own_size(job: str, model: str) -> ModelCard:
     for card in cards:
         if card.scale == Scale(1):
             return card
-    flavours = {folder: folder.name.removesuffix("_x1") for folder in saved_models() if folder.name.endswith("_x1")}
-    known = ", ".join(name for folder, name in flavours.items() if ModelCard.read(folder).flavour == FLAVOURS[job])
+    every = [ModelCard.read(folder) for folder in saved_models() if folder.name.endswith("_x1")]
+    known = ", ".join(card.name for card in every if card.flavour in ("", FLAVOURS[job]))
     scales = ", ".join(f"x{card.scale}" for card in cards)
     raise ModelError(
         f"Expected a scale above 1, or a model of scale 1 ({known or 'none yet'}). Received: 1, {model} has {scales}"

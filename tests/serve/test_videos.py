@@ -211,7 +211,7 @@ REFUSALS = {
     "huge": (413, HEAD + b"huge", "", {}, "at most 16 megapixels"),
     "bytes": (413, HEAD + bytes(10_000), "", {}, "at most 10,000 bytes. Received: 10,004 bytes"),
     "encoded": (415, HEAD, "", {"Content-Encoding": "gzip"}, "Received: Content-Encoding 'gzip'"),
-    "scale": (422, HEAD, "?scale=0.9", {}, "a scale from 1 up to 8"),
+    "scale": (422, HEAD, "?scale=0.9", {}, "a scale from 1 to 8"),
     "own size": (422, HEAD, "?scale=1&model=best", {}, "a model of scale 1 (balanced)"),
     "both": (422, HEAD, "?scale=2&size=1080p", {}, "scale or size. Received: both"),
     "size": (422, HEAD, "?size=large", {}, "a size such as 1920x1080"),
