@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 
 from imagesr.card import ModelCard
-from imagesr.engines import Engine, load_engine
+from imagesr.engines import Engine, checked_detail, load_engine
 from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
@@ -31,6 +31,8 @@ def load_chain(
     sharpened twice has halos; the others are faithful. Raises ModelError, also for one that none of them takes.
     """
     chosen = chain(cards, factor)
+    if all(card.detail is None for card in chosen):
+        checked_detail(detail, chosen[-1])  # the message names what enlarges, not what cleans before it
     first = next((i for i, card in enumerate(chosen) if card.clean is not None), len(chosen))
     last = max((i for i, card in enumerate(chosen) if card.detail is not None), default=0)
     more = [

@@ -110,8 +110,8 @@ def test_grey_deep_and_turned_pictures(lr):
 
 
 def test_a_large_picture_has_no_seams(lr):
-    wide = np.tile(noisy(lr), (3, 4, 1))
-    whole, tiles = (imagesr.upscale_image(wide, scale=2, clean=0.7, tile=tile) for tile in (1000, 128))
+    wide = np.tile(noisy(lr), (2, 2, 1))
+    whole, tiles = (imagesr.upscale_image(wide, scale=2, model="fast", clean=0.7, tile=tile) for tile in (1000, 128))
     assert np.abs(whole.astype(int) - tiles).max() <= 1
 
 
@@ -137,6 +137,14 @@ def test_a_model_of_ones_own_is_not_cleaned_for(lr, tmp_path, capsys):
     assert "a model that takes a clean (" in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"or a model of scale 1 \(best-photo\)\. Received: 1"):
         of_own_size("photographs", str(tmp_path / "mine"))
+
+
+def test_a_detail_that_nothing_takes_is_refused_by_the_name_of_what_enlarges(lr, tmp_path, capsys):
+    Image.fromarray(lr).save(tmp_path / "a.png")
+    found = (("fast", 2, "fast-photo x2"), ("best", 3, "best-photo x3"), ("fast", 1, "best-photo x1"))
+    for model, scale, name in found:
+        assert run(tmp_path / "a.png", tmp_path / "b.png", "-n", model, "-s", scale, "--detail", 0.5) == 2
+        assert "takes a detail (" in (told := capsys.readouterr().err) and told.endswith(f"Received: {name}\n")
 
 
 def test_the_noise_of_a_picture_is_that_of_its_channels(lr):
