@@ -135,7 +135,8 @@ def with_cleaner(cards: Sequence[ModelCard]) -> list[ModelCard]:
 
     That is a network of scale 1. A model in a folder of the user's stays by itself.
     """
-    alone = any(card.clean is not None or card.folder.parent != SAVED_MODELS for card in cards)
+    shipped = SAVED_MODELS.resolve()
+    alone = any(card.clean is not None or card.folder.resolve().parent != shipped for card in cards)
     missing = alone or not (SAVED_MODELS / _CLEANER).is_dir()
     return [*cards] if missing else [*cards, ModelCard.read(SAVED_MODELS / _CLEANER)]
 

@@ -132,8 +132,9 @@ def upscaling(
 
 
 def idle(engine: Engine) -> bool:
-    """Say whether an engine keeps the size, and is to take nothing away and to add nothing."""
-    return engine.card.scale == Scale(1) and not engine.clean and not engine.detail
+    """Say whether an engine keeps the size, takes a clean, and is to take nothing away and to add nothing."""
+    cleans = engine.card.scale == Scale(1) and engine.card.clean is not None
+    return cleans and not engine.clean and not engine.detail
 
 
 def _upscale_tile(lr, engines, tta, used):

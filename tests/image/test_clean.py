@@ -1,6 +1,9 @@
 """Photographs that were compressed or are noisy: what the network that cleans them takes away, and what it leaves."""
 
+import dataclasses
 import io
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ from conftest import picture
 from PIL import Image
 
 import imagesr
-from imagesr.card import ModelCard, models_for, of_own_size, with_cleaner
+from imagesr.card import SAVED_MODELS, ModelCard, models_for, of_own_size, with_cleaner
 from imagesr.errors import ModelError
 from imagesr.image.__main__ import main
+from imagesr.image.upscale import last, upscaling
 from imagesr.media.coding import examine_photo
+from imagesr.media.photos import from_array, region
 from imagesr.metrics.fidelity import psnr
 from imagesr.pixels import downscale
 from imagesr.scale import Scale
@@ -137,6 +142,28 @@ def test_a_model_of_ones_own_is_not_cleaned_for(lr, tmp_path, capsys):
     assert "a model that takes a clean (" in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"or a model of scale 1 \(best-photo\)\. Received: 1"):
         of_own_size("photographs", str(tmp_path / "mine"))
+
+
+def test_a_shipped_model_is_the_same_by_any_path(monkeypatch):
+    monkeypatch.chdir(SAVED_MODELS.parent)
+    for folder in (SAVED_MODELS / "fast-photo_x2", Path(SAVED_MODELS.name, "fast-photo_x2")):
+        assert [card.name for card in models_for("photographs", str(folder))] == ["fast-photo", "best-photo"]
+
+
+def test_only_what_takes_a_clean_is_idle_at_none():
+    """A network of one's own may keep the size and do something else, and has nothing to be told."""
+    card = of_own_size("photographs", "best")
+    other = dataclasses.replace(card, clean=None)
+    plane = np.full((40, 48, 3), 90, np.uint8)
+    for own, level in ((card, 90), (other, 91)):
+
+        def brighter(planes, detail=None, clean=None):
+            return planes + np.uint16(257)
+
+        brighter.card, brighter.clean, brighter.detail = own, 0.0, 0.0
+        with ExitStack() as spools:
+            result = last(upscaling(from_array(plane), (48, 40), [brighter], spools=spools))
+            assert (region(result, 0, 0, 48, 40) == level).all()
 
 
 def test_a_detail_that_nothing_takes_is_refused_by_the_name_of_what_enlarges(lr, tmp_path, capsys):
