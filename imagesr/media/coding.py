@@ -28,10 +28,11 @@ _PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of a film
 _FRAMES = 4  # at each place: an I frame, P and B
 _LEAST_FRAMES = 12
 _BLOCK, _MOST_BLOCKS = 16, 1024
-# How white noise is at least. Of 119 pictures of benchmarks and their halves 45 seemed noisy by more than `NOISE` for
-# their texture, at 0.22 to 0.60, and six by noise, at 0.76 and more. Noise that was added has 0.69 and more in nine of
-# ten of them, from 5 codes on.
-_WHITE = 0.65
+# How white noise is at least and at most. Of 119 pictures of benchmarks and their halves 45 seemed noisy by more than
+# `NOISE` for their texture, at 0.22 to 0.60, and six by noise, at 0.76 and more. Noise that was added has 0.69 and more
+# in nine of ten of them, from 5 codes on, and at most 1.1, sharpened or not. Dither and hatching of every other pixel
+# have 30 and more.
+_LEAST_WHITE, _MOST_WHITE = 0.65, 1.2
 _DARK, _BRIGHT = 24, 228  # blocks outside are black bars, or clipped: they have no noise to measure
 _H264, _VP9 = 1, 0  # AVVideoEncParamsType; 2 are the MPEGs up to 4
 # The steps of VP9's table of AC quantisers, times 8, at some of its 256 indices.
@@ -237,9 +238,10 @@ def noise_of(luma: np.ndarray) -> float | None:
 
 
 def _noise(luma):
-    """Return the noise as `noise_of` does, and how white it is: near 1 for noise, at most 0.6 for fine texture.
+    """Return the noise as `noise_of` does, and how white it is.
 
-    Noise differs as much from pixel to pixel as over two pixels, and texture less.
+    That is near 1 for noise, which differs as much from pixel to pixel as over two pixels, at most 0.6 for fine
+    texture, which differs less, and far above for patterns of every other pixel.
     """
     down, across = (n // _BLOCK for n in luma.shape)
     if not (down and across):
@@ -271,11 +273,12 @@ def examine_photo(file: bytes, picture: np.ndarray | None) -> Coding:
 
     `picture` is grey or RGB (H, W, 1 or 3). The noise of RGB is the mean of its channels' variances: each has noise of
     its own, so luma has less than they, and networks that clean photographs were trained on that of channels. What is
-    not as white as noise is texture, and counts for none.
+    not as white as noise is texture or a pattern, and counts for none.
     """
     found = [] if picture is None else [_noise(channel) for channel in np.moveaxis(picture, 2, 0)]
     noises, white = zip(*filter(None, found), strict=True) if any(found) else ((), ())
-    noise = float(np.sqrt(np.mean(np.square(noises)))) if noises and np.mean(white) > _WHITE else None
+    is_noise = noises and _LEAST_WHITE < np.mean(white) < _MOST_WHITE
+    noise = float(np.sqrt(np.mean(np.square(noises)))) if is_noise else None
     step = jpeg_step(file)
     return Coding(noise=noise) if step is None else Coding("JPEG", _quantiser(step), noise)
 

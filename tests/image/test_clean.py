@@ -183,6 +183,15 @@ def test_the_noise_of_a_picture_is_that_of_its_channels(lr):
     assert examine_photo(b"", picture(64, 48)[:8, :8]).noise is None
 
 
+def test_texture_and_patterns_are_no_noise():
+    y, x = np.mgrid[:240, :320]
+    smooth = np.random.default_rng(0).normal(0, 60, (242, 322))
+    smooth = sum(smooth[i : i + 240, j : j + 320] for i in range(3) for j in range(3)) / 3
+    dither = np.where((x // 8 + y // 8) % 2, (x + y) % 2 * 60 + 90, 120)
+    for pattern in (smooth.clip(-90, 90) + 128, (x + y) % 2 * 60 + 90, dither):
+        assert examine_photo(b"", pattern[..., np.newaxis]).clean == 0
+
+
 def test_what_is_lost_and_what_a_file_tells_agree(lr):
     """Noise and JPEG, as training spoils crops, are seen as the `clean` that the network was trained with."""
     from imagesr.datasets.degradations import Degradation
