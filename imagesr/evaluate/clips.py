@@ -70,7 +70,7 @@ class Condition:
         """Raise ValueError for an unknown kernel, and for an encoder that does not work here or not at that CRF."""
         if self.kernel not in KERNELS:
             raise ValueError(f"Expected a kernel ({', '.join(KERNELS)}). Received: {self.kernel}")
-        if self.spoil:
+        if self.spoil is not None:
             self._check_spoil()
         if self.codec is None:
             if self.crf is not None:
@@ -87,9 +87,13 @@ class Condition:
     def _check_spoil(self):
         if self.codec:
             raise ValueError(f"Expected --codec or --spoil. Received: {self.codec} and {self.spoil}")
-        steps = Degradation.parse(self.spoil.split(",")).steps
-        if odd := [name for name, *_ in steps if name not in ("noise", "jpeg")] or not steps:
-            raise ValueError(f"Expected noise=SIGMA, jpeg=QUALITY or both for --spoil. Received: {odd and self.spoil}")
+        texts = self.spoil.split(",")
+        steps = Degradation.parse([text for text in texts if text.startswith(("noise=", "jpeg="))]).steps
+        # One strength each, on every picture: what crops of training draw is not measured.
+        if len(steps) < len(texts) or any(low != high or chance < 1 for _, low, high, chance in steps):
+            raise ValueError(
+                f"Expected noise=SIGMA, jpeg=QUALITY or both for --spoil. Received: {self.spoil or 'nothing'}"
+            )
 
     def coded(self, frames: Iterable[Frame], rate: Fraction) -> Iterable[Frame]:
         """Return LR frames as they come out of the codec, or as they are where there is none."""
@@ -118,7 +122,7 @@ class Condition:
 
     def _spoilt(self, lr):
         """Return a picture with the noise and behind the JPEG of `spoil`, the same every time, and its file's bytes."""
-        lr, file = lr, b""
+        file = b""
         for name, strength, *_ in Degradation.parse(self.spoil.split(",")).steps if self.spoil else ():
             if name == "noise":
                 lr = noise(lr, strength, np.random.default_rng(0))

@@ -158,6 +158,16 @@ def test_several_models_are_compared_with_the_first(film, pictures, tmp_path, ca
         assert float(cells["VMAF-NEG, of the way"][column].rstrip("%")) == pytest.approx(100 * share, abs=0.06)
 
 
+def test_photographs_are_spoilt_and_cleaned_before_they_are_enlarged(tmp_path, capsys):
+    Image.fromarray(picture(320, 240)).save(tmp_path / "a.png")
+    arguments = ["--model", "fast-photo", "--scale", 2, "--data", tmp_path / "a.png", "--clean", 0, "auto"]
+    arguments += ["--spoil", "jpeg=10", "noise=20,jpeg=97"]
+    record, table = measured(capsys, tmp_path, *arguments)
+    as_it_is, auto = ([one["psnr_rgb"] for one in model["conditions"]] for model in record["models"])
+    assert auto[0] > as_it_is[0] + 0.3 and auto[1] > as_it_is[1] + 3
+    assert "bicubic, noise=20,jpeg=97" in table
+
+
 def test_files_of_one_name_are_told_apart(pictures, tmp_path, capsys):
     for folder in ("dog", "swan"):
         (tmp_path / folder).mkdir()
