@@ -85,7 +85,7 @@ async def _wanted(
         str,
         Query(
             description="How much of the picture was lost to compression and noise: from 0, which leaves it as it is, "
-            "to 1, or `auto`, by the picture. The default is `clean` in `/models`, and `auto` at scale 1",
+            "to 1, or `auto`, by the picture. The default is that of `/models`, and `auto` at scale 1",
             json_schema_extra={"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]},
         ),
     ] = "",
@@ -202,7 +202,6 @@ async def models(service: ServiceOf) -> Any:
         most=service.most,
         detail=service.detail,
         video_bytes=service.videos and service.videos.most_bytes,
-        clean=service.clean,
         feedback_days=service.feedback and service.feedback.days,
     )
     return JSONResponse(told, headers={"Cache-Control": "no-cache"})

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from imagesr.card import ModelCard
+from imagesr.scale import Scale
 from imagesr.serve.uploads import MAX_BYTES
 from imagesr.serve.videos import Video
 from imagesr.serve.web import RUNTIME, STATIC
@@ -51,6 +52,11 @@ class Model(BaseModel):
 
     name: str = Field(examples=["best-photo"])
     also: list[str] = Field(description="other names for it", examples=[["best"]])
+    clean: float | None = Field(
+        description="how much of a picture a network of scale 1 cleans unless a request says so, before scales that "
+        "take no clean; none where no network does it",
+        examples=[0.0],
+    )
     scales: list[Measured]
 
 
@@ -114,11 +120,6 @@ class Models(BaseModel):
     max_pixels: int = Field(description="of a picture", examples=[16_000_000])
     runtime: str | None = Field(description="where ONNX Runtime for browsers is, if it is", examples=[None])
     models: list[Model]
-    clean: float | None = Field(
-        description="how much of a picture is cleaned unless a request says so, before a model that takes no clean; "
-        "none where no network does it",
-        examples=[0.0],
-    )
     videos: Videos | None = Field(description="none where the service takes no videos")
     feedback: Kept | None = Field(description="none where the service takes no votes")
 
@@ -130,15 +131,13 @@ def describe_models(
     default: str,
     most: int,
     detail: float | None = None,
-    clean: float | None = None,
     video_bytes: int | None = None,
     feedback_days: float | None = None,
 ) -> dict[str, Any]:
     """Return the answer of `/models`: the models by name, and what else they are called.
 
     `most` is the largest picture, in pixels; `video_bytes` the largest video, None where none is taken. `detail` is
-    the default of models that take one, None each model's own. `clean` is that of a network that cleans before the
-    models, None where there is none.
+    the default of models that take one, None each model's own.
     """
     models = []
     for name, cards in cards_by_name.items():
@@ -158,14 +157,14 @@ def describe_models(
             for card in sorted((card for card in cards if card.name == name), key=lambda card: card.scale)
         ]
         also = [other for other, photo in names.items() if photo == name != other]
-        models.append({"name": name, "also": also, "scales": scales})
+        cleaner = next((card.clean for card in cards if card.scale == Scale(1)), None)
+        models.append({"name": name, "also": also, "clean": cleaner, "scales": scales})
     return {
         "default": default,
         "max_bytes": MAX_BYTES,
         "max_pixels": most,
         "runtime": f"/{RUNTIME.relative_to(STATIC).as_posix()}/" if RUNTIME.is_dir() else None,
         "models": models,
-        "clean": clean,
         "videos": video_bytes and {"max_bytes": video_bytes, **VIDEO_MODELS},
         "feedback": feedback_days and {"days": feedback_days},
     }

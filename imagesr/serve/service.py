@@ -222,17 +222,11 @@ class Service:
             self._check_detail(wanted, card)
         return wanted
 
-    @property
-    def clean(self) -> float | None:
-        """How much a network cleans by default before models that take no clean; None where there is none."""
-        found = [card.clean for cards in self.models.values() for card in cards if card.scale == Scale(1)]
-        return found[0] if found else None
-
     def check_clean(self, wanted: float | str | None, model: str, scale: Scale) -> None:
         """Raise ModelError for a clean outside 0 to 1, or one where no network that reaches the scale takes it."""
         cards = self._chain(model, scale)
-        every = (card for cards in self.models.values() for card in cards)
-        known = [f"{other.name} x{other.scale}" for other in every if other.clean is not None]
+        every = [card for own in self.models.values() for card in own if card.clean is not None]
+        known = [*dict.fromkeys(f"{card.name} x{card.scale}" for card in every)]  # one cleans for many models
         if wanted != "auto":
             checked_clean(wanted, next((card for card in cards if card.clean is not None), cards[0]), known=known)
 

@@ -22,6 +22,8 @@ from imagesr.card import SAVED_MODELS, ModelCard
 from imagesr.errors import ModelError, OutputError
 from imagesr.scale import Scale
 from imagesr.serve.follow import Champions, follow, label_of
+from imagesr.serve.schemas import describe_models
+from imagesr.serve.service import Service
 
 NAME = "mine_x2"
 
@@ -77,6 +79,19 @@ def test_champions_are_fetched_once_and_checked(registry, tmp_path):
     with pytest.raises(ModelError, match="Its checksum differs"):
         champions.card(champions.newest(NAME))
     assert not (tmp_path / "cache" / NAME / "3" / NAME).exists()
+
+
+def test_nothing_cleans_for_a_champion_that_takes_no_clean(registry):
+    service = Service(model="best", queue=1, megapixels=1, threads=1)
+    service.adopt(f"{NAME}/1", ModelCard.read(registry.place / "1"))
+    told = describe_models(service.models, service.names, default="best", most=1)["models"]
+    cleans = {model["name"]: model["clean"] for model in told}
+    assert cleans.pop("mine") is None and {*cleans.values()} == {0}
+    service.check_clean("auto", "mine", Scale(2))
+    with pytest.raises(ModelError, match=r"takes a clean \(best-photo x1\)\. Received: mine x2"):
+        service.check_clean(0.5, "mine", Scale(2))
+    with pytest.raises(ModelError, match="Received: 1, mine"):
+        service.check_clean("auto", "mine", Scale(1))
 
 
 def test_without_the_registry_the_last_one_is_served(registry, tmp_path):

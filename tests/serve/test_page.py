@@ -336,10 +336,11 @@ def test_formats_and_models_are_chosen(browser, service, lake):
 def with_numbers(grudging, model, scale, file=None, *, before=None, **numbers):
     """Have the page told that a network takes numbers, a detail or a clean, and where its file is.
 
-    `before` is the clean of the network that cleans on the server; None says that it has none.
+    `before` is the clean of the network that cleans on the server; None says that the model has none.
     """
-    models = json.loads(grudging.models[1]) | {"clean": before}
+    models = json.loads(grudging.models[1])
     told = next(one for one in models["models"] if one["name"] == model)
+    told["clean"] = before
     own = next(one for one in told["scales"] if one["scale"] == scale)
     own.update(numbers)
     if file:
@@ -399,7 +400,8 @@ def test_a_clean_or_auto_is_chosen_where_the_model_takes_one(browser, grudging, 
     assert [parse_qs(urlsplit(path).query)["clean"] for path in grudging.asked] == [["0.2"], ["auto"], ["0.7"]]
 
 
-def test_the_server_cleans_for_every_scale_and_model(browser, grudging, lake):
+def test_the_server_cleans_for_every_scale_of_its_models(browser, grudging, lake):
+    with_numbers(grudging, "fast-photo", "2")
     with_numbers(grudging, "best-photo", "2", before=0.0)
     grudging.models = (200, grudging.models[1].replace(b'"runtime": null', b'"runtime": "/vendor/"'), {})
     visit(browser, grudging.address)
@@ -407,6 +409,10 @@ def test_the_server_cleans_for_every_scale_and_model(browser, grudging, lake):
     for scale in ("1", "1.5", "3", "2"):
         select(browser, "scale", scale)
         assert slider.is_displayed() and auto.is_displayed() and auto.is_selected()
+    select(browser, "model", "fast-photo")  # such as a champion of one's own, for which nothing cleans
+    assert not slider.is_displayed() and not auto.is_displayed()
+    assert "1" not in [one.get_attribute("value") for one in browser.find_elements("css selector", "#scale option")]
+    select(browser, "model", "best-photo")
     browser.find_element("id", "browser").click()  # which has the networks that enlarge alone
     assert not slider.is_displayed() and not auto.is_displayed()
     scales = browser.find_elements("css selector", "#scale option")

@@ -50,12 +50,13 @@ async function start() {
   enlarge(); // what was dropped before
 }
 
-const scales = () => service.models.find(({ name }) => name === $("model").value).scales;
+const model = () => service.models.find(({ name }) => name === $("model").value);
+const scales = () => model().scales;
 
 function choices() {
   if (!service.models.length) return;
   const own = scales().filter(({ channels }) => channels === 1 || !here()).map(({ scale }) => scale);
-  const more = service.clean == null ? SCALES : ["1", ...SCALES];
+  const more = model().clean === null ? SCALES : ["1", ...SCALES];
   const offered = here() ? own : [...new Set([...own, ...more])].sort((a, b) => a - b);
   const chosen = [$("scale").value, "2"].find((scale) => offered.includes(scale)) ?? offered[0];
   $("file").accept = here() ? "image/*" : TAKEN;
@@ -78,9 +79,9 @@ const detail = () => ($("ends").hidden ? undefined : $("detail").valueAsNumber);
 const clean = () => ($("lost").hidden ? undefined : $("clean").disabled ? "auto" : $("clean").valueAsNumber);
 
 /* Show the sliders where the network at the chosen scale takes them, at its defaults unless the reader has moved them.
-   The server has a network that cleans before those that do not. */
+   The server may have a network that cleans before those that do not. */
 function offerNumbers() {
-  const before = { clean: here() ? null : service.clean };
+  const before = { clean: here() ? null : model().clean };
   for (const [id, label] of [["detail", "ends"], ["clean", "lost"]]) {
     const own = native()?.[id] ?? before[id] ?? null;
     $(label).hidden = own === null;
