@@ -138,11 +138,11 @@ def _config(parser, options) -> Config:
             parser.error(f"--resume goes on by {out / 'config.json'}: leave out --{name}")
         config = Config.read(out / "config.json")
         return _longer(parser, config, out, _settings(length)["steps"]) if length else config
-    given = _settings(given)
     if base:
-        config = Config.read(base).changed(**given)
+        config = Config.read(base)
+        config = config.changed(**_settings({"data": config.data, "val": config.val} | given))
     elif given.get("data") and given.get("val"):
-        config = Config(**given)
+        config = Config(**_settings(given))
     else:
         parser.error("expected --data NAME=DIR and --val NAME=DIR, or --resume")
     if out.exists() and not out.is_dir():

@@ -257,13 +257,20 @@ def test_a_missing_package_is_told_before_the_run_is_claimed(plan, monkeypatch, 
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("line", ["pictures = ['b100', 'nothing']", "pictures = ['b100']"])
-def test_what_the_last_steps_lack_is_told_before_the_training(line, plan, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("pictures = ['b100']", "Expected the 100 HR pictures of b100 in "),
+        ("pictures = ['nothing']", "Received: nothing="),
+        ("pictures = ['folder']", "Expected a folder with pictures"),
+    ],
+)
+def test_what_the_last_steps_lack_is_told_before_the_training(line, told, plan, monkeypatch, capsys):
     monkeypatch.setattr(retrain, "PACKAGES", ())
     monkeypatch.setattr(retrain, "_train", lambda *_: pytest.fail("it trains"))
     plan.write_text(f"{line}\n{plan.read_text()}scale = '2'\n")
     assert main(["--if-changed", str(plan)]) == 2
-    assert "Expected" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_a_store_without_data(plan, steps, tmp_path, capsys):

@@ -289,6 +289,23 @@ def test_a_run_is_repeated_by_its_file(photos, tmp_path):
     assert Config.read(tmp_path / "second" / "config.json") == Config.read(tmp_path / "first" / "config.json")
 
 
+def test_data_of_a_config_file_may_be_in_a_store(photos, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("imagesr.datasets.remote.fetch", lambda url: asked.append(url) or "/cache/one")
+    data, val = ["div2k=s3://bucket/data@0.5", str(photos)], ["b100=s3://bucket/data#0a"]
+    file = tmp_path / "best.json"
+    file.write_text(json.dumps({"data": data, "val": val, "steps": 7}))
+    taken = []
+    monkeypatch.setattr("imagesr.train.training.train", lambda config, run, **more: taken.append(config))
+    assert main(["--config", str(file), "--out", str(tmp_path / "a")]) == 0
+    assert asked == ["s3://bucket/data", "s3://bucket/data#0a"]
+    assert taken[-1].data == ("div2k=/cache/one@0.5", f"folder={photos.absolute()}")
+    assert (taken[-1].val, taken[-1].steps) == (("b100=/cache/one",), 7)
+    asked.clear()
+    assert main(["--config", str(file), "--val", str(photos), "--out", str(tmp_path / "b")]) == 0
+    assert asked == ["s3://bucket/data"], "what the command line replaces is not fetched"
+
+
 @pytest.mark.parametrize("name", ["edsr_baseline", *(slow(n) for n in ("srresnet", "fsrcnn"))])
 def test_a_warm_start_takes_what_does_not_depend_on_the_scale(name, photos, tmp_path):
     settings = config(photos, model=name, scale="2", architecture={"filters": 4, "blocks": 2})
