@@ -14,13 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from imagesr.cli import SOME_FAILED, Parser, run_command
+from imagesr.cli import SOME_FAILED, Parser, install_hint, run_command
 from imagesr.errors import InputError, OutputError, TrainingError, cause
 from imagesr.textfile import record, recorded
 
 DESCRIPTION = """\
 Train on the newest version of the data, and promote the run if it is better than the champion. Each version of the data
-is trained on once with each config. An interrupted run goes on where it was."""
+is trained on once with each config. An interrupted run goes on where it was. Where IMAGESR_FEEDBACK names the database
+of a service, its users are asked first, as imagesr feedback signal does: a new signal tries a failed run again."""
 EXAMPLES = """
   imagesr retrain --if-changed retrain.toml
 """
@@ -252,10 +253,31 @@ def _parser():
     return parser
 
 
+def _asked() -> tuple[bool, bool]:
+    """Ask for the signal of feedback; return whether it stands, and whether it is new.
+
+    A database that does not answer costs a line on standard error, and not the retraining.
+    """
+    from imagesr.serve.feedback_command import VARIABLE, ask
+
+    if not (url := os.environ.get(VARIABLE)):
+        return False, False
+    try:
+        reason, new = ask(url)
+    except (OutputError, ValueError, ModuleNotFoundError) as error:
+        told = install_hint(error) if isinstance(error, ModuleNotFoundError) else error
+        print(f"imagesr retrain: {told}; it goes on without the users' votes", file=sys.stderr)
+        return False, False
+    if reason:
+        _tell(f"feedback: asks for retraining, as {reason}")
+    return bool(reason), new
+
+
 def _retrain(options):
     plan = Plan.read(options.config)
+    standing, new = _asked()
     with recorded("retrain"):
-        state, result = retrain(plan, retry=options.retry)
+        state, result = retrain(plan, retry=options.retry or new)
     if result.get("new"):
         record("retrain", {"run_timestamp_seconds": time.time()}, state=state)
     what = {
@@ -268,6 +290,8 @@ def _retrain(options):
         print(what)
         return 0 if state == "promoted" else SOME_FAILED
     print(f"nothing to do for this data and config: {what}")
+    if standing and state != "running":
+        print("feedback: the signal needs other data or another config")
     return 0 if options.if_changed and state != "failed" else SOME_FAILED
 
 

@@ -7,11 +7,13 @@ import os
 import re
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from imagesr.cli import SOME_FAILED, Parser, run_subcommand
 
 VARIABLE = "IMAGESR_FEEDBACK"
+TARGET, LEAST = 0.7, 20  # the share of votes that are up, and the votes that say something
 _DESCRIPTION = "Look after the feedback that `imagesr serve --feedback` takes."
 _EXAMPLES = """
   imagesr feedback record DIV2K/DIV2K_train_LR_bicubic/X2 --database sqlite:///feedback.db
@@ -99,11 +101,34 @@ def _drifts(votes, since, figures):
             yield f"{told}: PSI {least:.2f}, and at most {LIMIT} is wanted"
 
 
-def _database(options, *, new=False):
-    from imagesr.serve.votes import Votes
+def ask(url: str, *, target: float = TARGET, least: int = LEAST) -> tuple[str, bool]:
+    """Return the reason for retraining, "" for none, and whether it is new; figures go to Prometheus.
 
+    Raises OutputError for a database that does not answer, ValueError for an address that is none, and
+    ModuleNotFoundError without a driver.
+    """
+    from imagesr.textfile import recorded
+
+    votes = _opened(url)
+    with closing(votes), recorded("feedback") as figures:
+        reason, new, found = signal(votes, target=target, least=least)
+        figures |= found
+    return reason, new
+
+
+def _database(options, *, new=False):
+    return _opened(_address(options), new=new)
+
+
+def _address(options):
     if not (url := options.database or os.environ.get(VARIABLE)):
         raise ValueError(f"Expected --database URL, or {VARIABLE}. Received: neither")
+    return url
+
+
+def _opened(url, *, new=False):
+    from imagesr.serve.votes import Votes
+
     if not new and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise ValueError(f"Expected the database of a service. Received: {url}, which is not there")
     return Votes(url)
@@ -114,15 +139,10 @@ def _signal(options):
         raise ValueError(
             f"Expected a target from 0 to 1 and 1 vote or more. Received: {options.target:g}, {options.least}"
         )
-    from imagesr.textfile import recorded
-
-    votes = _database(options)
     if options.answer:
-        print("the signal is answered" if votes.answer(time.time()) else "there is no signal")
+        print("the signal is answered" if _database(options).answer(time.time()) else "there is no signal")
         return 0
-    with recorded("feedback") as figures:
-        reason, new, found = signal(votes, target=options.target, least=options.least)
-        figures |= found
+    reason, new = ask(_address(options), target=options.target, least=options.least)
     if new:
         print(f"retrain: {reason}")
         return SOME_FAILED
@@ -176,8 +196,9 @@ def _parser():
 
     text = "ask for retraining where the accept rate or the inputs say so; exit code 1 where it is asked for now"
     add = command("signal", _signal, text)
-    add("--target", type=float, default=0.7, metavar="0..1", help="the least share of votes that are up (default: 0.7)")
-    add("--least", type=int, default=20, metavar="N", help="votes; fewer say nothing (default: 20)")
+    text = f"the least share of votes that are up (default: {TARGET})"
+    add("--target", type=float, default=TARGET, metavar="0..1", help=text)
+    add("--least", type=int, default=LEAST, metavar="N", help=f"votes; fewer say nothing (default: {LEAST})")
     add("--answer", action="store_true", help="take the signal as answered; what came before does not count again")
     add = command("record", _record, "save the figures of the training set, which inputs are compared with")
     add(

@@ -16,6 +16,7 @@ from imagesr.errors import InputError, OutputError, TrainingError
 from imagesr.mlops import claims, retrain
 from imagesr.mlops.claims import claim
 from imagesr.mlops.retrain import Plan, main
+from imagesr.serve.votes import Votes
 from imagesr.store import versions
 from imagesr.store.local import LocalStore
 from imagesr.store.versions import Manifest, list_tree, publish
@@ -99,6 +100,65 @@ def test_a_failed_run_is_repeated_on_request_alone(plan, steps, capsys):
     assert "it has failed: a loss that is no number; --retry tries again" in capsys.readouterr().out
     assert main(["--if-changed", "--retry", str(plan)]) == 0
     assert main(["--if-changed", "--retry", str(plan)]) == 0
+
+
+@pytest.fixture
+def votes(tmp_path, monkeypatch):
+    """Return the database of feedback that retraining asks."""
+    url = f"sqlite:///{tmp_path}/feedback.db"
+    monkeypatch.setenv("IMAGESR_FEEDBACK", url)
+    return Votes(url)
+
+
+def cast(votes, number, up, model="mine_x2/1", at=1000.0):
+    for index in range(number):
+        votes.add(f"r{model}{at}{index}", model, up, "", at + index)
+
+
+def test_votes_down_ask_for_it_once_and_a_newer_version_answers(plan, steps, votes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMAGESR_METRICS", str(tmp_path))
+    figures = tmp_path / "imagesr_feedback.prom"
+    steps.append(TrainingError("no number"))
+    assert main(["--if-changed", str(plan)]) == 4
+    assert main(["--if-changed", str(plan)]) == 1, "nobody asks for another try"
+    assert "imagesr_feedback_signal 0\n" in figures.read_text() and "feedback:" not in capsys.readouterr().out
+    cast(votes, 50, False)
+    assert main(["--if-changed", str(plan)]) == 0
+    said = capsys.readouterr().out
+    assert "feedback: asks for retraining, as 0 of 50 votes on mine_x2/1 are up" in said and "was promoted" in said
+    assert "imagesr_feedback_signal 1\n" in figures.read_text()
+    assert main(["--if-changed", str(plan)]) == 0
+    assert "feedback: the signal needs other data or another config" in capsys.readouterr().out
+    assert len(steps) == 2
+    cast(votes, 1, True, model="mine_x2/2", at=5000.0)
+    assert main(["--if-changed", str(plan)]) == 0
+    assert "feedback:" not in capsys.readouterr().out and "imagesr_feedback_signal 0\n" in figures.read_text()
+
+
+def test_a_signal_that_stands_tries_a_failed_run_again_once(plan, steps, votes, capsys):
+    cast(votes, 50, False)
+    steps.append(TrainingError("no number"))
+    assert main(["--if-changed", str(plan)]) == 4
+    assert main(["--if-changed", str(plan)]) == 1
+    assert len(steps) == 1
+    assert "the signal needs other data" in capsys.readouterr().out
+
+
+def test_without_its_database_retraining_goes_on(plan, steps, tmp_path, monkeypatch, capsys):
+    for url, told in {
+        f"sqlite:///{tmp_path}/none.db": "which is not there",
+        f"sqlite:///{plan}": "Expected a database that takes feedback",
+        "mysql://x": "Expected sqlite:///FILE or postgresql://…",
+    }.items():
+        monkeypatch.setenv("IMAGESR_FEEDBACK", url)
+        assert main(["--if-changed", str(plan)]) == 0
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert told in line and line.endswith("it goes on without the users' votes")
+    monkeypatch.setenv("IMAGESR_FEEDBACK", "postgresql://x")
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    assert main(["--if-changed", str(plan)]) == 0
+    assert "pip install psycopg2-binary; it goes on" in capsys.readouterr().err
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("error", [OutputError("no answer"), KeyboardInterrupt(), ModuleNotFoundError(name="x")])

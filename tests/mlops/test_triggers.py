@@ -1,6 +1,7 @@
 """What starts a retraining: a workflow, a timer and a CronJob call one command."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagesr.mlops.retrain import Plan, _parser
+from imagesr.serve.feedback_command import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github/workflows/retrain.yml"
@@ -36,6 +38,26 @@ def test_they_all_call_one_command():
         assert options.if_changed and options.config.name == "retrain.toml"
 
 
+def test_they_all_can_ask_the_users_first():
+    """Each hands the address of the database over, which may hold a password, and has the driver of PostgreSQL."""
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML (pip install 'imagesr[dev]')")
+    workflow = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"]["retrain"]
+    assert workflow["env"][VARIABLE] == f"${{{{ secrets.{VARIABLE} }}}}"
+    assert any("pip install" in step.get("run", "") and "psycopg2-binary" in step["run"] for step in workflow["steps"])
+    unit = UNITS[0].read_text("utf-8")
+    assert "\nEnvironmentFile=-/etc/imagesr/env\n" in unit and {VARIABLE, "psycopg2-binary"} <= words(unit)
+    job = yaml.safe_load(CRONJOB.read_text("utf-8"))["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert job["containers"][0]["envFrom"] == [{"secretRef": {"name": "imagesr"}}]
+    assert VARIABLE in words(CRONJOB.read_text("utf-8"))
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["services"]
+    assert services["etl"]["environment"][VARIABLE] == services["service-1"]["environment"][VARIABLE]
+    assert "psycopg2-binary" in services["etl"]["build"]["dockerfile_inline"]
+
+
+def words(text):
+    return {*re.findall(r"[\w-]+", text)}
+
+
 def test_the_example_is_a_plan():
     plan = Plan.read(ROOT / "deploy/retrain.toml")
     assert (plan.name, plan.train["scale"]) == ("mine", "2")
@@ -59,7 +81,7 @@ def test_the_workflow_keeps_the_runs_and_takes_a_refusal_for_no_fault(code, expe
     shutil.copytree(ROOT / "deploy", work / "deploy")
     (work / ".venv/bin").mkdir(parents=True)
     program = work / ".venv/bin/imagesr"
-    program.write_text(f'#!/bin/sh\nenv | grep -E "^(AWS|MLFLOW)" >said\necho "$@" >>said\nexit {code}\n')
+    program.write_text(f'#!/bin/sh\nenv | grep -E "^(AWS|MLFLOW|IMAGESR)" >said\necho "$@" >>said\nexit {code}\n')
     program.chmod(0o755)
     env = dict.fromkeys(job["env"], "") | {
         "AWS_REGION": "eu-central-1",
