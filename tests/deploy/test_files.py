@@ -3,12 +3,14 @@
 import ast
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from imagesr.serve.__main__ import _parser
+from imagesr.serve.follow import Champions
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -60,6 +62,20 @@ def test_processes_containers_targets_and_the_diagram_name_the_same_parts():
     local = {target["labels"]["part"] for target in json.loads((DEPLOY / "targets.json").read_text("utf-8"))}
     held = {target["labels"]["part"] for target in json.loads((DEPLOY / "compose/targets.json").read_text("utf-8"))}
     assert local == PARTS - {"probe", "pager"} and held == local | {"grafana"}
+
+
+def test_nobody_is_woken_by_a_start_and_a_first_start_waits_for_the_registry(tmp_path):
+    up = runpy.run_path(str(DEPLOY / "up"))
+    assert up["followers"](tmp_path, "-n fast") == {"prometheus": "front"}
+    first = up["followers"](tmp_path, "--follow mine_x2")
+    assert first == {"prometheus": "front", "service-1": "mlflow", "service-2": "mlflow"}
+    assert {*first, *first.values()} <= PARTS
+    parts = re.findall(r"^\[program:(\S+)\]$.*?^autostart=(\w+)$", up["supervisor"](tmp_path, first), re.M | re.S)
+    assert dict(parts) == {name: str(name not in first).lower() for name in PARTS}
+    champions = Champions(None, ["mine_x2"], tmp_path / "cache/models/mlflow")
+    (champions.folder / "mine_x2/3").mkdir(parents=True)
+    champions.keep("mine_x2/3")
+    assert up["followers"](tmp_path, "--follow mine_x2") == {"prometheus": "front"}, "it serves what it had"
 
 
 def test_every_alert_has_a_line_of_the_runbook_and_a_test_for_firing_and_clearing():

@@ -200,6 +200,13 @@ def stack(block):
     told(f"stop after {stack.end():.1f} s")
     stack.begin(f"--follow {NAME}")  # with a champion, which a registry that was made just now has not
     told("start again:", *stack.said().splitlines()[-1:])
+    log = (block / "log/supervisord.log").read_text()
+    assert "spawned: 'service-1'" in log and "exited: service" not in log, (
+        "they wait for the registry, which has their first champion"
+    )
+    woken = stack.notices("firing")
+    told(f"alerts of two starts: {woken}")
+    assert not [line for line in woken if "ServiceDown" in line], "Prometheus waits for the service"
     yield stack
     if stack.process.poll() is None:
         told(f"stop after {stack.end():.1f} s")
