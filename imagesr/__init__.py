@@ -17,18 +17,18 @@ def load(model, scale=None, *, kind="film", **options):
 
     Args:
         model: A shipped model's name, or the folder of a model.
-        scale: Factor above 1 and up to 8; None is 1.5 for film and 2 for photographs.
+        scale: Factor from 1, which keeps the size and cleans, to 8; None is 1.5 for film and 2 for photographs.
         kind: "film" takes uint8 RGB or grey and runs at frame rate, its colours at half the resolution, as in video.
             "photo" takes 8 and 16 bits, floating point in [0, 1] and alpha, and rounds once.
         **options: For film those of `imagesr.engines.load_engine`, such as `precision` and `threads`; for photographs
-            `tta`, `tile` and `threads`.
+            `tta`, `tile` and `threads`. For both `detail` and `clean`, each from 0 to 1.
 
     Returns:
         A callable with `scale`, `card` and `precision`. For planes of luma use `imagesr.engines.load_engine`.
 
     Raises:
-        ValueError: For an unknown kind, or a scale that no model has.
-        ModelError: For an unknown or damaged model.
+        ValueError: For an unknown kind, or a scale outside 1 to 8.
+        ModelError: For an unknown or damaged model, and a scale, a detail or a clean that it does not have.
     """
     if kind == "photo":
         from imagesr.image.upscale import PhotoUpscaler

@@ -25,8 +25,7 @@ BOXES |= {"2160p": (3840, 2160), "4k": (3840, 2160)}
 WIDTH = 100  # columns of the texts of --help
 DETAIL_HELP = "0 is the faithful picture, 1 the most detailed one (default: the model's, if it takes one)"
 CLEAN_HELP = (
-    "how much of the source was lost to compression and noise: 0 leaves all as it is, auto looks (default: {default}; "
-    "for models that take it)"
+    "how much of the source was lost to compression and noise: 0 leaves all as it is, auto looks (default: {default})"
 )
 GRAIN_HELP = "paint grain on the result (default: 0, none)"
 DEVICE_HELP = "where the network runs; `imagesr devices` lists this machine's (default: auto, the CPU)"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Protocol
@@ -183,8 +184,8 @@ def _checked(name, number, card, known):
     own = getattr(card, name) if card else None
     if number is None:
         return own
-    if not 0 <= number <= 1:
-        raise ModelError(f"Expected a {name} from 0 to 1. Received: {number:g}")
+    if not (real := isinstance(number, Real)) or not 0 <= number <= 1:
+        raise ModelError(f"Expected a {name} from 0 to 1. Received: {f'{number:g}' if real else number}")
     if own is None:
         received = f"{card.name} x{card.scale}" if card else "lanczos"
         takes = ", ".join(models_with(name) if known is None else known) or "none yet"

@@ -63,7 +63,13 @@ def add_live_options(parser: argparse.ArgumentParser, *, clean: str | None = Non
     add("-n", "--model", default="auto", help=_MODEL_HELP)
     add("--precision", choices=PRECISIONS, default="auto", help="default: auto, the fastest on this CPU")
     add("--detail", type=share_argument, metavar="0..1", help=DETAIL_HELP)
-    add("--clean", type=clean_argument, default=clean, metavar="0..1", help=CLEAN_HELP.format(default=clean or 0))
+    add(
+        "--clean",
+        type=clean_argument,
+        default=clean,
+        metavar="0..1",
+        help=CLEAN_HELP.format(default=f"{clean or 0}, where the model takes it"),
+    )
     add("--grain", type=share_argument, default=0.0, metavar="0..1", help=GRAIN_HELP)
     add("--device", choices=("auto", *DEVICES), default="auto", help=DEVICE_HELP)
     add("--threads", type=int, default=0, help="threads of the network (default: 0, every core)")

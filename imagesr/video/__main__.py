@@ -129,7 +129,13 @@ def _parser():
         help="hold a rate (default: the video's own) by the best model that does, whatever -n says",
     )
     add("--detail", type=share_argument, metavar="0..1", help=DETAIL_HELP)
-    add("--clean", type=clean_argument, default="auto", metavar="0..1", help=CLEAN_HELP.format(default="auto"))
+    add(
+        "--clean",
+        type=clean_argument,
+        default="auto",
+        metavar="0..1",
+        help=CLEAN_HELP.format(default="auto, where the model takes it"),
+    )
     add("--grain", type=share_argument, default=0.0, metavar="0..1", help=GRAIN_HELP)
     how = ("auto", "off", "frame", "field", "film")
     add("--deinterlace", choices=how, default="auto", help="interlaced video: one frame per frame, per field, or film")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imagesr.card import models_for
+from imagesr.card import models_for, of_own_size
 from imagesr.engines import checked_clean, tuned
 from imagesr.engines.chain import MAX_SCALE, load_chain
 from imagesr.media.frames import Frame, VideoInfo, from_rgb, rgb
@@ -23,15 +23,16 @@ class FilmUpscaler:
     """Upscale frames one by one, at frame rate; the engines stay loaded.
 
     A frame goes the way of video: its luma through the network in 8 bits, its colours through swscale at half the
-    resolution. `detail` and `clean` are from 0 to 1, for models that take them. `scale` is a Scale, `card` and
-    `precision` are the first engine's.
+    resolution. `detail` and `clean` are from 0 to 1, for models that take them. A scale of 1 keeps the
+    size, and cleans. `scale` is a Scale, `card` and `precision` are the first engine's.
     """
 
     def __init__(self, model: str = "balanced", scale: Scale | float | str = "1.5", **options):
         self.scale = Scale.parse(scale)
-        if not 1 < float(self.scale) <= MAX_SCALE:
-            raise ValueError(f"Expected a scale above 1 and up to {MAX_SCALE}. Received: {self.scale}")
-        self._engines = load_chain(models_for("video", model), self.scale, **options)
+        if not 1 <= float(self.scale) <= MAX_SCALE:
+            raise ValueError(f"Expected a scale from 1 to {MAX_SCALE}. Received: {self.scale}")
+        cards = [of_own_size("video", model)] if self.scale == Scale(1) else models_for("video", model)
+        self._engines = load_chain(cards, self.scale, **options)
         self.card, self.precision = self._engines[0].card, self._engines[0].precision
         self._cards = [engine.card for engine in self._engines]
         self._upscaler: tuple[tuple, Upscaler] | None = None

@@ -8,6 +8,7 @@ from PIL import Image
 import imagesr
 from imagesr.card import find_models
 from imagesr.engines import load_engine
+from imagesr.errors import ModelError
 from imagesr.media.frames import from_bgr, plane
 from imagesr.scale import Scale
 
@@ -42,6 +43,23 @@ def test_every_size_is_its_scale(size, scale):
     rgb = picture(*size)
     grown = tuple(Scale.parse(scale).grow(n) for n in size)
     assert imagesr.load("fast", scale)(rgb).shape == (*grown[::-1], 3)
+
+
+def test_a_frame_is_cleaned_at_its_own_size():
+    rgb = picture(96, 64)
+    noisy = (rgb + np.random.default_rng(0).normal(0, 10, rgb.shape)).clip(0, 255).astype(np.uint8)
+    up = imagesr.load("balanced", scale=1)
+    plain, cleaned = (np.abs(up(noisy, clean=clean).astype(int) - rgb).mean() for clean in (0, 0.7))
+    assert up(noisy).shape == rgb.shape and cleaned < plain - 1
+    with pytest.raises(ModelError, match=r"a model of scale 1 \(balanced\)\. Received: 1, fast"):
+        imagesr.load("fast", scale=1)
+
+
+@pytest.mark.parametrize("kind", ["film", "photo"])
+@pytest.mark.parametrize("name", ["detail", "clean"])
+def test_a_number_that_is_none_is_one_sentence(kind, name):
+    with pytest.raises(ModelError, match=f"Expected a {name} from 0 to 1. Received: auto"):
+        imagesr.load("best", scale=2, kind=kind, **{name: "auto"})
 
 
 def test_grey_and_pillow_are_returned_as_they_came(film):
@@ -81,7 +99,7 @@ def test_other_arrays_are_refused(film, array, received):
 def test_wrong_arguments_are_told():
     with pytest.raises(ValueError, match="film or photo"):
         imagesr.load("fast", kind="movie")
-    with pytest.raises(ValueError, match="up to 8"):
+    with pytest.raises(ValueError, match="from 1 to 8"):
         imagesr.load("fast", 9)
     with pytest.raises(ValueError, match="nosuch"):
         imagesr.load("nosuch")
