@@ -15,6 +15,7 @@ from PIL import Image
 from imagesr.media.clips import compressed
 from imagesr.media.coding import frame_step, h264_step, lost
 from imagesr.media.frames import Frame, plane, rgb
+from imagesr.media.photo_coding import step_of_quality
 from imagesr.pixels import KERNELS, downscale, resize
 from imagesr.scale import Scale
 
@@ -141,15 +142,12 @@ DEGRADATIONS = {
 }
 
 
-_JPEG_STEP = 18.4  # the mean of entries 1 to 20 of JPEG's own table of luma at quality 50, as `jpeg_step` reads
-
-
 def rounded(name: str, strength: float) -> float:
     """Return the step, in codes, to which a degradation rounds a picture's coefficients, or is as bad as rounding."""
     if name == "noise":
         return strength * 12**0.5
-    if name == "jpeg":  # libjpeg's scaling of its table
-        return _JPEG_STEP * (50 / strength if strength < 50 else 2 - strength / 50)
+    if name == "jpeg":
+        return step_of_quality(strength)
     if name in _ENCODERS:
         return h264_step(strength) if name in ("h264", "hevc") else 2 * strength
     return 0.0

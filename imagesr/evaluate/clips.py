@@ -19,9 +19,10 @@ from imagesr.cli import check_interrupted
 from imagesr.datasets.degradations import Degradation, jpeg_file, noise
 from imagesr.evaluate.sheet import Worst
 from imagesr.media.clips import compressed
-from imagesr.media.coding import Coding, examine_frames, examine_photo
+from imagesr.media.coding import Coding, examine_frames
 from imagesr.media.encoders import encoder_options
 from imagesr.media.frames import Frame, Resizer, VideoInfo, fitted, plane, rgb
+from imagesr.media.photo_coding import examine_photo
 from imagesr.media.source import Source
 from imagesr.metrics.fidelity import figures, means
 from imagesr.metrics.vmaf import VMAF

@@ -21,7 +21,7 @@ from imagesr.errors import InputError, OutputError
 from imagesr.files import disk_full
 from imagesr.image.batch import PIPE, plan
 from imagesr.image.upscale import clean_of, last, load_photo_engines, photo_scale, upscaling
-from imagesr.media.coding import HEAD
+from imagesr.media.photo_coding import HEAD
 from imagesr.media.photos import check_size, read_photo, write_photo
 from imagesr.scale import Scale
 

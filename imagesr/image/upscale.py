@@ -17,8 +17,9 @@ from imagesr.engines.chain import MAX_SCALE, load_chain, native_scale, reach, wh
 from imagesr.engines.tiles import TILE, cut
 from imagesr.errors import ModelError
 from imagesr.image.bounds import SLACK, within_local_range
-from imagesr.media.coding import Coding, examine_photo
+from imagesr.media.coding import Coding
 from imagesr.media.grain import with_grain
+from imagesr.media.photo_coding import examine_photo
 from imagesr.media.photos import (
     Picture,
     Spool,

@@ -27,12 +27,8 @@ _NONE_AT, _ALL_OVER = 16, 28  # quantisers: nothing is lost at 16, and 28 above 
 _PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of a film
 _FRAMES = 4  # at each place: an I frame, P and B
 _LEAST_FRAMES = 12
-_BLOCK, _MOST_BLOCKS = 16, 1024
-# How white noise is at least and at most. Of 119 pictures of benchmarks and their halves 45 seemed noisy by more than
-# `NOISE` for their texture, at 0.22 to 0.60, and six by noise, at 0.76 and more. Noise that was added has 0.69 and more
-# in nine of ten of them, from 5 codes on, and at most 1.1, sharpened or not. Dither and hatching of every other pixel
-# have 30 and more.
-_LEAST_WHITE, _MOST_WHITE = 0.65, 1.2
+BLOCK, _MOST_BLOCKS = 16, 1024
+FEW = 10  # blocks
 _DARK, _BRIGHT = 24, 228  # blocks outside are black bars, or clipped: they have no noise to measure
 _H264, _VP9 = 1, 0  # AVVideoEncParamsType; 2 are the MPEGs up to 4
 # The steps of VP9's table of AC quantisers, times 8, at some of its 256 indices.
@@ -48,21 +44,21 @@ _SHARE = {"hevc": 0.6, "vvc": 0.4, "av1": 0.5, "vp9": 0.65, "vp8": 1.1, "theora"
 _SHARE |= {"mpeg4": 1.6, "msmpeg4v3": 1.7, "h263": 1.7, "flv1": 1.7, "mpeg2video": 2.0, "mpeg1video": 2.2}
 _INTRA = 4.0  # of codecs without a share above: they keep every frame by itself
 _NAMES = {"h264": "H.264", "hevc": "HEVC", "mpeg1video": "MPEG-1", "mpeg2video": "MPEG-2", "mpeg4": "MPEG-4"}
-HEAD = 1 << 20  # bytes in which a JPEG's tables are
-_JPEG_FIRST, _JPEG_LAST = 1, 21  # entries of a JPEG's table, in its zigzag: low and middle frequencies
 
 
 @dataclass(frozen=True)
 class Coding:
     """Say what is known of a source: its codec, its quantiser in H.264's terms, and its noise, sigma in 8-bit codes.
 
-    None is what could not be told. `estimated` says that the quantiser is a guess from the bits that a pixel takes.
+    None is what could not be told. `estimated` says that the quantiser is a guess, from the bits that a pixel takes or
+    from what is seen. `quality` is that of a JPEG, which people know better than its quantiser.
     """
 
     codec: str = ""
     quantiser: float | None = None
     noise: float | None = None
     estimated: bool = False
+    quality: float | None = None
 
     @property
     def clean(self) -> float:
@@ -70,7 +66,7 @@ class Coding:
         found = [] if self.quantiser is None else [self.quantiser]
         if self.noise is not None and self.noise > NOISE:
             # The variance that is above what stays, as that of a step.
-            found.append(_quantiser(math.sqrt(12 * (self.noise**2 - NOISE**2))))
+            found.append(quantiser_of(math.sqrt(12 * (self.noise**2 - NOISE**2))))
         return round(_share(max(found, default=0.0)), 2)
 
     @property
@@ -78,6 +74,7 @@ class Coding:
         """Say in a few words what `clean` follows from."""
         about = "about " if self.estimated else ""
         known = f"quantiser {about}{self.quantiser:.0f}" if self.quantiser is not None else ""
+        known = f"quality {about}{self.quality:.0f}" if self.quality is not None else known
         noise = "" if self.noise is None else f"noise {self.noise:.1f}"
         return "; ".join(filter(None, [", ".join(filter(None, [self.codec, known])), noise])) or "nothing is known"
 
@@ -106,7 +103,7 @@ def examine_frames(frames: Iterable[Frame], *, codec: str = "") -> Coding:
     for frame in frames:
         steps += filter(None, [frame_step(frame)])
         noises += [noise for noise in [frame_noise(frame)] if noise is not None]
-    quantiser = float(np.mean([_quantiser(step) for step in steps])) if steps else None
+    quantiser = float(np.mean([quantiser_of(step) for step in steps])) if steps else None
     return Coding(codec, quantiser, float(np.median(noises)) if noises else None)
 
 
@@ -125,7 +122,7 @@ def _examined(container):
     name = _NAMES.get(codec, codec.upper())
     noise = float(np.median(noises)) if noises else None
     if steps:
-        return Coding(name, float(np.mean([_quantiser(step) for step in steps])), noise)
+        return Coding(name, float(np.mean([quantiser_of(step) for step in steps])), noise)
     guess = _quantiser_by_bits(container, stream, codec)
     return Coding(name, guess, noise, estimated=guess is not None)
 
@@ -193,14 +190,15 @@ def lost(step: float) -> float:
 
     Noise of σ codes counts as a step of σ√12. Independent steps add up by their squares. Networks are trained with it.
     """
-    return _share(_quantiser(step))
+    return _share(quantiser_of(step))
 
 
 def _share(quantiser):
     return min(1.0, max(0.0, (quantiser - _NONE_AT) / _ALL_OVER))
 
 
-def _quantiser(step):
+def quantiser_of(step: float) -> float:
+    """Return the quantiser of H.264 whose step, in codes, is `step`."""
     return max(0.0, 6 * math.log2(max(step, 1e-9) / 0.625))
 
 
@@ -233,72 +231,23 @@ def noise_of(luma: np.ndarray) -> float | None:
     By the difference of two Laplacians (Immerkær 1996), which no slope moves. Black bars and clipped parts, and blocks
     in which nothing differs, are left out. None where fewer than ten blocks remain.
     """
-    found = _noise(luma)
-    return None if found is None else found[0]
+    sigma = np.sort(differences(blocks_of(luma), 1))
+    sigma = sigma[sigma > 0]
+    return float(sigma[len(sigma) // 10]) if len(sigma) >= FEW else None
 
 
-def _noise(luma):
-    """Return the noise as `noise_of` does, and how white it is.
-
-    That is near 1 for noise, which differs as much from pixel to pixel as over two pixels, at most 0.6 for fine
-    texture, which differs less, and far above for patterns of every other pixel.
-    """
-    down, across = (n // _BLOCK for n in luma.shape)
-    if not (down and across):
-        return None
-    blocks = luma[: down * _BLOCK, : across * _BLOCK].reshape(down, _BLOCK, across, _BLOCK).swapaxes(1, 2)
+def blocks_of(luma: np.ndarray) -> np.ndarray:
+    """Return blocks (N, 16, 16) of luma (H, W), float32, spread over it: those that are neither dark nor clipped."""
+    down, across = (n // BLOCK for n in luma.shape)
+    blocks = luma[: down * BLOCK, : across * BLOCK].reshape(down, BLOCK, across, BLOCK).swapaxes(1, 2)
     every = max(1, math.ceil(math.sqrt(down * across / _MOST_BLOCKS)))
-    blocks = blocks[::every, ::every].reshape(-1, _BLOCK, _BLOCK).astype(np.float32)
+    blocks = blocks[::every, ::every].reshape(-1, BLOCK, BLOCK).astype(np.float32)
     level = blocks.mean((1, 2))
-    blocks = blocks[(level > _DARK) & (level < _BRIGHT)]
-    sigma = _differences(blocks, 1)
-    flattest = np.argsort(sigma)[np.count_nonzero(sigma == 0) :]
-    if len(flattest) < 10:
-        return None
-    tenth = flattest[len(flattest) // 10]
-    near = flattest[len(flattest) // 20 : len(flattest) * 3 // 20 + 1]
-    over_two = np.maximum(_differences(blocks[near], 2), 1e-6)
-    return float(sigma[tenth]), float(np.median(sigma[near] / over_two))
+    return blocks[(level > _DARK) & (level < _BRIGHT)]
 
 
-def _differences(blocks, step):
+def differences(blocks: np.ndarray, step: int) -> np.ndarray:
     """Return the noise of blocks (N, H, W) as the difference of two Laplacians of pixels `step` apart shows it."""
     row = blocks[:, : -2 * step] - 2 * blocks[:, step:-step] + blocks[:, 2 * step :]
     both = row[..., : -2 * step] - 2 * row[..., step:-step] + row[..., 2 * step :]
     return math.sqrt(math.pi / 2) / 6 * np.abs(both).mean((1, 2))
-
-
-def examine_photo(file: bytes, picture: np.ndarray | None) -> Coding:
-    """Say what was lost of a photograph: by the table of a JPEG, and by the noise of its samples from 0 to 255.
-
-    `picture` is grey or RGB (H, W, 1 or 3). The noise of RGB is the mean of its channels' variances: each has noise of
-    its own, so luma has less than they, and networks that clean photographs were trained on that of channels. What is
-    not as white as noise is texture or a pattern, and counts for none.
-    """
-    found = [] if picture is None else [_noise(channel) for channel in np.moveaxis(picture, 2, 0)]
-    noises, white = zip(*filter(None, found), strict=True) if any(found) else ((), ())
-    is_noise = noises and _LEAST_WHITE < np.mean(white) < _MOST_WHITE
-    noise = float(np.sqrt(np.mean(np.square(noises)))) if is_noise else None
-    step = jpeg_step(file)
-    return Coding(noise=noise) if step is None else Coding("JPEG", _quantiser(step), noise)
-
-
-def jpeg_step(file: bytes) -> float | None:
-    """Return the mean step of a JPEG's quantiser of luma, of low and middle frequencies; None for other files."""
-    at = 2
-    while file[:2] == b"\xff\xd8" and at + 4 <= len(file) and file[at] == 0xFF:
-        kind, length = file[at + 1], int.from_bytes(file[at + 2 : at + 4], "big")
-        if kind == 0xFF:  # a filling byte
-            at += 1
-            continue
-        if at + 2 + length > len(file):
-            return None
-        if kind == 0xDB and length >= 67 and not file[at + 4] & 15:  # the first table is that of luma
-            wide = file[at + 4] >> 4
-            dtype = np.dtype(">u2" if wide else "u1")
-            table = np.frombuffer(file[at + 5 : at + 2 + length].ljust(64 * dtype.itemsize, b"\0"), dtype, 64)
-            return float(np.mean(table[_JPEG_FIRST:_JPEG_LAST]))
-        if kind in (0xD9, 0xDA) or length < 2:
-            return None
-        at += 2 + length
-    return None

@@ -21,7 +21,7 @@ from imagesr.engines import checked_clean, checked_detail, load_engine, tuned
 from imagesr.engines.chain import chain
 from imagesr.errors import ModelError
 from imagesr.image.upscale import clean_of, upscaling
-from imagesr.media.coding import HEAD
+from imagesr.media.photo_coding import HEAD
 from imagesr.media.photos import Picture, encode_photo, from_array, open_decoded, stop
 from imagesr.scale import Scale
 from imagesr.serve.decoding import DecodeRequest, Decoders

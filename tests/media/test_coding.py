@@ -15,12 +15,11 @@ from imagesr.media.coding import (
     Coding,
     _quantiser_by_bits,
     examine_film,
-    examine_photo,
     h264_step,
-    jpeg_step,
     lost,
     noise_of,
 )
+from imagesr.media.photo_coding import examine_photo, jpeg_step
 
 
 def noisy(sigma, size=(256, 192)):

@@ -35,7 +35,7 @@ from PIL import Image, ImageOps
 from running import Running, until
 
 import imagesr
-from imagesr.media.coding import examine_photo
+from imagesr.media.photo_coding import examine_photo
 from imagesr.scale import Scale
 from imagesr.serve.guard import HEADERS
 from imagesr.serve.refusal import Refusal
