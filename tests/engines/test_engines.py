@@ -272,8 +272,8 @@ def test_a_detail_goes_to_the_models_of_a_chain_that_take_one(monkeypatch):
     monkeypatch.setattr(chain, "load_engine", lambda card, detail=None, **others: (str(card.scale), detail))
     assert chain.load_chain([plain, two_ends], Scale(3), detail=0.5) == [("1.5", None), ("2", 0.5)]
     assert chain.load_chain([plain, two_ends], Scale(3)) == [("1.5", None), ("2", None)]
-    # With none that takes it, each refuses.
-    assert chain.load_chain([plain, two_ends], Scale(3, 2), detail=0.5) == [("1.5", 0.5)]
+    with pytest.raises(ModelError, match=r"takes a detail \(.* Received: fast x1\.5"):
+        chain.load_chain([plain, two_ends], Scale(3, 2), detail=0.5)
 
 
 def test_one_engine_serves_several_threads():
