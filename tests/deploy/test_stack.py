@@ -200,13 +200,6 @@ def stack(block):
     told(f"stop after {stack.end():.1f} s")
     stack.begin(f"--follow {NAME}")  # with a champion, which a registry that was made just now has not
     told("start again:", *stack.said().splitlines()[-1:])
-    log = (block / "log/supervisord.log").read_text()
-    assert "spawned: 'service-1'" in log and "exited: service" not in log, (
-        "they wait for the registry, which has their first champion"
-    )
-    woken = stack.notices("firing")
-    told(f"alerts of two starts: {woken}")
-    assert not [line for line in woken if "ServiceDown" in line], "Prometheus comes last"
     yield stack
     if stack.process.poll() is None:
         told(f"stop after {stack.end():.1f} s")
@@ -242,6 +235,14 @@ class Load(threading.Thread):
     def __exit__(self, *_):
         self.ended.set()
         self.join()
+
+
+def test_a_start_wakes_nobody_and_waits_for_the_registry(stack):
+    """It comes first: the stack has just been started twice, at last with a champion to follow."""
+    log, woken = (stack.block / "log/supervisord.log").read_text(), stack.notices("firing")
+    told(f"alerts of two starts: {woken}")
+    assert "spawned: 'service-1'" in log and "exited: service" not in log, "the registry has their first champion"
+    assert not [line for line in woken if "ServiceDown" in line], "Prometheus comes last"
 
 
 def panels():
