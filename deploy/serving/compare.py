@@ -88,7 +88,7 @@ def request_of(name, body):
         head = json.dumps({"inputs": [given], "outputs": [wanted]}).encode()
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
         return "/v2/models/upscale/infer", head + body, headers
-    path = "/supersizeme?scale=2" if name.startswith("imagesr") else "/upscale"
+    path = "/supersizeme?scale=2&clean=0" if name.startswith("imagesr") else "/upscale"
     return path, body, {"Content-Type": "image/png"}
 
 

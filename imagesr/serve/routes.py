@@ -14,7 +14,6 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from imagesr.engines.chain import MAX_SCALE
 from imagesr.errors import ModelError
-from imagesr.scale import Scale
 from imagesr.serve.forms import body_schema
 from imagesr.serve.metrics import STAGES
 from imagesr.serve.queries import parse_clean, parse_detail, parse_scale, scale_schema
@@ -85,10 +84,10 @@ async def _wanted(
         str,
         Query(
             description="How much of the picture was lost to compression and noise: from 0, which leaves it as it is, "
-            "to 1, or `auto`, by the picture. The default is that of `/models`, and `auto` at scale 1",
+            "to 1, or `auto`, by the picture; nothing, where no network cleans for a model (`clean` in `/models`)",
             json_schema_extra={"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]},
         ),
-    ] = "",
+    ] = "auto",
 ) -> Wanted:
     """Return what the query asks for; raises a Refusal for an unknown parameter, model, scale, detail or clean."""
     given = request.query_params
@@ -100,7 +99,7 @@ async def _wanted(
     model = _staged_model(service, model) if staged else _served_model(service, model)
     wanted = Wanted(factor, model, kind)
     number = parse_detail(detail) if "detail" in given else None
-    degree = parse_clean(clean) if "clean" in given else "auto" if factor == Scale(1) else None
+    degree = parse_clean(clean)
     try:
         service.check_clean(degree, wanted.model, wanted.scale)
         return replace(wanted, detail=service.detail_of(number, wanted.model, wanted.scale), clean=degree)

@@ -205,3 +205,35 @@ def test_what_is_lost_and_what_a_file_tells_agree(lr):
         if quality:
             Image.fromarray(large).save(file, "JPEG", quality=quality)
         assert examine_photo(file.getvalue(), spoilt).clean == pytest.approx(lost, abs=0.06), steps
+
+
+def behind(picture, quality):
+    """Return a picture behind JPEG, and the file."""
+    Image.fromarray(picture).save(file := io.BytesIO(), "JPEG", quality=quality)
+    return np.asarray(Image.open(file)), file.getvalue()
+
+
+@pytest.mark.parametrize("quality", [20, 40])
+def test_a_jpeg_that_was_saved_as_another_file_is_seen(quality):
+    lively = np.random.default_rng(0).normal(picture(720, 560), 2).clip(0, 255).astype(np.uint8)
+    decoded, file = behind(lively, quality)
+    told, seen = examine_photo(file, decoded), examine_photo(b"", decoded[3:, 5:])
+    assert "blocks of a JPEG, quality about" in str(seen) and f"JPEG, quality {quality}" in str(told)
+    assert seen.clean == pytest.approx(told.clean, abs=0.25)
+    again = behind(decoded, 95)
+    assert "blocks of a JPEG" in str(examine_photo(again[1], again[0]))
+
+
+def test_grids_of_a_pictures_own_are_no_jpeg():
+    grid = np.full((560, 720, 3), 200, np.uint8)
+    grid[::8] -= 6
+    grid[:, ::8] -= 6
+    squares = np.kron(np.random.default_rng(0).integers(0, 256, (70, 90, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    for still in (picture(720, 560), grid, squares):
+        assert "JPEG" not in str(examine_photo(b"", still))
+
+
+@pytest.mark.parametrize("quality", [85, 92])
+def test_noise_behind_a_jpeg_is_seen_in_a_large_picture(quality):
+    decoded, file = behind(noisy(picture(720, 560), 10), quality)
+    assert 6 < examine_photo(file, decoded).noise < 14
