@@ -16,11 +16,11 @@ _STEP = 18.4  # the mean of these of JPEG's own table of luma at quality 50
 # the least share of neighbours that differ (grids drawn on plain grey have less), and the step of a jump, fitted to the
 # medians of JPEGs of quality 15 to 70.
 _LEAST_JUMP, _EDGE, _LEAST_LIVELY, _STEP_OF_JUMP, _JUMP_POWER = 0.5, 12, 0.3, 19.5, 1.45
-_SAVED_AGAIN = 2.5  # how much coarser than its table tells a file seems that was a worse JPEG before
+_SAVED_AGAIN = 4.0  # how much coarser than its table tells a file seems that was a worse JPEG before
 # How white noise is at least and at most. Of 119 pictures of benchmarks and their halves 45 seemed noisy for their
 # texture, at 0.22 to 0.60, and six by noise, at 0.76 and more. Noise that was added has 0.69 and more in nine of ten of
 # them, from 5 codes on, and at most 1.1, sharpened or not. Dither and hatching of every other pixel have 30 and more.
-_LEAST_WHITE, _MOST_WHITE = 0.62, 1.2
+_LEAST_WHITE, _MOST_WHITE = 0.65, 1.2
 # How alike the noise of blocks is at least: that of the second hundredth over that of the fifth. And the blocks that a
 # picture has at least for that (512 pixels a side): smaller ones are now and then all grass.
 _UNIFORM, _LARGE = 0.65, 1024
@@ -36,8 +36,7 @@ def examine_photo(file: bytes, picture: np.ndarray | None) -> Coding:
     if picture is None:
         told, seen, noise = jpeg_step(file), None, None
     else:
-        luma = picture[..., 0] if picture.shape[2] == 1 else picture @ _LUMA
-        told, seen, noise = jpeg_step(file), blocks_step(luma), photo_noise(luma)
+        told, seen, noise = jpeg_step(file), blocks_step(_luma(picture)), photo_noise(picture)
     if seen and seen > _SAVED_AGAIN * (told or 0.0):
         return Coding("blocks of a JPEG", quantiser_of(seen), noise, estimated=True, quality=_quality_of(seen))
     return Coding(noise=noise) if told is None else Coding("JPEG", quantiser_of(told), noise, quality=_quality_of(told))
@@ -52,28 +51,41 @@ def _quality_of(step):
     return 50 * _STEP / step if step > _STEP else 100 - 50 * step / _STEP
 
 
-def photo_noise(luma: np.ndarray) -> float | None:
-    """Measure the noise of a photograph by its luma (H, W), as sigma of each of red, green and blue.
+def photo_noise(picture: np.ndarray) -> float | None:
+    """Measure the noise of a photograph (H, W, 1 or 3), as sigma of each of red, green and blue, by that of its luma.
 
     It is that of the flattest blocks where it is as white as noise, which differs as much from pixel to pixel as over
     two pixels; fine texture differs less, and patterns of every other pixel more. A JPEG takes the finest noise away.
     What is left has the same strength in all blocks of a picture, and texture has not. None where neither is so.
     """
-    blocks = blocks_of(luma)
-    fine, coarse = differences(blocks, 1), differences(blocks, 2)
-    fine, coarse = (sigma[(fine > 0) & (coarse > 0)] for sigma in (fine, coarse))
-    if len(fine) < FEW:
+    whites = [_sigmas(channel)[2] for channel in np.moveaxis(picture, 2, 0)]
+    fine, coarse, _ = _sigmas(_luma(picture))
+    if not fine.size or None in whites:
         return None
-    order = np.argsort(fine)
-    near = order[len(order) // 20 : len(order) * 3 // 20 + 1]
-    white = np.median(fine[near] / coarse[near])
+    white = np.mean(whites)
     if _LEAST_WHITE < white < _MOST_WHITE:
-        return float(fine[order[len(order) // 10]]) / _LUMA_NOISE
-    if white > _MOST_WHITE or math.prod(n // BLOCK for n in luma.shape) < _LARGE:
+        return float(np.sort(fine)[len(fine) // 10]) / _LUMA_NOISE
+    if white > _MOST_WHITE or math.prod(n // BLOCK for n in picture.shape[:2]) < _LARGE:
         return None
     coarse = np.sort(coarse)
     uniform = coarse[len(coarse) // 50] / coarse[len(coarse) // 5]
     return float(coarse[len(coarse) // 10]) / _LUMA_NOISE if uniform > _UNIFORM else None
+
+
+def _luma(picture):
+    return picture[..., 0] if picture.shape[2] == 1 else picture @ _LUMA
+
+
+def _sigmas(plane):
+    """Return the noise of a plane's blocks from pixel to pixel and over two, and how white it is in the flattest."""
+    blocks = blocks_of(plane)
+    fine, coarse = differences(blocks, 1), differences(blocks, 2)
+    differ = (fine > 0) & (coarse > 0)
+    fine, coarse = fine[differ], coarse[differ]
+    if len(fine) < FEW:
+        return fine[:0], coarse[:0], None
+    flattest = np.argsort(fine)[len(fine) // 20 : len(fine) * 3 // 20 + 1]
+    return fine, coarse, float(np.median(fine[flattest] / coarse[flattest]))
 
 
 def blocks_step(luma: np.ndarray) -> float | None:
