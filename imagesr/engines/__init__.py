@@ -1,6 +1,7 @@
 """Running exported models: one runtime per file, imported when it is asked for.
 
-`load_engine` loads one model, `chain` several that reach a scale together, `tiles` cuts large pictures into pieces.
+`load_engine` loads one model, `chain` several that reach a scale together, `tiles` cuts large pictures into pieces,
+`batching` puts frames of several threads together.
 Colour and containers are in `image`, `video` and `media`. OpenVINO, ONNX Runtime and LiteRT are known here.
 """
 
@@ -45,12 +46,12 @@ ENGINES = {
             "migraphx": "MIGraphXExecutionProvider",
         },
     ),
-    "keras": Runtime("imagesr.engines.keras", "train"),
+    "keras": Runtime("imagesr.engines.keras", "train", {"cpu": "cpu:0", "gpu": "gpu:0", "cuda": "gpu:0"}),
     "litert": Runtime("imagesr.engines.litert", "train"),
     "saved_model": Runtime("imagesr.engines.saved_model", "train"),
 }
 DEVICES = tuple(dict.fromkeys(device for runtime in ENGINES.values() for device in runtime.devices))
-_BY_CUDA = ("cuda", "tensorrt")  # another package of the same runtime has them
+_BY_CUDA = ("cuda", "tensorrt")  # another package of ONNX Runtime has them
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
@@ -107,7 +108,7 @@ def load_engine(
         here = module.devices()
         if drives.get(device) not in here:
             there = ", ".join(name for name, own in drives.items() if own in here)
-            how = f"; for NVIDIA's cards: {install('cuda')}" if device in drives and device in _BY_CUDA else ""
+            how = f"; for NVIDIA's cards: {install('cuda')}" if engine == "onnx" and device in _BY_CUDA else ""
             raise ModelError(
                 f"Expected a device that {engine} finds on this machine ({there}). Received: {device}{how}"
             )
@@ -203,7 +204,7 @@ def import_engine(engine: str, device: str = "cpu") -> ModuleType:
             import_keras()
         return import_module(module)
     except ModuleNotFoundError as error:
-        extra = "cuda" if device in _BY_CUDA else extra
+        extra = "cuda" if engine == "onnx" and device in _BY_CUDA else extra
         raise ModelError(f"The engine {engine} needs the package {error.name}: {install(extra)}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -12,20 +13,41 @@ import numpy as np
 from imagesr.card import ModelCard
 from imagesr.depth.network import without_depth
 from imagesr.engines import Engine
+from imagesr.engines.batching import Batching
 from imagesr.errors import ModelError
 from imagesr.models import cost
 from imagesr.models.layers import at_detail, collapsed, numbers_of
 
+_CPU = "cpu:0"
+
+
+def devices() -> set[str]:
+    """Return Keras's names of the devices that its backend finds on this machine: cpu:0, gpu:0."""
+    if keras.config.backend() == "torch":  # Keras does not ask PyTorch
+        return {_CPU, "gpu:0"} if import_module("torch").cuda.is_available() else {_CPU}
+    return {_CPU, *keras.distribution.list_devices()}  # which lists the fastest kind alone
+
 
 def load(
-    card: ModelCard, *, precision: str, bits: int, threads: int, parallel: int, detail: float, clean: float
+    card: ModelCard,
+    *,
+    precision: str,
+    bits: int,
+    threads: int,
+    parallel: int,
+    detail: float,
+    clean: float,
+    device: str = _CPU,
 ) -> Engine:
-    """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses."""
+    """Load a saved model; it runs at fp32 whatever its depth, on the threads that its backend chooses.
+
+    Beside the CPU, the frames of concurrent calls are computed in batches. GPUs may convolve in less than float32.
+    """
     if precision not in ("auto", "fp32"):
         raise ModelError(f"The engine keras runs at fp32 only. Received: {precision}")
-    with keras.device("cpu"):
+    with keras.device(device):
         model = keras.saving.load_model(card.folder / "model.keras")
-    return _Keras(card, model, 255 if bits == 8 else 65535, detail, clean)
+    return _Keras(card, model, device, 255 if bits == 8 else 65535, detail, clean)
 
 
 def read_network(file: Path, *, depth: bool = False) -> keras.Model:
@@ -90,12 +112,18 @@ def _no_network(place, error):
 class _Keras:
     precision = "fp32"
 
-    def __init__(self, card, model, peak, detail, clean):
-        self.card, self._model, self._peak, self.detail, self.clean = card, model, peak, detail, clean
+    def __init__(self, card, model, device, peak, detail, clean):
+        self.card, self.detail, self.clean = card, detail, clean
+        self._model, self._device, self._peak = model, device, peak
+        # On a CPU batches gain nothing, and frames side by side keep its cores busier.
+        self._run = self._compute if device == _CPU else Batching(self._compute)
 
     def __call__(self, planes, detail=None, clean=None):
-        own = (self.detail if detail is None else detail, self.clean if clean is None else clean)
-        model = at_detail(self._model, *own)
-        with keras.device("cpu"):  # GPUs convolve in less than float32
-            sr = keras.ops.convert_to_numpy(model(planes.astype(np.float32) / self._peak, training=False))
+        numbers = (self.detail if detail is None else detail, self.clean if clean is None else clean)
+        # Conversions stay in the callers' threads, beside the batch that is computed.
+        sr = self._run(planes.astype(np.float32) / self._peak, *numbers)
         return np.rint(np.clip(sr * self._peak, 0, self._peak)).astype(planes.dtype)
+
+    def _compute(self, lr, detail, clean):
+        with keras.device(self._device):
+            return keras.ops.convert_to_numpy(at_detail(self._model, detail, clean)(lr, training=False))

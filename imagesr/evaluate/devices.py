@@ -13,7 +13,6 @@ import numpy as np
 from imagesr.card import ModelCard, find_model
 from imagesr.cli import Parser, run_command
 from imagesr.engines import DEVICES, ENGINES, import_engine, load_engine
-from imagesr.errors import ModelError
 from imagesr.scale import Scale
 
 SIZE = (1280, 720)  # of the frame that is timed
@@ -41,7 +40,7 @@ def found() -> dict[str, list[str]]:
             continue
         try:
             here = import_engine(engine).devices()
-        except ModelError:
+        except (ImportError, ValueError):  # also a backend of Keras that is not installed
             continue
         for device, own in runtime.devices.items():
             if own in here:
