@@ -55,7 +55,7 @@ def _terms(features):
 def cells(scale: Scale) -> list[int]:
     """Return the periods in pixels of a mesh, for networks at half resolution: a cell, and half of an even one."""
     cell = 2 * scale.up // scale.down
-    return [cell, cell // 2] if cell % 2 == 0 else [cell]
+    return [cell, cell // 2] if cell % 2 == 0 and cell > 2 else [cell]
 
 
 def mesh(plane: np.ndarray, periods: Sequence[int]) -> float:

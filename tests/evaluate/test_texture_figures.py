@@ -148,3 +148,13 @@ def test_targets_are_met_at_their_limits():
         *((0.5, True), (1, True), (0.75, False), (-0.25, False), (1.5, True), (1.2, False))
     ]
     assert film.Target("x", -0.2, -0.2, least=True).met and not film.Target("x", -0.3, -0.2, least=True).met
+
+
+def test_a_mesh_has_a_period_of_two_pixels_at_least():
+    from imagesr.metrics.texture import cells, mesh
+    from imagesr.scale import Scale
+
+    plane = np.random.default_rng(0).normal(128, 9, (96, 96))
+    for text, periods in {"1": [2], "3/2": [3], "2": [4, 2], "4": [8, 4]}.items():
+        assert cells(Scale.parse(text)) == periods
+        assert mesh(plane, periods) > 0
