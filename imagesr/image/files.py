@@ -160,8 +160,10 @@ def _upscale(photo, target, format, options, count):
 
 def _clean(source, picture, options, engines):
     """Return the clean of a photograph, None where no network takes it or the networks have it, and words about it."""
-    if options.clean != "auto" or all(engine.card.clean is None for engine in engines):
+    if all(engine.card.clean is None for engine in engines):
         return None, ""
+    if options.clean != "auto":
+        return None, f", clean {options.clean:g}" if options.clean else ""
     coding = clean_of(source[:HEAD] if isinstance(source, bytes) else _head(source), picture)
     return coding.clean, f", {coding}" if coding.clean or options.scale == Scale(1) else ""
 

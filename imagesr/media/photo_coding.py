@@ -16,7 +16,8 @@ _STEP = 18.4  # the mean of these of JPEG's own table of luma at quality 50
 # the least share of neighbours that differ (grids drawn on plain grey have less), and the step of a jump, fitted to the
 # medians of JPEGs of quality 15 to 70.
 _LEAST_JUMP, _EDGE, _LEAST_LIVELY, _STEP_OF_JUMP, _JUMP_POWER = 0.5, 12, 0.3, 19.5, 1.45
-_SAVED_AGAIN = 4.0  # how much coarser than its table tells a file seems that was a worse JPEG before
+_FINE = 4.0  # a table's step below which it takes nothing itself, so that blocks are those of a worse JPEG before
+_MOST_SEEN = 30.0  # the largest step that is guessed: jumps are larger where a picture is soft
 # How white noise is at least and at most. Of 119 pictures of benchmarks and their halves 45 seemed noisy for their
 # texture, at 0.22 to 0.60, and six by noise, at 0.76 and more. Noise that was added has 0.69 and more in nine of ten of
 # them, from 5 codes on, and at most 1.1, sharpened or not. Dither and hatching of every other pixel have 30 and more.
@@ -37,7 +38,7 @@ def examine_photo(file: bytes, picture: np.ndarray | None) -> Coding:
         told, seen, noise = jpeg_step(file), None, None
     else:
         told, seen, noise = jpeg_step(file), blocks_step(_luma(picture)), photo_noise(picture)
-    if seen and seen > _SAVED_AGAIN * (told or 0.0):
+    if seen and (told is None or told < _FINE):
         return Coding("blocks of a JPEG", quantiser_of(seen), noise, estimated=True, quality=_quality_of(seen))
     return Coding(noise=noise) if told is None else Coding("JPEG", quantiser_of(told), noise, quality=_quality_of(told))
 
@@ -92,7 +93,7 @@ def blocks_step(luma: np.ndarray) -> float | None:
     """Guess the step of a JPEG by the blocks of 8 pixels that it left in luma (H, W); None where none stand out."""
     jump = min(_jump(luma), _jump(luma.T))
     least = _LEAST_JUMP * max(1.0, math.sqrt(_LARGE / max(1, math.prod(n // BLOCK for n in luma.shape))))
-    return _STEP_OF_JUMP * jump**_JUMP_POWER if jump > least else None
+    return min(_MOST_SEEN, _STEP_OF_JUMP * jump**_JUMP_POWER) if jump > least else None
 
 
 def _jump(luma):

@@ -378,7 +378,7 @@ def test_a_clean_or_auto_is_chosen_where_the_model_takes_one(browser, grudging, 
     slider, auto = (browser.find_element("id", name) for name in ("clean", "auto"))
     assert slider.get_attribute("value") == "0.2" and auto.is_selected() and not slider.is_enabled()
     auto.click()
-    assert slider.is_enabled()
+    assert slider.is_enabled() and browser.find_element("id", "clean-value").text == "0.2"
     grudging.answers += [(200, png(picture(192, 128)), {"Content-Type": "image/png"})] * 3
     choose(browser, lake)
     enlarged(browser)

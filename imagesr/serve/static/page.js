@@ -89,6 +89,11 @@ function offerNumbers() {
   }
   $("guess").hidden = $("lost").hidden || here(); // the server looks at the picture, this browser cannot
   $("clean").disabled = !$("guess").hidden && $("auto").checked;
+  showNumbers();
+}
+
+function showNumbers() {
+  for (const id of ["detail", "clean"]) $(`${id}-value`).value = $(id).disabled ? "" : (+$(id).value).toFixed(1);
 }
 
 /* Those of the numbers that are given. */
@@ -311,6 +316,7 @@ $("stop").addEventListener("click", () => (camera?.stop(), $("webcam").focus()))
 $("snap").addEventListener("click", async () => take(await camera.picture()));
 $("cancel").addEventListener("click", () => (work?.abort(), $("enlarge").focus()));
 $("settings").addEventListener("submit", (event) => (event.preventDefault(), enlarge()));
+$("settings").addEventListener("input", showNumbers);
 $("settings").addEventListener("change", (event) => {
   if (event.target.type === "range") moved.add(event.target.id);
   choices();
