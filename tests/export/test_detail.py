@@ -320,7 +320,7 @@ def test_a_photograph_is_cleaned_as_its_file_asks(exported, tmp_path, capsys):
         results[clean] = np.asarray(Image.open(tmp_path / f"{clean}.png")).astype(int)
     boxed = ["--size", "120x100", "-n", "linear", "-q"]  # another scale than the one that is tried first
     assert image_main([str(tmp_path / "in.jpg"), str(tmp_path / "boxed.png"), *boxed]) == 0
-    assert "(JPEG, quantiser" in capsys.readouterr().err
+    assert "(JPEG, quality 20)" in capsys.readouterr().err
     assert np.abs(results["auto"] - results["0"]).max() > 2
     up = imagesr.load(exported.folder, scale=1.5, kind="photo")
     with Image.open(tmp_path / "in.jpg") as opened:
