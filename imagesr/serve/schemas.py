@@ -53,8 +53,8 @@ class Model(BaseModel):
     name: str = Field(examples=["best-photo"])
     also: list[str] = Field(description="other names for it", examples=[["best"]])
     clean: float | None = Field(
-        description="how much of a picture a network of scale 1 cleans unless a request says so, before scales that "
-        "take no clean; none where no network does it",
+        description="a number where a network of scale 1 cleans a picture before scales that take no clean; "
+        "none where no network does it",
         examples=[0.0],
     )
     scales: list[Measured]
